@@ -19,7 +19,7 @@ mod tests;
 pub use self::{
     error::SecretError,
     key::MasterKey,
-    provider::{FixedSecrets, SecretFolder, SecretProvider, Secrets},
+    provider::{FixedSecrets, Provided, SecretFolder, SecretProvider, Secrets},
     record::{NewSecret, SecretProperties},
     vault::{KeySource, Vault},
 };

@@ -17,7 +17,10 @@ mod resilience;
 mod templates;
 mod triggers;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use loom_expression::Value;
 
@@ -72,6 +75,8 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
         policies: subject.policies,
         refusal: if subject.accepted_before { Severity::Warning } else { Severity::Error },
         broken: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        reads_secrets: false,
         services: BTreeMap::new(),
         reads: Vec::new(),
         moment: Moment::Before,
@@ -96,6 +101,9 @@ struct Lowerer<'a, 'f, 's> {
     refusal: Severity,
     /// Actions that fail when they run because of an invalid expression, and the message of the first.
     broken: BTreeMap<usize, String>,
+    /// The secrets that each action names.
+    secrets: BTreeMap<usize, BTreeSet<Arc<str>>>,
+    reads_secrets: bool,
     /// The services that actions name, with the settings of the first action that names each.
     services: BTreeMap<Arc<str>, resilience::SharedService>,
     /// Every reference to the result of an action so far.
@@ -126,6 +134,9 @@ impl<'a> Lowerer<'a, '_, '_> {
         paths::gather(&self.outline, &mut actions, &self.reads);
         for action in &mut actions {
             action.result_wanted |= self.any_result || self.outline.results_wanted.contains(&action.index.0);
+            if let Some(secrets) = self.secrets.remove(&(action.index.0 as usize)) {
+                action.secrets = secrets.into_iter().collect();
+            }
         }
         self.limits(&actions, &blocks, triggers.len(), outputs.len(), definition);
         let text = |name: &str| definition.get(name).and_then(Node::text);
@@ -154,6 +165,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             variables: std::mem::take(&mut self.outline.variables),
             outputs,
             static_results,
+            reads_secrets: self.reads_secrets,
             hash: *blake3::hash(source.as_bytes()).as_bytes(),
             source: Arc::from(source),
         }
@@ -204,6 +216,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             tracked_properties,
             options,
             result_wanted: false,
+            secrets: Vec::new(),
             gathered: Vec::new(),
             written_retry: resilience::written_retry(node),
             pointer: Arc::from(self.found.pointer(node.place)),

@@ -56,6 +56,8 @@ pub struct Workflow {
     pub outputs: Vec<Output>,
     /// The static results.
     pub static_results: Vec<StaticResult>,
+    /// Whether an expression may read secrets.
+    pub reads_secrets: bool,
     /// Everything that determines what the workflow does, as compact JSON that can be loaded again:
     /// `{kind, definition, tags?, parametersFile?}`. Stored for runs that outlive a deployment.
     pub source: Arc<str>,
@@ -267,6 +269,8 @@ pub struct Action {
     pub result_wanted: bool,
     /// On a Foreach: the actions inside it that expressions after it read, and whose results each iteration keeps.
     pub gathered: Vec<Gathered>,
+    /// The secrets that its expressions name literally, each once.
+    pub secrets: Vec<Arc<str>>,
     /// The retry policy as specified in the inputs, with its `type` capitalised; null if there is none or it is computed.
     pub written_retry: Value,
     /// JSON pointer to the action in the file.

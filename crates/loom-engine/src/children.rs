@@ -150,7 +150,7 @@ enum Child {
 /// Starts the runs that one attempt at an action calls, each at most once. None when a condition of the trigger is not met.
 async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Option<Vec<Child>>, StartError> {
     let workflow = Arc::clone(&request.workflow);
-    let Fired::Runs(starts) = engine.decide(&workflow, request)? else { return Ok(None) };
+    let Fired::Runs(starts) = engine.decide(&workflow, request).await? else { return Ok(None) };
     let key =
         |index: usize| Arc::<str>::from(format!("child:{}/{}/{index}", call.idempotency_key, call.attempt));
     let (mut children, mut fresh) = (Vec::with_capacity(starts.len()), HashMap::new());

@@ -132,6 +132,9 @@ impl<'a> Decider<'a> {
         if let Some(index) = action.static_result {
             return self.end_with_static_result(place, index as usize);
         }
+        if self.needs_reads(action) {
+            return;
+        }
         if let Err(error) = self.check_settings(place, action) {
             return self.end(place, Outcome::of_error(error));
         }
@@ -146,6 +149,9 @@ impl<'a> Decider<'a> {
     fn execute(&mut self, place: Place) {
         let state = self.state;
         let action = state.workflow.action(place.action);
+        if self.needs_reads(action) {
+            return;
+        }
         match &action.kind {
             ActionKind::Compose { inputs } => match self.evaluate(place, inputs) {
                 Ok(value) => self.end(place, Outcome::ok(Some(value))),
@@ -177,6 +183,11 @@ impl<'a> Decider<'a> {
             }
             ActionKind::Agent { inputs, .. } => self.start_call(place, inputs, Phase::Call),
         }
+    }
+
+    /// Whether secrets that the action names have to be read before it is evaluated. The decision is then made again.
+    fn needs_reads(&self, action: &Action) -> bool {
+        !action.secrets.is_empty() && self.state.reads.want(&action.secrets)
     }
 
     /// Ends the run early: it was cancelled, timed out, or exceeded a budget.

@@ -1,5 +1,6 @@
 //! One run's task: feeds the machine, performs the effects that its events request, and reports to the watcher.
 
+mod secrets;
 mod take_up;
 mod under_way;
 
@@ -28,7 +29,10 @@ use crate::{
     clock::{Now, RunClock},
     durable::{self, RunJournal},
     engine::{Inner, RunReport, Watcher},
-    event::{Command, EffectId, EffectResult, Event, Next, Note, Outcome, Phase, Place, TimerId},
+    event::{
+        Command, EffectId, EffectResult, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, RetryHint,
+        TimerId,
+    },
     flights::Flight,
     guard::{Admission, Guarded, TimeLimit},
     machine::Run,
@@ -250,6 +254,8 @@ impl Driver {
             // Nothing else can be done for this run now, so the buffered events are written and reported.
             self.make_durable().await?;
             self.landing.clear();
+            // Whatever comes next reads the versions that are current then.
+            self.run.forget_reads();
             let Some(first) = self.next_command().await else { continue };
             self.landing.push(self.inner.flights.begin());
             let _alone = self.alone().await;
@@ -361,7 +367,7 @@ impl Driver {
         let (effect, result, notes) = match finished {
             Finished::Call(effect, result, notes, guarded) => {
                 self.store_services(guarded.as_deref());
-                (effect, result, notes)
+                (effect, self.with_echoes_labelled(effect, result), notes)
             }
             Finished::Signal(effect, result) => {
                 // A signal that was not received stays for the next wait; the commit that ends the wait consumes a received
@@ -407,6 +413,12 @@ impl Driver {
                 for command in immediate {
                     more |= self.run.handle_some(command, at, self.share());
                 }
+                continue;
+            }
+            if self.run.lacks_reads() {
+                self.read_secrets().await;
+                self.evaluate();
+                more |= self.run.advance(at, self.share());
                 continue;
             }
             self.rest();
@@ -569,6 +581,9 @@ impl Driver {
     fn begin(&mut self, call: Call) -> Option<Command> {
         let effect = call.effect;
         let place = self.run.state().call(effect)?.place;
+        if let Some(result) = self.refused_secret(&call) {
+            return Some(Command::EffectEnded { effect, result });
+        }
         let left = call.due.map(|due| time::between(self.clock.now().run, due));
         if self.waits_for_signal(&call) {
             let Some(durable) = &self.inner.durable else {

@@ -16,8 +16,8 @@ use loom_expression::{Timestamp, Value};
 use loom_resilience::Service;
 use loom_store::{
     Ack, AtWork, Commit, Committed, Conflict, ContentHash, Definition, Error as StoreError, Frame,
-    FrameQuery, InboxId, KeyExpectation, KeyQuery, KeyWrite, RunRow, Seq, Snapshot, Store, StoredFrame,
-    UnixMillis,
+    FrameQuery, InboxId, KeyExpectation, KeyQuery, KeyWrite, RunRow, Sealer, Seq, Snapshot, Store,
+    StoredFrame, UnixMillis,
 };
 
 use tokio::sync::OnceCell;
@@ -26,7 +26,9 @@ use crate::{
     ended::Watched,
     event::{Event, Phase, RunId, RunStart},
     history::History,
-    journal::{self, Draft, FrameReader, LargeValues, status_number},
+    journal::{self, Draft, FrameReader, Keys, LargeValues, SecretRef, status_number},
+    machine::Environment,
+    reads::Secret,
     spent,
     state::RunState,
     suspects,
@@ -55,6 +57,9 @@ const UNSUBSCRIBING_PAGE: usize = 500;
 pub(crate) struct Durable {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) watched: Arc<Watched>,
+    /// Seals secret values before they reach the store.
+    sealer: Sealer,
+    environment: Arc<Environment>,
     /// The stored definition of each workflow, by the workflow's hash.
     definitions: Mutex<HashMap<[u8; 32], Definition>>,
     /// Loaded workflows, by the hash of the stored definition and the name.
@@ -128,6 +133,14 @@ pub enum RecoverError {
         /// What is wrong with it: a predicate, such as "is missing from the store".
         why: String,
     },
+    /// A secret that the run has read can no longer be read in that version.
+    #[error("cannot use run {run}: {why}")]
+    Secret {
+        /// The run.
+        run: RunId,
+        /// Which secret, and why it cannot be read.
+        why: String,
+    },
     /// The definition that the run was started with cannot be loaded.
     #[error("cannot load the definition of run {run}: {why}")]
     Definition {
@@ -139,13 +152,24 @@ pub enum RecoverError {
 }
 
 impl Durable {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Durable {
+    pub(crate) fn new(store: Arc<dyn Store>, environment: Arc<Environment>) -> Durable {
         Durable {
+            sealer: store.sealer(),
             store,
+            environment,
             watched: Arc::default(),
             definitions: Mutex::new(HashMap::new()),
             loaded: Mutex::new(HashMap::new()),
         }
+    }
+
+    fn keys(&self, run: RunId) -> Keys {
+        Keys::new(run, self.sealer.clone())
+    }
+
+    /// A reader that opens the secret values of a run.
+    fn opening(&self, run: RunId) -> FrameReader {
+        FrameReader::opening(run, self.keys(run), Arc::clone(&self.environment))
     }
 
     /// The definition to store for a workflow; cached by hash.
@@ -180,7 +204,7 @@ impl Durable {
             next: Seq::FIRST,
             reached: Timestamp::MIN,
             gathered: Draft::default(),
-            values: LargeValues::default(),
+            values: LargeValues::of(self.keys(start.run)),
             row_changed: true,
             definition: Some(definition),
             pace: Pace::default(),
@@ -201,7 +225,7 @@ impl Durable {
             Err(source) => return Err(RecoverError::Store { run, source }),
         };
         let workflow = self.workflow_of(run, &loaded.row).await?;
-        let (mut pace, mut reader) = (Pace::default(), FrameReader::new(run));
+        let (mut pace, mut reader) = (Pace::default(), self.opening(run));
         let mut state = match &loaded.snapshot {
             None => RunState::new(workflow),
             Some(snapshot) => match reader.state(&*self.store, &workflow, snapshot).await {
@@ -221,6 +245,7 @@ impl Durable {
             Some(last) => last.at,
             None => self.last_frame_at(run, loaded.next).await?,
         };
+        state.unavailable = reader.take_unavailable();
         Ok(Some((state, self.resume(loaded.row, loaded.next, reached, pace, reader))))
     }
 
@@ -236,13 +261,14 @@ impl Durable {
         let Some(row) = row else { return Ok(None) };
         let mut state = RunState::new(self.workflow_of(run, &row).await?);
         let (mut pace, mut next, mut reached) = (Pace::default(), Seq::FIRST, UnixMillis(0));
-        let mut reader = FrameReader::new(run);
+        let mut reader = self.opening(run);
         self.each_frame(&mut reader, run, |frame, events| {
             (next, reached) = (frame.seq.plus(1), frame.at);
             state.replay(&events);
             pace.frame_written(frame.payload.len());
         })
         .await?;
+        state.unavailable = reader.take_unavailable();
         Ok(Some((state, self.resume(row, next, reached, pace, reader))))
     }
 
@@ -328,17 +354,22 @@ impl Durable {
         let query = FrameQuery { frames_max: 1, ..FrameQuery::of(run) };
         let page = self.store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
         let Some(first) = page.frames.first() else { return Ok(None) };
-        Ok(match FrameReader::new(run).events(&*self.store, first).await?.into_iter().next() {
-            Some(Event::RunStarted { start, .. }) => Some(start),
-            _ => None,
-        })
+        let mut reader = self.opening(run);
+        let start = match reader.events(&*self.store, first).await?.into_iter().next() {
+            Some(Event::RunStarted { start, .. }) => start,
+            _ => return Ok(None),
+        };
+        match reader.take_unavailable().reason_in(&start.trigger) {
+            Some(why) => Err(RecoverError::Secret { run, why: why.to_string() }),
+            None => Ok(Some(start)),
+        }
     }
 
-    /// All events of a run.
-    pub(crate) async fn events(&self, run: RunId) -> Result<Vec<Event>, RecoverError> {
-        let mut events = Vec::new();
-        self.each_frame(&mut FrameReader::new(run), run, |_, more| events.extend(more)).await?;
-        Ok(events)
+    /// All events of a run, with their secret values, and how these are hidden in the journal of another run.
+    pub(crate) async fn events(&self, run: RunId) -> Result<(Vec<Event>, FrameReader), RecoverError> {
+        let (mut events, mut reader) = (Vec::new(), self.opening(run));
+        self.each_frame(&mut reader, run, |_, more| events.extend(more)).await?;
+        Ok((events, reader))
     }
 
     /// Passes each frame of a run to `take`, with its events.
@@ -520,6 +551,18 @@ impl RunJournal {
         if self.services.iter().all(|known| known.name() != service.name()) {
             self.services.push(service);
         }
+    }
+
+    /// Writes secrets that another run has read as references, as its journal does.
+    pub(crate) fn adopt(&mut self, other: FrameReader) {
+        self.values.adopt(other.into_keys());
+    }
+
+    /// Records that a secret was read, and writes its value from now on as a reference to the version.
+    pub(crate) fn read_secret(&mut self, secret: &Secret, value: &Value) {
+        let read = Arc::new(SecretRef { name: Arc::clone(&secret.name), version: secret.version.clone() });
+        self.values.refer(value, Arc::clone(&read));
+        self.gathered.record_read(read);
     }
 
     /// Consumes a message with the next commit.

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use loom_definition::{Workflow, policy::Policies, trigger::Trigger};
 use loom_expression::{Masker, Value};
 use loom_resilience::{RegistrySnapshot, ResilienceRegistry};
@@ -26,7 +27,7 @@ use crate::{
     chaos::Chaos,
     driver::{Driven, Driver, Envelope, Links},
     durable::{self, Durable, RecoverError, Written},
-    event::{Command, EffectId, Event, RunId, RunStart},
+    event::{Command, EffectId, ErrorInfo, Event, RunId, RunStart},
     fire::{self, Fired, Firing},
     flights::Flights,
     guard::Services,
@@ -34,6 +35,7 @@ use crate::{
     machine::{Environment, Run},
     ports::Clock,
     random,
+    reads::{self, Reads},
     signals::Mailbox,
     spent,
     state::RunState,
@@ -257,7 +259,8 @@ impl Engine {
         *self.inner.disabled.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
-    /// Fires a trigger: evaluates its conditions and `splitOn`, and starts the resulting runs.
+    /// Fires a trigger: evaluates its conditions and `splitOn`, and starts the resulting runs. Does not wait: a trigger whose
+    /// expressions read secrets from a source that takes time needs [`Engine::start_reading`].
     ///
     /// # Errors
     /// [`StartError`]; no run has started.
@@ -266,8 +269,26 @@ impl Engine {
         request: RunRequest,
         watcher: Option<&Arc<dyn Watcher>>,
     ) -> Result<Started, StartError> {
+        self.start_reading(request, watcher).now_or_never().unwrap_or_else(|| {
+            let message = "The trigger reads secrets, which takes time; start it with `start_reading`.";
+            Err(StartError::Trigger(ErrorInfo::new("SecretNotAvailable", message)))
+        })
+    }
+
+    /// Like [`Engine::start`], but waits for secrets that expressions of the trigger read.
+    ///
+    /// # Errors
+    /// [`StartError`]; no run has started.
+    ///
+    /// # Cancel safety
+    /// Dropping the future starts nothing.
+    pub async fn start_reading(
+        &self,
+        request: RunRequest,
+        watcher: Option<&Arc<dyn Watcher>>,
+    ) -> Result<Started, StartError> {
         let workflow = Arc::clone(&request.workflow);
-        match self.decide(&workflow, request)? {
+        match self.decide(&workflow, request).await? {
             Fired::Held { condition } => Ok(Started::Held { condition }),
             Fired::Runs(starts) => {
                 let spawn = |start| self.spawn(&workflow, start, Written::default(), watcher.cloned());
@@ -297,7 +318,7 @@ impl Engine {
     ) -> Result<(Accepted, Vec<KeyWrite>), StartError> {
         let workflow = Arc::clone(&request.workflow);
         let FiringCommit { name, mark, keys, messages } = commit;
-        let starts = match self.decide(&workflow, request)? {
+        let starts = match self.decide(&workflow, request).await? {
             Fired::Held { condition } => {
                 let keys = keys.map(|keys| keys(&[])).unwrap_or_default();
                 return Ok((Accepted::Held { condition }, keys));
@@ -348,7 +369,10 @@ impl Engine {
     }
 
     /// Evaluates the conditions and `splitOn` of a firing.
-    pub(crate) fn decide<'w>(
+    ///
+    /// # Cancel safety
+    /// Cancel safe; it waits only for secrets to be read.
+    pub(crate) async fn decide<'w>(
         &self,
         workflow: &'w Arc<Workflow>,
         request: RunRequest,
@@ -368,7 +392,9 @@ impl Engine {
             depth: request.depth,
             now: self.inner.clock.now(),
         };
-        fire::fire(firing, &self.inner.environment, || self.inner.next_run()).map_err(StartError::Trigger)
+        let environment = &*self.inner.environment;
+        let fire = |reads: &Reads| fire::fire(firing.clone(), environment, reads, || self.inner.next_run());
+        reads::with_reads(environment, fire).await.map_err(StartError::Trigger)
     }
 
     /// Starts one run and waits for its end. None when a condition of the trigger was not met, when the firing started
@@ -377,7 +403,7 @@ impl Engine {
     /// # Errors
     /// [`StartError`]; no run has started.
     pub async fn run(&self, request: RunRequest) -> Result<Option<Arc<RunReport>>, StartError> {
-        match self.start(request, None)? {
+        match self.start_reading(request, None).await? {
             Started::Runs(mut runs) if runs.len() == 1 => Ok(runs[0].ended().await),
             Started::Runs(_) | Started::Held { .. } => Ok(None),
         }

@@ -15,6 +15,7 @@ use crate::{
     event::{ErrorInfo, RunId, RunStart},
     machine::Environment,
     random::{self, Purpose, Source},
+    reads::Reads,
     record, scope,
     trace::TraceParent,
 };
@@ -24,7 +25,7 @@ const SPLIT_MAX: usize = 100_000;
 const SPLIT_MAX_WITH_CONCURRENCY: usize = 100;
 
 /// One firing of one trigger.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Firing<'a> {
     /// The workflow.
     pub workflow: &'a Arc<Workflow>,
@@ -119,9 +120,10 @@ impl ExactSizeIterator for Starts<'_> {}
 ///
 /// # Errors
 /// When a condition, `splitOn` or a tracking id cannot be evaluated, or has the wrong type.
-pub fn fire<'a>(
+pub(crate) fn fire<'a>(
     firing: Firing<'a>,
     environment: &Environment,
+    reads: &Reads,
     mut ids: impl FnMut() -> (RunId, u64),
 ) -> Result<Fired<'a>, ErrorInfo> {
     let name = firing.trigger.map_or_else(|| Arc::from("manual"), |trigger| Arc::clone(&trigger.name));
@@ -133,7 +135,7 @@ pub fn fire<'a>(
     };
     let tracking_id = tracking_id_of(&firing, run);
     let record = trigger_record(&firing, &name, outputs.clone(), (run, seed), &tracking_id);
-    let scope = TriggerScope::of(&firing, environment, record, Source::of(run, seed));
+    let scope = TriggerScope::of(&firing, (environment, reads), record, Source::of(run, seed));
     for (index, condition) in trigger.conditions.iter().enumerate() {
         let holds = condition.evaluate(&scope).map_err(|error| {
             let message = format!("Condition {index} of trigger '{name}' cannot be evaluated: {error}");
@@ -170,7 +172,7 @@ pub fn fire<'a>(
         if own.is_some() {
             let usual = tracking_id_of(&firing, run);
             let record = trigger_record(&firing, &name, item_outputs(item), (run, seed), &usual);
-            let scope = TriggerScope::of(&firing, environment, record, Source::of(run, seed));
+            let scope = TriggerScope::of(&firing, (environment, reads), record, Source::of(run, seed));
             tracking_id = given_tracking_id(own, &scope)?;
         }
         runs.push(Given { run, seed, tracking_id });
@@ -346,6 +348,7 @@ pub(crate) struct TriggerScope<'a> {
     pub(crate) workflow: &'a Workflow,
     pub(crate) parameters: &'a [Value],
     pub(crate) environment: &'a Environment,
+    pub(crate) reads: &'a Reads,
     /// What `trigger()` returns; null before the trigger has fired.
     pub(crate) record: Value,
     /// What `listCallbackUrl()` returns.
@@ -362,7 +365,7 @@ pub(crate) struct TriggerScope<'a> {
 impl<'a> TriggerScope<'a> {
     fn of(
         firing: &'a Firing<'_>,
-        environment: &'a Environment,
+        (environment, reads): (&'a Environment, &'a Reads),
         record: Value,
         source: Source,
     ) -> TriggerScope<'a> {
@@ -370,6 +373,7 @@ impl<'a> TriggerScope<'a> {
             workflow: firing.workflow,
             parameters: &firing.parameters,
             environment,
+            reads,
             record,
             callback: None,
             now: firing.now,
@@ -416,7 +420,7 @@ impl Context for TriggerScope<'_> {
     }
 
     fn secret(&self, name: &str) -> Lookup {
-        self.environment.secret(name)
+        self.reads.secret(name)
     }
 
     fn now(&self) -> Timestamp {

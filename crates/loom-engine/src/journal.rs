@@ -9,6 +9,7 @@ mod events;
 mod large;
 mod primitive;
 mod reader;
+mod secret;
 mod snapshot;
 
 use std::sync::Arc;
@@ -18,19 +19,23 @@ use loom_expression::Value;
 use loom_store::ContentHash;
 
 use crate::{event::Event, state::RunState};
-use primitive::{Reader, Writer};
+use primitive::{Outside, Reader, Writer};
 
-pub(crate) use self::large::{Draft, LargeValues};
 pub use self::reader::FrameReader;
+pub(crate) use self::{
+    large::{Draft, LargeValues},
+    secret::{Keys, SecretRef},
+};
 
-/// The version of a frame without large values; with them it is one higher. Both will be readable for ever.
+/// The version of a frame without references; with large values it is one higher, with secrets that were read two. All will be
+/// readable for ever.
 const VERSION: u8 = 1;
 
-/// The version of a snapshot without large values; with them it is one higher. Other versions are not read, because a run's
+/// The version of a snapshot without references, counted like that of a frame. Other versions are not read, because a run's
 /// frames contain the same.
 const SNAPSHOT_VERSION: u8 = 4;
 
-/// The version of a large value that refers to no others; otherwise it is one higher.
+/// The version of a large value without references, counted like that of a frame.
 const LARGE_VERSION: u8 = 1;
 
 /// The error of decoding bytes that are not a valid frame or snapshot.
@@ -66,11 +71,11 @@ pub(crate) fn append(events: &[Event], draft: &mut Draft, values: &mut LargeValu
 /// # Errors
 /// [`Unreadable`], with the position of the damage.
 pub fn decode(frame: &[u8]) -> Result<Vec<Event>, Unreadable> {
-    decode_with(frame, &[])
+    decode_with(frame, Outside::default())
 }
 
-fn decode_with(frame: &[u8], large: &[Value]) -> Result<Vec<Event>, Unreadable> {
-    let mut reader = body(frame, VERSION, large)?;
+fn decode_with(frame: &[u8], outside: Outside<'_>) -> Result<Vec<Event>, Unreadable> {
+    let mut reader = body(frame, VERSION, outside)?;
     let mut events = Vec::new();
     while !reader.is_at_end() {
         events.push(events::read(&mut reader)?);
@@ -103,15 +108,15 @@ pub(crate) fn draft_snapshot(state: &RunState, values: &mut LargeValues) -> Draf
 /// [`Unreadable`], with the position: the snapshot is damaged, or has a version other than the one that this program writes.
 /// The run's frames contain the same state.
 pub fn decode_snapshot(workflow: &Arc<Workflow>, snapshot: &[u8]) -> Result<RunState, Unreadable> {
-    decode_snapshot_with(workflow, snapshot, &[])
+    decode_snapshot_with(workflow, snapshot, Outside::default())
 }
 
 fn decode_snapshot_with(
     workflow: &Arc<Workflow>,
     snapshot: &[u8],
-    large: &[Value],
+    outside: Outside<'_>,
 ) -> Result<RunState, Unreadable> {
-    let mut reader = body(snapshot, SNAPSHOT_VERSION, large)?;
+    let mut reader = body(snapshot, SNAPSHOT_VERSION, outside)?;
     let mut state = snapshot::read(&mut reader, workflow)?;
     if !reader.is_at_end() {
         return reader.unreadable("unexpected data after the end");
@@ -120,36 +125,55 @@ fn decode_snapshot_with(
     Ok(state)
 }
 
-fn decode_large(content: &[u8], large: &[Value]) -> Result<Value, Unreadable> {
-    let mut reader = body(content, LARGE_VERSION, large)?;
+fn decode_large(content: &[u8], outside: Outside<'_>) -> Result<Value, Unreadable> {
+    let mut reader = body(content, LARGE_VERSION, outside)?;
     let value = reader.value()?;
     if reader.is_at_end() { Ok(value) } else { reader.unreadable("unexpected data after the end") }
 }
 
-/// The hashes of the large values that `bytes` refer to; `version` is the version of bytes that refer to none.
-fn names(bytes: &[u8], version: u8) -> Result<Vec<ContentHash>, Unreadable> {
-    head(bytes, version).map(|(names, _)| names)
+/// What bytes refer to.
+#[derive(Debug, Default)]
+struct Head {
+    /// The hashes of large values.
+    names: Vec<ContentHash>,
+    /// Secrets that were read.
+    secrets: Vec<SecretRef>,
 }
 
-/// A reader for what follows the hashes.
-fn body<'a>(bytes: &'a [u8], version: u8, large: &'a [Value]) -> Result<Reader<'a>, Unreadable> {
-    let (names, reader) = head(bytes, version)?;
-    if names.len() == large.len() {
-        return Ok(reader.with(large));
+/// What `bytes` refer to; `version` is the version of bytes that refer to nothing.
+fn references(bytes: &[u8], version: u8) -> Result<Head, Unreadable> {
+    head(bytes, version).map(|(head, _)| head)
+}
+
+/// A reader for what follows the references.
+fn body<'a>(bytes: &'a [u8], version: u8, outside: Outside<'a>) -> Result<Reader<'a>, Unreadable> {
+    let (head, reader) = head(bytes, version)?;
+    if head.names.len() != outside.large.len() {
+        return reader.unreadable("unresolved references to large values");
     }
-    reader.unreadable("unresolved references to large values")
+    if head.secrets.len() != outside.secrets.len() {
+        return reader.unreadable("unresolved references to secrets");
+    }
+    Ok(reader.with(outside))
 }
 
-fn head(bytes: &[u8], version: u8) -> Result<(Vec<ContentHash>, Reader<'_>), Unreadable> {
+fn head(bytes: &[u8], version: u8) -> Result<(Head, Reader<'_>), Unreadable> {
     let mut reader = Reader::new(bytes);
     let found = reader.byte()?;
+    let mut head = Head::default();
     if found == version {
-        return Ok((Vec::new(), reader));
+        return Ok((head, reader));
     }
-    if found != version + 1 {
+    if found != version + 1 && found != version + 2 {
         return Err(Unreadable { reason: "unknown format version", offset: 0 });
     }
-    Ok((reader.names()?, reader))
+    head.names = reader.names()?;
+    if found == version + 2 {
+        head.secrets = reader.secrets()?;
+        // Reads that no value refers to are there for the record.
+        reader.secrets()?;
+    }
+    Ok((head, reader))
 }
 
 /// The number that represents a run's status in its row and journal.

@@ -3,7 +3,7 @@
 //! No clock, no I/O, no task. The shell (`engine`) and the simulation feed it commands and perform the effects that its
 //! events request; the same code serves live runs, recovery and tests.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use loom_definition::{RunStatus, Workflow, policy::RetryPolicy};
 use loom_expression::{Lookup, LookupError, Masker, Object, Value, is_connection_string, names_secret};
@@ -17,19 +17,12 @@ use crate::{
     live::Live,
     policies::PolicyBook,
     ports::Call,
-    random, script,
+    random,
+    reads::{Secret, SecretSource},
+    script,
     state::RunState,
     trace::RunTrace,
 };
-
-/// Reads secrets for `secret()`. The engine labels every value as secret.
-pub trait SecretSource: Send + Sync {
-    /// The value of the secret `name`.
-    ///
-    /// # Errors
-    /// A message that says why the secret is not available, such as unknown, expired or disabled.
-    fn secret(&self, name: &str) -> Result<Value, String>;
-}
 
 /// What a host provides to all runs, apart from the clock. Immutable while runs use it.
 pub struct Environment {
@@ -101,18 +94,6 @@ impl Environment {
         })
     }
 
-    pub(crate) fn secret(&self, name: &str) -> Lookup {
-        let Some(source) = &self.secrets else {
-            return Err(LookupError::NotAvailable {
-                why: format!("Cannot access secret '{name}': No secrets client configured"),
-            });
-        };
-        let value = source.secret(name).map(Value::into_secret);
-        let value = value.map_err(|why| LookupError::NotAvailable { why })?;
-        self.masker.learn(&value);
-        Ok(value)
-    }
-
     /// Lets the masker learn the secrets among a run's parameters.
     pub(crate) fn learn_parameters(&self, start: &RunStart) {
         start.parameters.iter().for_each(|value| self.masker.learn(value));
@@ -152,6 +133,8 @@ pub struct Run {
     events: Vec<Event>,
     handed_out: usize,
     live: Live,
+    /// Commands whose decisions need secrets that have not been read.
+    held: VecDeque<Command>,
 }
 
 impl Run {
@@ -169,7 +152,7 @@ impl Run {
         if state.seq() > 0 {
             live.measure(&state);
         }
-        Run { workflow, state, environment, events: Vec::new(), handed_out: 0, live }
+        Run { workflow, state, environment, events: Vec::new(), handed_out: 0, live, held: VecDeque::new() }
     }
 
     /// Its state.
@@ -249,25 +232,29 @@ impl Run {
     /// was cancelled, a timer that was dropped) does nothing.
     pub fn handle(&mut self, command: Command, now: impl Into<Now>) {
         let now = now.into();
-        let first = self.events.len();
-        self.decider(now).command(command);
-        self.apply_from(first, now);
+        self.held.push_back(command);
         while self.advance(now, usize::MAX) {}
     }
 
     /// Like [`Run::handle`], but stops after about `budget` events; true when more work is ready. [`Run::advance`] does the
     /// rest. Use it to drive many runs fairly.
     pub fn handle_some(&mut self, command: Command, now: impl Into<Now>, budget: usize) -> bool {
-        let now = now.into();
-        let first = self.events.len();
-        self.decider(now).command(command);
-        self.apply_from(first, now);
+        self.held.push_back(command);
         self.advance(now, budget)
     }
 
-    /// Performs the work that is ready, up to about `budget` events. True when more is ready.
+    /// Performs the work that is ready, up to about `budget` events. True when more is ready; false also when the run cannot
+    /// continue before secrets have been read, see [`Run::lacks_reads`].
     pub fn advance(&mut self, now: impl Into<Now>, budget: usize) -> bool {
         let now = now.into();
+        while let Some(command) = self.held.pop_front() {
+            if !self.decide_command(command, now) {
+                return false;
+            }
+        }
+        if self.lacks_reads() {
+            return false;
+        }
         let limit = self.events.len().saturating_add(budget);
         while self.events.len() < limit {
             if self.state.status != RunStatus::Running {
@@ -279,6 +266,12 @@ impl Run {
             }
             let first = self.events.len();
             self.decider(now).work(work);
+            if self.lacks_reads() {
+                // As if it had not been decided.
+                self.events.truncate(first);
+                self.state.ready.push_front(work);
+                return false;
+            }
             self.apply_from(first, now);
             if self.live.kept > KEPT_MAX {
                 return true;
@@ -287,9 +280,61 @@ impl Run {
         true
     }
 
+    /// Decides what follows from a command. False when that needs secrets which have not been read; the command is held.
+    fn decide_command(&mut self, command: Command, now: Now) -> bool {
+        if self.lacks_reads() {
+            self.held.push_front(command);
+            return false;
+        }
+        let first = self.events.len();
+        let again = self.workflow.reads_secrets.then(|| command.clone());
+        self.decider(now).command(command);
+        if let Some(again) = again
+            && self.lacks_reads()
+        {
+            // As if it had not been decided.
+            self.events.truncate(first);
+            self.held.push_front(again);
+            return false;
+        }
+        self.apply_from(first, now);
+        true
+    }
+
+    /// Whether the run cannot continue before secrets have been read: [`Run::missing_secrets`].
+    pub fn lacks_reads(&mut self) -> bool {
+        self.workflow.reads_secrets && self.state.reads.is_incomplete()
+    }
+
+    /// The names of the secrets to read next. Each result has to be passed to [`Run::provide`] before the run advances.
+    pub fn missing_secrets(&mut self) -> Vec<Arc<str>> {
+        self.state.reads.take_missing()
+    }
+
+    /// Provides the result of reading a secret, which is used until [`Run::forget_reads`]. Returns the value, as expressions
+    /// see it.
+    pub fn provide(&mut self, name: Arc<str>, read: &Result<Secret, String>) -> Option<Value> {
+        let value = self.state.reads.provide(name, read);
+        if let Some(value) = &value {
+            self.environment.masker.learn(value);
+        }
+        value
+    }
+
+    /// Drops what has been read: later decisions read the versions that are current then.
+    pub fn forget_reads(&mut self) {
+        self.state.reads.forget();
+    }
+
+    /// Why a call cannot be made: it needs a secret that can no longer be read.
+    pub(crate) fn unavailable(&self, call: &Call) -> Option<&Arc<str>> {
+        let values = [Some(&call.inputs), call.context.as_ref(), call.resume.as_ref()];
+        values.into_iter().flatten().find_map(|value| self.state.unavailable.reason_in(value))
+    }
+
     /// Whether [`Run::advance`] would do anything.
     pub(crate) fn has_work(&self) -> bool {
-        self.state.status == RunStatus::Running && !self.state.ready.is_empty()
+        !self.held.is_empty() || (self.state.status == RunStatus::Running && !self.state.ready.is_empty())
     }
 
     fn decider(&mut self, now: Now) -> Decider<'_> {

@@ -95,6 +95,11 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// A value of the run, unless it holds a secret that can no longer be read.
+    fn usable(&self, value: Value) -> Lookup {
+        self.state.unavailable.check(value)
+    }
+
     fn draw(&self) -> u128 {
         let draw = self.draws.get();
         self.draws.set(draw + 1);
@@ -214,9 +219,12 @@ impl Context for Scope<'_> {
                 .position(|parameter| loom_definition::model::same_name(&parameter.name, name.text)),
         };
         let start = self.state.start.as_ref();
-        found.and_then(|index| start?.parameters.get(index).cloned()).ok_or_else(|| LookupError::Unknown {
-            available: workflow.parameters.iter().map(|parameter| Arc::clone(&parameter.name)).collect(),
-        })
+        let value = found.and_then(|index| start?.parameters.get(index).cloned()).ok_or_else(|| {
+            LookupError::Unknown {
+                available: workflow.parameters.iter().map(|parameter| Arc::clone(&parameter.name)).collect(),
+            }
+        })?;
+        self.usable(value)
     }
 
     fn variable(&self, name: Name<'_>) -> Lookup {
@@ -226,12 +234,15 @@ impl Context for Scope<'_> {
             .map(|slot| slot as usize)
             .or_else(|| Some(workflow.find_variable(name.text)?.0 as usize));
         match found {
-            Some(index) => self.state.variables[index].clone().ok_or_else(|| LookupError::NotAvailable {
-                why: format!(
-                    "the variable '{}' has not been initialized yet",
-                    workflow.variables[index].name
-                ),
-            }),
+            Some(index) => {
+                let value = self.state.variables[index].clone();
+                self.usable(value.ok_or_else(|| LookupError::NotAvailable {
+                    why: format!(
+                        "the variable '{}' has not been initialized yet",
+                        workflow.variables[index].name
+                    ),
+                })?)
+            }
             None => self.loop_variable(name.text).ok_or_else(|| LookupError::Unknown {
                 available: workflow.variables.iter().map(|variable| Arc::clone(&variable.name)).collect(),
             }),
@@ -239,13 +250,14 @@ impl Context for Scope<'_> {
     }
 
     fn action(&self, name: Name<'_>) -> Lookup {
-        match self.find(name)? {
-            Found::Place(place) => Ok(record::record(self.state, place)),
+        let record = match self.find(name)? {
+            Found::Place(place) => record::record(self.state, place),
             Found::NeverOpened(action) => {
-                Ok(record::never_opened(self.state, action, &Unopened::of(self.state, self.frame, action)))
+                record::never_opened(self.state, action, &Unopened::of(self.state, self.frame, action))
             }
-            Found::Gathered(iterations) => Ok(iterations.into_record(&self.state.workflow)),
-        }
+            Found::Gathered(iterations) => iterations.into_record(&self.state.workflow),
+        };
+        self.usable(record)
     }
 
     fn action_outputs(&self, name: Name<'_>) -> Lookup {
@@ -254,15 +266,15 @@ impl Context for Scope<'_> {
             Found::Place(place) if record::is_block(self.state.workflow.action(place.action)) => {
                 Ok(Value::NULL)
             }
-            Found::Place(place) => Ok(self.state.slot(place).outputs.clone().unwrap_or(Value::NULL)),
+            Found::Place(place) => self.usable(self.state.slot(place).outputs.clone().unwrap_or(Value::NULL)),
             Found::NeverOpened(_) => Ok(Value::NULL),
-            Found::Gathered(iterations) => Ok(iterations.outputs()),
+            Found::Gathered(iterations) => self.usable(iterations.outputs()),
         }
     }
 
     fn action_body(&self, name: Name<'_>) -> Lookup {
         match self.find(name)? {
-            Found::Gathered(iterations) => Ok(iterations.bodies()),
+            Found::Gathered(iterations) => self.usable(iterations.bodies()),
             Found::Place(_) | Found::NeverOpened(_) => {
                 Ok(self.action_outputs(name)?.get("body").cloned().unwrap_or_default())
             }
@@ -270,7 +282,8 @@ impl Context for Scope<'_> {
     }
 
     fn trigger(&self) -> Lookup {
-        self.state.start.as_ref().map(|start| start.trigger.clone()).ok_or(LookupError::NotRun)
+        let start = self.state.start.as_ref().ok_or(LookupError::NotRun)?;
+        self.usable(start.trigger.clone())
     }
 
     fn trigger_outputs(&self) -> Lookup {
@@ -281,7 +294,7 @@ impl Context for Scope<'_> {
     fn current_action(&self) -> Lookup {
         match (&self.current_record, self.current) {
             (Some(record), _) => Ok(record.clone()),
-            (None, Some(place)) => Ok(record::record(self.state, place)),
+            (None, Some(place)) => self.usable(record::record(self.state, place)),
             (None, None) => Err(LookupError::NotAvailable {
                 why: "action() is available only in trackedProperties, in the unsubscribe of a webhook and in the \
                       condition of a loop"
@@ -296,19 +309,21 @@ impl Context for Scope<'_> {
         }
         let foreach =
             self.state.enclosing(self.frame, |action| matches!(action.kind, ActionKind::Foreach { .. }));
-        foreach
+        let item = foreach
             .and_then(|(frame, owner)| self.state.item_of(frame, owner))
-            .ok_or_else(|| LookupError::NotAvailable { why: "no Foreach encloses this action".to_owned() })
+            .ok_or_else(|| LookupError::NotAvailable { why: "no Foreach encloses this action".to_owned() })?;
+        self.usable(item)
     }
 
     fn items(&self, name: Name<'_>) -> Lookup {
         let wanted = self.action_index(name)?;
         let found = self.state.enclosing_index(self.frame, |action| action == wanted);
-        found.and_then(|(frame, owner)| self.state.item_of(frame, owner)).ok_or_else(|| {
+        let item = found.and_then(|(frame, owner)| self.state.item_of(frame, owner)).ok_or_else(|| {
             LookupError::NotAvailable {
                 why: format!("'{}' is not a Foreach that encloses this action", name.text),
             }
-        })
+        })?;
+        self.usable(item)
     }
 
     fn iteration_index(&self, name: Name<'_>) -> Lookup {
@@ -344,9 +359,10 @@ impl Context for Scope<'_> {
         if slot.phase != SlotPhase::Ended {
             return Err(LookupError::NotRun);
         }
-        record_result(self.state, place).ok_or_else(|| LookupError::NotAvailable {
+        let result = record_result(self.state, place).ok_or_else(|| LookupError::NotAvailable {
             why: format!("'{}' does not contain other actions", name.text),
-        })
+        })?;
+        self.usable(result)
     }
 
     fn workflow(&self) -> Lookup {
@@ -376,7 +392,7 @@ impl Context for Scope<'_> {
     }
 
     fn secret(&self, name: &str) -> Lookup {
-        self.environment.secret(name)
+        self.state.reads.secret(name)
     }
 
     fn memory(&self, operation: &str, arguments: &[Value]) -> Lookup {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use loom_definition::{RunStatus, Workflow};
 use loom_expression::Timestamp;
 
@@ -53,7 +54,7 @@ impl Simulation {
     /// Like [`Simulation::resume`], from a state.
     pub fn resume_from(state: RunState, environment: Arc<Environment>, now: Timestamp) -> Simulation {
         let mut simulation = Simulation { run: Run::resume(state, environment), now };
-        while simulation.run.advance(now, usize::MAX) {}
+        simulation.advance();
         simulation
     }
 
@@ -133,6 +134,35 @@ impl Simulation {
     /// Passes the run a command at the simulated time.
     pub fn command(&mut self, command: Command) {
         self.run.handle(command, self.now);
+        self.advance();
+    }
+
+    /// Performs the work that is ready, and reads the secrets that it needs.
+    fn advance(&mut self) {
+        loop {
+            while self.run.advance(self.now, usize::MAX) {}
+            if !self.run.lacks_reads() {
+                return;
+            }
+            let environment = Arc::clone(self.run.environment());
+            for name in self.run.missing_secrets() {
+                let read =
+                    environment.secrets.as_deref().map(|source| source.read(&name, None).now_or_never());
+                let read = match read {
+                    Some(Some(read)) => read,
+                    Some(None) => {
+                        Err(format!("The secret '{name}' cannot be read at once, as a simulation requires"))
+                    }
+                    None => Err(format!("Cannot access secret '{name}': No secrets client configured")),
+                };
+                self.run.provide(name, &read);
+            }
+            // The next decision reads again: nothing in a simulation takes time.
+            while self.run.advance(self.now, usize::MAX) {}
+            if !self.run.lacks_reads() {
+                self.run.forget_reads();
+            }
+        }
     }
 
     /// Advances the simulated time to `now`; never goes back.

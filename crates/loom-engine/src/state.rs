@@ -9,6 +9,7 @@ use crate::{
     clock::Now,
     decide::calls::{is_webhook, waits_for_instant},
     event::{Code, EffectId, ErrorInfo, Event, FrameId, Outcome, Phase, Place, Purpose, RunStart, TimerId},
+    reads::{Reads, Unavailable},
     sorted::Sorted,
     time,
     work::Work,
@@ -37,6 +38,10 @@ pub struct RunState {
     pub(crate) outputs: Option<Value>,
     /// Number of events applied so far; also part of each random draw, to make it unique.
     pub(crate) seq: u64,
+    /// What expressions may read without I/O. Not part of the journal, which has the results.
+    pub(crate) reads: Reads,
+    /// Secrets in the state that can no longer be read.
+    pub(crate) unavailable: Unavailable,
 }
 
 /// A timer that has not fired.
@@ -221,6 +226,8 @@ impl RunState {
             error: None,
             outputs: None,
             seq: 0,
+            reads: Reads::default(),
+            unavailable: Unavailable::default(),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
     event::{ErrorInfo, Outcome, RetryHint},
     fire::TriggerScope,
     random::Source,
+    reads::{self, Reads},
     retry, scope,
 };
 
@@ -38,17 +39,23 @@ impl Engine {
     ///
     /// # Errors
     /// When an expression fails.
-    pub fn trigger_inputs(
+    ///
+    /// # Cancel safety
+    /// Cancel safe; it waits only for secrets to be read.
+    pub async fn trigger_inputs(
         &self,
         view: TriggerView<'_>,
         member: Option<&str>,
     ) -> Result<Option<Value>, ErrorInfo> {
         let Some(template) = view.trigger.kind.inputs() else { return Ok(None) };
-        let scope = self.scope(view);
-        let evaluated = match member {
-            None => Some(template.evaluate(&scope)),
-            Some(member) => template.evaluate_member(member, &scope),
-        };
+        let evaluated = reads::with_reads(self.environment(), |reads| {
+            let scope = self.scope(view, reads);
+            match member {
+                None => Some(template.evaluate(&scope)),
+                Some(member) => template.evaluate_member(member, &scope),
+            }
+        })
+        .await;
         evaluated.transpose().map_err(|error| template_error(view, "inputs", &error))
     }
 
@@ -56,14 +63,19 @@ impl Engine {
     ///
     /// # Errors
     /// When an expression fails, or its result is not a valid recurrence.
-    pub fn trigger_recurrence(&self, view: TriggerView<'_>) -> Result<Option<Recurrence>, ErrorInfo> {
+    ///
+    /// # Cancel safety
+    /// Cancel safe; it waits only for secrets to be read.
+    pub async fn trigger_recurrence(&self, view: TriggerView<'_>) -> Result<Option<Recurrence>, ErrorInfo> {
         match &view.trigger.recurrence {
             None => Ok(None),
             Some(Setting::Fixed(recurrence)) => Ok(Some(recurrence.clone())),
             Some(Setting::Computed(template)) => {
-                let value = template
-                    .evaluate(&self.scope(view))
-                    .map_err(|error| template_error(view, "recurrence", &error))?;
+                let value = reads::with_reads(self.environment(), |reads| {
+                    template.evaluate(&self.scope(view, reads))
+                })
+                .await
+                .map_err(|error| template_error(view, "recurrence", &error))?;
                 Recurrence::from_value(&value).map(Some).map_err(|why| {
                     let why = without_quotes(&why.to_string(), [&value]).into_owned();
                     let message =
@@ -77,7 +89,10 @@ impl Engine {
     /// The wait before a failed request of a trigger is retried; none when it is not retried.
     ///
     /// `attempt` is the number of the attempt that failed, from 1. The same arguments always yield the same wait.
-    pub fn trigger_retry(
+    ///
+    /// # Cancel safety
+    /// Cancel safe; it waits only for secrets to be read.
+    pub async fn trigger_retry(
         &self,
         view: TriggerView<'_>,
         attempt: u32,
@@ -89,19 +104,23 @@ impl Engine {
             RetrySetting::Fixed(policy) => Arc::clone(policy),
             RetrySetting::Default => Arc::clone(&self.inner().environment.default_retry),
             RetrySetting::Computed(template, spelling) => {
-                let value = template.evaluate(&self.scope(view)).ok()?;
+                let value = reads::with_reads(self.environment(), |reads| {
+                    template.evaluate(&self.scope(view, reads))
+                });
+                let value = value.await.ok()?;
                 Arc::new(RetryPolicy::read(&value, *spelling).ok()?)
             }
         };
         retry::wait_before_next(&policy, attempt, outcome, hint, seed ^ u64::from(attempt))
     }
 
-    fn scope<'a>(&'a self, view: TriggerView<'a>) -> TriggerScope<'a> {
+    fn scope<'a>(&'a self, view: TriggerView<'a>, reads: &'a Reads) -> TriggerScope<'a> {
         let (run, seed) = self.inner().next_run();
         TriggerScope {
             workflow: view.workflow,
             parameters: view.parameters,
             environment: &self.inner().environment,
+            reads,
             record: view.previous.cloned().unwrap_or(Value::NULL),
             callback: view.callback,
             now: self.inner().clock.now(),

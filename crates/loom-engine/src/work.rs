@@ -71,7 +71,7 @@ impl RunState {
     }
 
     /// The slot of an action in an open block. None when its place has been reused by another block.
-    fn slot_at(&self, place: Place) -> Option<&Slot> {
+    pub(crate) fn slot_at(&self, place: Place) -> Option<&Slot> {
         let opened = self.frames.get(place.frame.0 as usize)?;
         let action = self.workflow.action(place.action);
         let is_here = opened.phase == FramePhase::Open && opened.block == action.block;

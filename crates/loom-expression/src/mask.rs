@@ -161,6 +161,18 @@ impl Masker {
         }
     }
 
+    /// Labels as secret the strings and numbers of a value that contain a secret, such as those in the response of a service
+    /// that sends back what it was sent.
+    pub fn label_value(&self, value: Value) -> Value {
+        if self.is_empty() {
+            return value;
+        }
+        match self.finder() {
+            Some(finder) => finder.replaced(&value, &|found| found.clone().into_secret()).unwrap_or(value),
+            None => value,
+        }
+    }
+
     fn finder(&self) -> Option<Arc<Finder>> {
         let built = self.0.known.read().unwrap_or_else(PoisonError::into_inner).finder.clone();
         if built.is_some() {
@@ -307,18 +319,26 @@ impl Finder {
 
     /// The redacted value; `None` if there is nothing to redact.
     fn mask_value(&self, value: &Value) -> Option<Value> {
+        self.replaced(value, &|found| match found.as_str() {
+            Some(text) => Value::from(self.mask(text).into_owned()),
+            None => Value::from(MASK),
+        })
+    }
+
+    /// The value with other strings and numbers in place of those that contain a secret; `None` if there are none.
+    fn replaced(&self, value: &Value, with: &dyn Fn(&Value) -> Value) -> Option<Value> {
         match value.as_ref() {
             ValueRef::String(text) => match self.mask(text) {
                 Cow::Borrowed(_) => None,
-                Cow::Owned(masked) => Some(Value::from(masked)),
+                Cow::Owned(_) => Some(with(value)),
             },
             ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_) => {
                 let text = value.text();
                 let whole = 0..text.len();
-                self.places(&text).contains(&whole).then(|| Value::from(MASK))
+                self.places(&text).contains(&whole).then(|| with(value))
             }
             ValueRef::Array(items) => {
-                let masked: Vec<Option<Value>> = items.iter().map(|item| self.mask_value(item)).collect();
+                let masked: Vec<Option<Value>> = items.iter().map(|item| self.replaced(item, with)).collect();
                 masked.iter().any(Option::is_some).then(|| {
                     let items = masked.into_iter().zip(items.iter());
                     items.map(|(masked, item)| masked.unwrap_or_else(|| item.clone())).collect()
@@ -326,7 +346,7 @@ impl Finder {
             }
             ValueRef::Object(members) => {
                 let masked: Vec<Option<Value>> =
-                    members.values().map(|member| self.mask_value(member)).collect();
+                    members.values().map(|member| self.replaced(member, with)).collect();
                 masked.iter().any(Option::is_some).then(|| {
                     let members = masked.into_iter().zip(members.iter());
                     let members = members.map(|(masked, (name, member))| {

@@ -7,6 +7,7 @@ use axum::{
     extract::{Request, State},
     http::{Response, StatusCode, Uri, header},
 };
+use futures_util::FutureExt;
 use loom_definition::{
     Diagnostics, LoadOptions, RunStatus, Workflow,
     catalog::{Bump, Entry, Version},
@@ -110,7 +111,8 @@ pub(crate) fn shown(shared: &Shared, deployment: &Deployment) -> Object {
     object
 }
 
-/// The recurrence of a trigger with its parameters evaluated. None if it has none or it is invalid, which is in its history.
+/// The recurrence of a trigger with its parameters evaluated. None if it has none, if it is invalid, which is in its history, or
+/// if it depends on a secret.
 fn evaluated_recurrence(shared: &Shared, deployment: &Deployment, trigger: &Trigger) -> Option<Value> {
     let view = TriggerView {
         workflow: &deployment.workflow,
@@ -119,7 +121,7 @@ fn evaluated_recurrence(shared: &Shared, deployment: &Deployment, trigger: &Trig
         previous: None,
         callback: None,
     };
-    let recurrence = shared.host.engine.trigger_recurrence(view).ok()??;
+    let recurrence = shared.host.engine.trigger_recurrence(view).now_or_never()?.ok()??;
     Some(hide(&recurrence.source))
 }
 

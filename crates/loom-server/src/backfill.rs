@@ -70,7 +70,7 @@ pub(crate) async fn backfill(
         callback: None,
     };
     let recurrence = match trigger.kind {
-        TriggerKind::Recurrence => host.engine.trigger_recurrence(view).ok().flatten(),
+        TriggerKind::Recurrence => host.engine.trigger_recurrence(view).await.ok().flatten(),
         _ => None,
     };
     let Some(timetable) = recurrence.and_then(|recurrence| Timetable::new(&recurrence).ok()) else {

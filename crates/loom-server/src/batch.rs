@@ -24,6 +24,7 @@ use self::pile::PileName;
 use crate::{
     gate::Place,
     recurrence::Timetable,
+    sealed,
     trigger_history::{Note, NoteStatus},
     triggers::{AGAIN, CLOCK_STEP_MAX, Fired, Keeper, moment},
 };
@@ -33,6 +34,9 @@ const PARTITION: &str = "DEFAULT";
 
 /// The `kind` of messages for batches in the store's inbox.
 const KIND: u16 = 1;
+
+/// The context of sealed messages.
+const SEAL: &str = "batch";
 
 /// Collects until the deployment is retired or the host stops. A release in progress is completed.
 pub(crate) async fn keep(keeper: &Keeper) {
@@ -116,7 +120,7 @@ impl Collector {
             let last = kept.get("last").and_then(|last| crate::triggers::number(last, &configuration.name));
             Ok(Batch { timetable, last: last.unwrap_or(since), configuration })
         };
-        let inputs = keeper.host.engine.trigger_inputs(keeper.view(None, None), None);
+        let inputs = keeper.host.engine.trigger_inputs(keeper.view(None, None), None).await;
         let batches = inputs.map_err(|error| error.message).and_then(|inputs| {
             let read = BatchConfiguration::from_inputs(&inputs.unwrap_or_default());
             let read = read.map_err(|error| error.message)?;
@@ -299,7 +303,8 @@ async fn read(keeper: &Keeper, ids: &[InboxId]) -> Result<Vec<(InboxId, Value)>,
             let page = keeper.host.store.inbox(query).await?;
             let Some(end) = page.last().map(|message| message.id) else { break };
             for message in page {
-                let value = Value::parse_json(&message.post.payload).unwrap_or_default();
+                let value = sealed::read(&keeper.host.store.sealer(), SEAL, &message.post.payload);
+                let value = value.map(|(value, _)| value).unwrap_or_default();
                 found.insert(message.id, value);
             }
             after = end;

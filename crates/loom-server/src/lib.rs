@@ -35,6 +35,7 @@ mod request;
 mod response;
 mod retain;
 mod revive;
+mod sealed;
 
 mod api;
 mod backfill;

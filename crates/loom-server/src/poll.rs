@@ -89,7 +89,7 @@ async fn ask(
         }
     };
     let view = keeper.view(progress.previous.as_ref(), None);
-    let inputs = match keeper.host.engine.trigger_inputs(view, None) {
+    let inputs = match keeper.host.engine.trigger_inputs(view, None).await {
         Ok(inputs) => inputs.unwrap_or_default(),
         Err(error) => {
             progress.next_question(start, by_recurrence(start, progress.anchor));

@@ -14,12 +14,13 @@ use std::{sync::Arc, time::Duration};
 use loom_definition::trigger::Trigger;
 use loom_engine::ports::{TriggerCall, TriggerPurpose};
 use loom_expression::{Object, Value};
-use loom_store::KeyQuery;
+use loom_store::{KeyExpectation, KeyQuery, KeyWrite};
 
 use crate::{
     deploy::Deployment,
     host::Host,
     poll::record,
+    sealed,
     sign::Signer,
     trigger_history::{Note, NoteStatus},
     triggers::{AGAIN, Answered, Keeper, key_write},
@@ -78,6 +79,27 @@ impl Phase {
 }
 
 impl Subscription {
+    fn read(host: &Host, id: &str, kept: &[u8]) -> Option<Subscription> {
+        let (kept, was_sealed) = sealed::read(&host.store.sealer(), NAMESPACE, kept)?;
+        let mut subscription = Subscription::from_value(id, &kept)?;
+        if was_sealed && let Some(unsubscribe) = &mut subscription.unsubscribe {
+            unsubscribe.inputs = unsubscribe.inputs.clone().into_secret();
+        }
+        Some(subscription)
+    }
+
+    /// What is stored. The request that ends it may hold secrets.
+    fn write(&self, host: &Host) -> KeyWrite {
+        let secret = self.unsubscribe.as_ref().is_some_and(|end| end.inputs.contains_secret());
+        let value = sealed::write(&host.store.sealer(), NAMESPACE, self.to_object(), secret);
+        KeyWrite {
+            namespace: NAMESPACE.into(),
+            key: self.id.as_str().into(),
+            expect: KeyExpectation::Any,
+            value: Some(value),
+        }
+    }
+
     fn from_value(id: &str, kept: &Value) -> Option<Subscription> {
         let text = |name: &str| kept.get(name).and_then(Value::as_str);
         let phase = Phase::ALL.iter().find(|(_, name)| Some(*name) == text("phase"))?.0;
@@ -178,7 +200,7 @@ pub(crate) async fn find(host: &Host, given: &str) -> Result<Found, loom_store::
 
 async fn load(host: &Host, id: &str) -> Result<Option<Subscription>, loom_store::Error> {
     let kept = host.store.key(NAMESPACE, id).await?;
-    Ok(kept.and_then(|kept| Subscription::from_value(id, &Value::parse_json(&kept.value).ok()?)))
+    Ok(kept.and_then(|kept| Subscription::read(host, id, &kept.value)))
 }
 
 async fn all(host: &Host) -> Result<Vec<Subscription>, loom_store::Error> {
@@ -186,11 +208,7 @@ async fn all(host: &Host) -> Result<Vec<Subscription>, loom_store::Error> {
     loop {
         let query = KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };
         let page = host.store.keys(query).await?;
-        found.extend(
-            page.values.iter().filter_map(|kept| {
-                Subscription::from_value(&kept.key, &Value::parse_json(&kept.value).ok()?)
-            }),
-        );
+        found.extend(page.values.iter().filter_map(|kept| Subscription::read(host, &kept.key, &kept.value)));
         match page.next {
             Some(next) => after = Some(next),
             None => return Ok(found),
@@ -200,7 +218,7 @@ async fn all(host: &Host) -> Result<Vec<Subscription>, loom_store::Error> {
 
 async fn save(host: &Host, subscription: &Subscription) -> Result<(), loom_store::Error> {
     let mut commit = loom_store::Commit::new();
-    commit.keys.push(key_write(NAMESPACE, &subscription.id, Some(subscription.to_object())));
+    commit.keys.push(subscription.write(host));
     host.store.commit(commit).await.map(drop)
 }
 
@@ -306,11 +324,11 @@ async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::
     loop {
         let start = keeper.now();
         let note = Note::new(start, NoteStatus::Failed);
-        let asked = match subscribe_inputs(keeper, &callback) {
+        let asked = match subscribe_inputs(keeper, &callback).await {
             Ok(inputs) => {
                 // The service may accept the subscription although its response never arrives.
                 if subscription.unsubscribe.is_none() && !refers_to_response(keeper) {
-                    subscription.unsubscribe = unsubscribe_of(keeper, &inputs, None, &callback);
+                    subscription.unsubscribe = unsubscribe_of(keeper, &inputs, None, &callback).await;
                     save(host, &subscription).await?;
                 }
                 let call = subscribe_call(keeper, &subscription, inputs.clone());
@@ -327,11 +345,11 @@ async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::
         };
         match asked {
             Ok((inputs, answered)) if answered.outcome.status == loom_definition::Status::Succeeded => {
-                subscription.unsubscribe = unsubscribe_of(keeper, &inputs, Some(&answered), &callback);
+                subscription.unsubscribe = unsubscribe_of(keeper, &inputs, Some(&answered), &callback).await;
                 subscription.phase = Phase::Subscribed;
                 let note = Note::new(start, NoteStatus::Succeeded);
                 let note = note.until(keeper.now()).code(&answered.outcome.code);
-                let kept = key_write(NAMESPACE, &subscription.id, Some(subscription.to_object()));
+                let kept = subscription.write(host);
                 keeper.commit(vec![kept, keeper.note(note)]).await?;
                 return Ok(Some(subscription));
             }
@@ -355,23 +373,23 @@ async fn refused(keeper: &Keeper, note: Note, code: &str, message: &str) -> Resu
 }
 
 /// The request that subscribes: the property `subscribe`, or all inputs.
-fn subscribe_inputs(keeper: &Keeper, callback: &str) -> Result<Value, (String, String)> {
-    let inputs = |member: Option<&str>| {
+async fn subscribe_inputs(keeper: &Keeper, callback: &str) -> Result<Value, (String, String)> {
+    let inputs = async |member: Option<&str>| {
         let view = keeper.view(None, Some(callback));
-        let inputs = keeper.host.engine.trigger_inputs(view, member);
+        let inputs = keeper.host.engine.trigger_inputs(view, member).await;
         inputs.map_err(|error| (error.code.to_string(), error.message))
     };
-    match inputs(Some("subscribe"))? {
+    match inputs(Some("subscribe")).await? {
         // The connection may be given outside `subscribe`.
         Some(subscribe) => {
             let mut whole = Object::new();
             whole.insert("subscribe", subscribe);
-            if let Some(host) = inputs(Some("host"))? {
+            if let Some(host) = inputs(Some("host")).await? {
                 whole.insert("host", host);
             }
             Ok(whole.into())
         }
-        None => Ok(inputs(None)?.unwrap_or_default()),
+        None => Ok(inputs(None).await?.unwrap_or_default()),
     }
 }
 
@@ -391,7 +409,7 @@ fn refers_to_response(keeper: &Keeper) -> bool {
 
 /// The call that will end the subscription: `unsubscribe`, which may refer to the response of the service; or, for a connection
 /// without it, a DELETE of the `Location` in the response.
-fn unsubscribe_of(
+async fn unsubscribe_of(
     keeper: &Keeper,
     inputs: &Value,
     answered: Option<&Answered>,
@@ -402,7 +420,7 @@ fn unsubscribe_of(
     let outputs = outputs.unwrap_or_default();
     let record = record(keeper, outputs, keeper.now());
     let view = keeper.view(Some(&record), Some(callback));
-    match keeper.host.engine.trigger_inputs(view, Some("unsubscribe")) {
+    match keeper.host.engine.trigger_inputs(view, Some("unsubscribe")).await {
         Ok(Some(own)) if !own.is_null() => {
             let mut own = own.as_object().cloned().unwrap_or_default();
             if through_connection

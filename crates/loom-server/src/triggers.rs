@@ -181,7 +181,7 @@ impl Keeper {
 
     /// Reads its recurrence. An invalid one is recorded, and disables the trigger until the next deployment.
     pub(crate) async fn timetable(&self) -> Result<Option<Timetable>, loom_store::Error> {
-        let recurrence = self.host.engine.trigger_recurrence(self.view(None, None));
+        let recurrence = self.host.engine.trigger_recurrence(self.view(None, None)).await;
         let recurrence = recurrence.map_err(|error| error.message).and_then(|recurrence| {
             Timetable::new(&recurrence.ok_or("The trigger has no recurrence.")?)
                 .map_err(|why| format!("The recurrence is invalid: {why}."))
@@ -344,8 +344,12 @@ impl Keeper {
         let outcome = outcome.withheld(&call.inputs, self.host.engine.masker());
         let failed = outcome.status != loom_definition::Status::Succeeded;
         let seed = self.now().unsigned_abs() as u64;
-        let again = || self.host.engine.trigger_retry(self.view(None, None), attempt, &outcome, hint, seed);
-        let retry = failed.then(again).flatten();
+        let retry = if failed {
+            let view = self.view(None, None);
+            self.host.engine.trigger_retry(view, attempt, &outcome, hint, seed).await
+        } else {
+            None
+        };
         Answered { outcome, after: hint.after, retry }
     }
 

@@ -8,8 +8,6 @@
 //!
 //! Sealed bytes do not compress, so payloads are compressed first.
 
-mod seal;
-
 use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
@@ -20,9 +18,8 @@ use crate::{
     KeyWrite, LoadedRun, Metrics, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot, Store,
     StoredFrame, Swept, Timer, TimerQuery, UnixMillis,
     pack::{Codec, pack, unpack},
+    seal::{SALT, Sealer, StoreKey, TAG},
 };
-pub use seal::StoreKey;
-use seal::{SALT, TAG};
 
 /// Bytes of content in each part of a blob. To read any byte of a part, all of it has to be decrypted.
 const PART: u64 = 64 * 1024;
@@ -446,6 +443,11 @@ impl Store for EncryptedStore {
 
     fn is_empty(&self) -> Answer<bool> {
         self.inner.is_empty()
+    }
+
+    fn sealer(&self) -> Sealer {
+        // Everything is encrypted.
+        Sealer::none()
     }
 
     fn at_work(&self, run: RunId, next: Seq) -> AtWork {

@@ -62,6 +62,7 @@ mod checksum;
 mod error;
 mod metrics;
 mod pack;
+mod seal;
 
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -76,7 +77,7 @@ pub use commit::{
     RunRow, Snapshot, StoredFrame, Timer, TimerKey, Urgency, Written,
 };
 #[cfg(feature = "encryption")]
-pub use encrypted::{KeyError, StoreKey, with_key};
+pub use encrypted::{KeyError, with_key};
 pub use error::{Cause, Conflict, Error, Refusal, Refused};
 pub use ids::{ContentHash, InboxId, InvalidId, RunId, RunIdSource, Seq, UnixMillis};
 pub use memory::MemoryStore;
@@ -86,6 +87,7 @@ pub use query::{
     TimerQuery,
 };
 pub use retention::{Deletion, Retention, Swept};
+pub use seal::{Sealer, StoreKey};
 pub use sqlite::{FaultPoint, Faults, SqliteOptions, SqliteStore};
 pub use store::{Answer, Condition, Durability, Health, Store};
 

@@ -15,7 +15,8 @@ use crate::{
     Ack, Answer, Blob, Commit, Committed, Condition, Conflict, ContentHash, Deletion, Durability, Error,
     FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, KeyWrite,
     LoadedRun, Metrics, Order, Post, Recipient, Refusal, Refused, Retention, RunId, RunPage, RunQuery,
-    RunRow, Seq, Snapshot, Store, StoredFrame, Swept, Timer, TimerKey, TimerQuery, UnixMillis, Written,
+    RunRow, Sealer, Seq, Snapshot, Store, StoredFrame, Swept, Timer, TimerKey, TimerQuery, UnixMillis,
+    Written,
     blob::Body,
     commit::check_keys,
     pack::{Codec, unpack},
@@ -253,6 +254,11 @@ impl Store for MemoryStore {
         let mut content = self.lock();
         let deleted = content.refuses().map_or_else(|| Ok(content.delete_run(run)), Err);
         Box::pin(ready(deleted))
+    }
+
+    fn sealer(&self) -> Sealer {
+        // Nothing outlives the process.
+        Sealer::none()
     }
 
     fn is_empty(&self) -> Answer<bool> {

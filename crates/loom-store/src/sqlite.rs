@@ -5,7 +5,7 @@
 //!                              | resolves every Ack                                |
 //!  reads  --> reader threads <-'                        checkpointer thread: loom.db
 //! ```
-//! The directory holds `loom.db` with its write-ahead log, `loom.lock`, `loom.marks`, and large blobs under `blobs/`.
+//! The directory holds `loom.db` with its write-ahead log, `loom.key`, `loom.lock`, `loom.marks`, and large blobs under `blobs/`.
 //! `docs/journal-format.md` describes the format, and what is promised when the disk fails.
 
 mod writer;
@@ -23,6 +23,7 @@ mod connect;
 mod faults;
 mod files;
 mod health;
+mod key;
 mod lock;
 mod log_scan;
 mod marks;
@@ -47,8 +48,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::{
     Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Commit, Committed, Condition, ContentHash, Deletion, Durability,
     Error, FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery,
-    KeyValue, LoadedRun, Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Store,
-    Swept, Timer, TimerQuery, UnixMillis, Urgency, at_work::Release, blob::Body, metrics::Meter, pack::pack,
+    KeyValue, LoadedRun, Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Seq,
+    Store, Swept, Timer, TimerQuery, UnixMillis, Urgency, at_work::Release, blob::Body, metrics::Meter,
+    pack::pack,
 };
 
 use self::{
@@ -94,6 +96,9 @@ pub struct SqliteOptions {
     /// The largest size of the database, in bytes. A store that reaches it pauses, as when the disk is full. By
     /// default only the disk is the limit.
     pub database_bytes_max: Option<u64>,
+    /// Whether secret values in payloads are sealed with a key that the store keeps in its directory, in `loom.key`.
+    /// Default true. Set it to false only for a store that encrypts everything, as `with_key` does.
+    pub seals: bool,
     /// Injects disk failures, in tests.
     pub faults: Option<Arc<dyn Faults>>,
 }
@@ -111,6 +116,7 @@ impl Default for SqliteOptions {
             checkpoint_bytes: 4 << 20,
             log_pages_max: 16_384,
             database_bytes_max: None,
+            seals: true,
             faults: None,
         }
     }
@@ -132,6 +138,7 @@ struct Parts {
     meter: Arc<Meter>,
     watch: Arc<Watch>,
     marks: Option<Arc<Marks>>,
+    sealer: Sealer,
     writer: Mutex<Option<JoinHandle<Result<(), Error>>>>,
     closed: AtomicBool,
     /// Released last, when no thread uses the files any more.
@@ -350,6 +357,10 @@ impl Store for SqliteStore {
 
     fn is_empty(&self) -> Answer<bool> {
         self.0.readers.ask(read::is_empty)
+    }
+
+    fn sealer(&self) -> Sealer {
+        self.0.sealer.clone()
     }
 
     fn at_work(&self, run: RunId, next: Seq) -> AtWork {

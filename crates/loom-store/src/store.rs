@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::{
     Ack, AtWork, Blob, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery, InboxId,
     InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused,
-    Retention, RunId, RunPage, RunQuery, RunRow, Seq, Swept, Timer, TimerQuery, UnixMillis,
+    Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Seq, Swept, Timer, TimerQuery, UnixMillis,
 };
 
 /// A result that is on its way: the future that most methods of [`Store`] return.
@@ -76,6 +76,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Finds the message that was posted under an idempotency key to a run, or to no run, whether or not it is still
     /// pending.
     fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>>;
+
+    /// The sealer for secret values in payloads. The key is not in the data that commits write. Stores that encrypt all
+    /// payloads, or keep nothing beyond the process, return [`Sealer::none`].
+    fn sealer(&self) -> Sealer;
 
     /// Returns a definition.
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>>;

@@ -16,7 +16,9 @@ pub(crate) async fn open(
     key_file: Option<&Path>,
 ) -> Result<Arc<dyn Store>> {
     open_with(directory, key_file, |directory| {
-        SqliteStore::open(directory, SqliteOptions { durability, ..SqliteOptions::default() })
+        // With a key file, everything is encrypted.
+        let seals = key_file.is_none();
+        SqliteStore::open(directory, SqliteOptions { durability, seals, ..SqliteOptions::default() })
     })
     .await
 }

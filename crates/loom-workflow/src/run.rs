@@ -347,7 +347,7 @@ impl Play<'_> {
         let live = Arc::new(Live::new(Arc::clone(&request.workflow), self.style(), self.console));
         // Registered before the start, so that no interrupt is missed.
         let interrupts = Interrupts::hear()?;
-        match start(self.engine, request, &live)? {
+        match start(self.engine, request, &live).await? {
             Outset::Runs(runs) => self.follow(runs, &live, kept, interrupts).await,
             Outset::None(exit) => Ok(exit),
         }
@@ -415,7 +415,7 @@ pub(crate) async fn play_shown(
     live: &Arc<Live>,
     console: Console,
 ) -> Result<Exit> {
-    let run = match start(engine, request, live)? {
+    let run = match start(engine, request, live).await? {
         Outset::Runs(mut runs) if runs.len() == 1 => runs.remove(0),
         Outset::Runs(runs) => bail!("expected one run, but {} were started", runs.len()),
         Outset::None(exit) => return Ok(exit),
@@ -439,12 +439,12 @@ enum Outset {
     None(Exit),
 }
 
-fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result<Outset> {
+async fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result<Outset> {
     let watcher = Arc::clone(live) as Arc<dyn Watcher>;
     let names = request.workflow.triggers.iter().map(|trigger| format!("'{}'", trigger.name));
     let names = names.collect::<Vec<_>>().join(", ");
     let without_body = request.outputs.get("body").is_none();
-    match engine.start(request, Some(&watcher)) {
+    match engine.start_reading(request, Some(&watcher)).await {
         Ok(Started::Runs(runs)) => Ok(Outset::Runs(runs)),
         Ok(Started::Held { condition }) => {
             eprintln!("loom: trigger condition {condition} is not met; no run was started");

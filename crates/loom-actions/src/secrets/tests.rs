@@ -300,8 +300,8 @@ fn concurrent_writers_lose_no_change() {
     assert_eq!(values.len(), 20);
 }
 
-#[test]
-fn the_first_provider_that_knows_a_name_is_used() {
+#[tokio::test]
+async fn the_first_provider_that_knows_a_name_is_used() {
     let world = World::new();
     let directory = world.directory.path().join("mounted");
     fs::create_dir(&directory).unwrap();
@@ -323,7 +323,7 @@ fn the_first_provider_that_knows_a_name_is_used() {
         ("mounted", "from a file"),
         ("Given", "from the start"),
     ] {
-        assert_eq!(secrets.secret(name).unwrap().as_str(), Some(expected), "{name}");
+        assert_eq!(&*secrets.read(name, None).await.unwrap().value, expected, "{name}");
     }
     for (name, why) in [
         ("nobody", "Secret not found: nobody"),
@@ -332,9 +332,10 @@ fn the_first_provider_that_knows_a_name_is_used() {
         ("given@1", "Secret version not found: given@1"),
         ("gone", "No valid versions for secret: gone"),
     ] {
-        assert_eq!(secrets.secret(name).unwrap_err(), why, "{name}");
+        assert_eq!(secrets.read(name, None).await.unwrap_err(), why, "{name}");
     }
-    assert!(secrets.secret("../secrets.json").unwrap_err().contains("not a valid secret name"));
+    let error = secrets.read("../secrets.json", None).await.unwrap_err();
+    assert!(error.contains("not a valid secret name"), "{error}");
     assert!(!format!("{secrets:?}").contains("from the start"));
 }
 
@@ -352,4 +353,35 @@ fn only_the_owner_can_read_the_file() {
     world.vault().set("k", "s3cr3t", NewSecret::default()).unwrap();
     let mode = fs::metadata(world.vault().path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
+
+/// A run refers to the version that it has read. That version has the same value for ever, or none.
+#[tokio::test]
+async fn a_version_that_was_read_is_read_again_until_it_is_gone() {
+    let world = World::new();
+    let vault = world.vault();
+    vault.set("token", "first", NewSecret::default()).unwrap();
+    let secrets = Secrets::new(vec![Arc::new(world.vault())]);
+    let first = secrets.read("token", None).await.unwrap();
+    let version = first.version.clone().expect("a vault has versions");
+    vault.set("token", "second", NewSecret::default()).unwrap();
+    assert_eq!(&*secrets.read("token", None).await.unwrap().value, "second");
+    assert_eq!(secrets.read(&first.name, Some(&version)).await.unwrap(), first);
+
+    vault.enable("token", Some(1), false).unwrap();
+    assert!(secrets.read(&first.name, Some(&version)).await.is_err(), "it is disabled");
+    vault.enable("token", Some(1), true).unwrap();
+    assert_eq!(secrets.read(&first.name, Some(&version)).await.unwrap(), first);
+
+    // The numbers begin again, and the number that was read has another value now.
+    vault.purge("token", None).unwrap();
+    assert!(secrets.read(&first.name, Some(&version)).await.is_err(), "it is gone");
+    world.at(1);
+    vault.set("token", "third", NewSecret::default()).unwrap();
+    assert_eq!(&*secrets.read("token@1", None).await.unwrap().value, "third");
+    assert!(secrets.read(&first.name, Some(&version)).await.is_err(), "it is another one");
+
+    let unversioned = Secrets::new(vec![Arc::new(SecretFolder::new(world.folder.path()))]);
+    std::fs::write(world.folder.path().join("mounted"), "x").unwrap();
+    assert_eq!(unversioned.read("mounted", None).await.unwrap().version, None);
 }

@@ -12,7 +12,7 @@ use super::{
     MasterKey, NewSecret, SecretError, SecretProperties, SecretProvider, checked_name,
     file::{self, Contents, Stamp, WrappedKey},
     key::DataKey,
-    provider::checked_value,
+    provider::{Provided, checked_value},
     record::{Record, Version},
 };
 
@@ -299,9 +299,19 @@ impl Record {
 }
 
 impl SecretProvider for Vault {
-    fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Arc<str>>, SecretError> {
-        let found = self.opened()?.get(name, version, self)?;
-        Ok(found.map(|(_, value)| Arc::from(value.as_str())))
+    fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Provided>, SecretError> {
+        // Numbers are used again after a secret was purged, so a version is identified by its time as well.
+        let (number, created) = version.and_then(|version| version.split_once('-')).unzip();
+        let Some((properties, value)) = self.opened()?.get(name, number.or(version), self)? else {
+            return Ok(None);
+        };
+        let time = properties.created_on.ticks().to_string();
+        if created.is_some_and(|created| created != time) {
+            let version = properties.version.to_string();
+            return Err(SecretError::VersionNotFound { name: name.to_owned(), version });
+        }
+        let version = format!("{}-{time}", properties.version);
+        Ok(Some(Provided { value: Arc::from(value.as_str()), version: Some(version.into()) }))
     }
 
     fn names(&self) -> Vec<String> {

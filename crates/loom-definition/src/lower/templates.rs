@@ -1,6 +1,6 @@
 //! Compiles the expressions of a definition, maps their errors to positions in the file, and checks the names in them.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use loom_expression::{
     Code, Condition, NameKind, Names, Object, Options, Reference, ReferenceKind, Template, TemplateError,
@@ -160,6 +160,12 @@ impl Lowerer<'_, '_, '_> {
         for reference in references {
             if reference.kind == ReferenceKind::Result && reference.computed {
                 self.any_result = true;
+            }
+            if reference.kind == ReferenceKind::Secret {
+                self.reads_secrets = true;
+                if let (Some(owner), Some(name)) = (owner, &reference.name) {
+                    self.secrets.entry(owner).or_default().insert(Arc::clone(name));
+                }
             }
             let Some(name) = reference.name.as_deref() else { continue };
             self.read(node, reference, owner);

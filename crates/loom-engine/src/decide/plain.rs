@@ -90,6 +90,10 @@ impl Decider<'_> {
         let Some(current) = &self.state.variables[variable.0 as usize] else {
             return Err(format!("The variable '{name}' must be initialized before it is used."));
         };
+        if let Some(why) = self.state.unavailable.reason_in(current).filter(|_| change != VariableChange::Set)
+        {
+            return Err(format!("The variable '{name}' cannot be changed: {why}."));
+        }
         let refuse = |what: &str| {
             let found = operand.kind();
             format!("The variable '{name}' of type '{kind}' cannot {what} a value of type '{found}'.")

@@ -159,9 +159,10 @@ impl EngineBuilder {
     /// Builds the engine.
     pub fn build(self) -> Engine {
         let services = Services::new(self.registry, self.environment.policies.clone());
+        let environment = Arc::new(self.environment);
         Engine {
             inner: Arc::new(Inner {
-                environment: Arc::new(self.environment),
+                environment: Arc::clone(&environment),
                 handlers: self.handlers,
                 services,
                 chaos: self.chaos.map(Chaos::new),
@@ -174,7 +175,7 @@ impl EngineBuilder {
                 ids: Mutex::new(RunIdSource::new(0, None)),
                 held: Mutex::new(Held::default()),
                 seed: self.seed,
-                durable: self.store.map(Durable::new),
+                durable: self.store.map(|store| Durable::new(store, environment)),
                 watcher: self.watcher,
                 suspects: Mutex::default(),
                 careful: false.into(),

@@ -18,8 +18,10 @@ use crate::{
     durable::{self, RecoverError, RunJournal, Written},
     event::{Event, RunId, RunStart},
     fire,
+    journal::FrameReader,
     machine::Run,
     orders::{Given, Order},
+    reads::Unavailable,
     resubmit::{self, ResubmitError},
     signals::Mailbox,
     state::RunState,
@@ -254,17 +256,19 @@ impl Engine {
             return Err(ResubmitError::InProgress { run: before });
         }
         let old = durable.workflow_of(before, &row).await?;
-        let events = durable.events(before).await?;
+        let (events, mut reader) = durable.events(before).await?;
         let Some(Event::RunStarted { start, .. }) = events.first() else { return Err(unknown()) };
         let at = self.inner.clock.now();
         let kept = resubmit::kept(&events, &old, workflow, from, at)?;
         let start = fire::again(workflow, parameters, start, self.inner.next_run());
         drop(events);
+        let unavailable = reader.take_unavailable();
         let mut first = vec![Event::RunStarted { start: Arc::clone(&start), at }];
         first.extend(kept);
         let (engine, workflow) = (self.clone(), Arc::clone(workflow));
-        let begun =
-            self.inner.tasks.spawn(async move { engine.begin_with(&workflow, start, first, before).await });
+        let begun = self.inner.tasks.spawn(async move {
+            engine.begin_with(&workflow, start, (first, reader, unavailable), before).await
+        });
         begun.await.map_err(|_| ResubmitError::Stopping)?
     }
 
@@ -273,15 +277,17 @@ impl Engine {
         &self,
         workflow: &Arc<Workflow>,
         start: Arc<RunStart>,
-        events: Vec<Event>,
+        (events, reader, unavailable): (Vec<Event>, FrameReader, Unavailable),
         origin: RunId,
     ) -> Result<RunHandle, ResubmitError> {
         let id = start.run;
         let durable = self.inner.durable.as_ref().ok_or(ResubmitError::Unknown { run: origin })?;
         let mut state = RunState::new(Arc::clone(workflow));
         state.replay(&events);
+        state.unavailable = unavailable;
         let written = Written { origin: Some(origin), ..Written::default() };
         let mut journal = durable.begin(workflow, &start, written);
+        journal.adopt(reader);
         journal.record(&events, &state);
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(state.response().cloned());
@@ -347,13 +353,13 @@ impl Engine {
             // The run has ended without a Response, or is held again; the store says which.
             match self.state_of(id).await? {
                 Some((_, state)) if stands_by && state.response().is_some() => {
-                    return Ok(state.response().cloned());
+                    return readable_response(id, &state);
                 }
                 Some((_, state)) if stands_by && !state.status().is_final() => {
                     return Err(RecoverError::Held { run: id });
                 }
                 Some((_, state)) if !state.status().is_final() => tokio::task::yield_now().await,
-                Some((_, state)) => return Ok(state.response().cloned()),
+                Some((_, state)) => return readable_response(id, &state),
                 None => return Ok(None),
             }
         }
@@ -513,5 +519,13 @@ impl Drop for Claim<'_> {
         if !self.kept {
             self.engine.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
         }
+    }
+}
+
+/// The response of a loaded run, unless it holds a secret that can no longer be read.
+fn readable_response(run: RunId, state: &RunState) -> Result<Option<Value>, RecoverError> {
+    match state.response().and_then(|response| state.unavailable.reason_in(response)) {
+        Some(why) => Err(RecoverError::Secret { run, why: why.to_string() }),
+        None => Ok(state.response().cloned()),
     }
 }

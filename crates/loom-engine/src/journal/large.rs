@@ -4,13 +4,16 @@
 //! itself if the remainder is still too large. A body that passes through many actions, or occurs in many runs, is therefore
 //! stored once, whatever is wrapped around it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use loom_expression::Value;
 use loom_store::{Blob, ContentHash, Error as StoreError, Store};
 
-use super::primitive::{Apart, Writer};
+use super::{
+    primitive::{Apart, Writer},
+    secret::{Keys, SecretRef},
+};
 
 /// The maximum size of an inline value, in bytes; larger ones are stored separately.
 pub(super) const INLINE_MAX: usize = 8 * 1024;
@@ -23,6 +26,8 @@ pub(crate) struct LargeValues {
     /// Each comes after those it refers to.
     fresh: Vec<Fresh>,
     fresh_bytes: usize,
+    /// How secret values are hidden.
+    pub(super) keys: Keys,
 }
 
 /// A reference to a large value.
@@ -48,6 +53,10 @@ pub(crate) struct Draft {
     pub(super) bytes: Vec<u8>,
     /// The reference for each large value in the bytes, in order.
     pub(super) names: Vec<Name>,
+    /// The reference for each secret in the bytes that was read, in order.
+    pub(super) secrets: Vec<Arc<SecretRef>>,
+    /// Other secrets that were read; see [`Draft::record_read`].
+    read: Vec<Arc<SecretRef>>,
 }
 
 /// The large values of the next commit.
@@ -58,13 +67,18 @@ pub(crate) struct Stored {
 }
 
 impl LargeValues {
+    /// None yet, for a run whose secrets are hidden by these keys.
+    pub(crate) fn of(keys: Keys) -> LargeValues {
+        LargeValues { keys, ..LargeValues::default() }
+    }
+
     /// Values that were loaded, and are already counted for the run.
-    pub(super) fn read_back(values: BTreeMap<ContentHash, Value>) -> LargeValues {
+    pub(super) fn read_back(values: BTreeMap<ContentHash, Value>, keys: Keys) -> LargeValues {
         let known = values.into_iter().filter_map(|(hash, value)| {
             let address = value.address()?;
             Some((address, (value, Name::Stored(hash))))
         });
-        LargeValues { known: known.collect(), ..LargeValues::default() }
+        LargeValues { known: known.collect(), keys, ..LargeValues::default() }
     }
 
     /// Bytes that wait for the next commit.
@@ -112,6 +126,17 @@ impl LargeValues {
     /// Releases values that the run no longer holds.
     pub(crate) fn forget_unused(&mut self) {
         self.known.retain(|_, (value, _)| value.is_shared());
+        self.keys.forget_unused();
+    }
+
+    /// Adds the references of another run, whose values this run has.
+    pub(crate) fn adopt(&mut self, other: Keys) {
+        self.keys.adopt(other);
+    }
+
+    /// Writes `value` from now on as a reference to where it was read.
+    pub(crate) fn refer(&mut self, value: &Value, read: Arc<SecretRef>) {
+        self.keys.refer(value, read);
     }
 }
 
@@ -125,7 +150,15 @@ impl Draft {
 
     /// A writer that moves large values to `values`; those that are not in the store only if `keeps_new` is set.
     pub(super) fn writer<'a>(&'a mut self, values: &'a mut LargeValues, keeps_new: bool) -> Writer<'a> {
-        Writer { out: &mut self.bytes, apart: Some(Apart { values, names: &mut self.names, keeps_new }) }
+        Writer {
+            out: &mut self.bytes,
+            apart: Some(Apart { values, names: &mut self.names, secrets: &mut self.secrets, keeps_new }),
+        }
+    }
+
+    /// Records that the secret was read, whether or not a value refers to it.
+    pub(crate) fn record_read(&mut self, read: Arc<SecretRef>) {
+        self.read.push(read);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -136,15 +169,17 @@ impl Draft {
         self.bytes.len()
     }
 
-    /// The bytes to write, now that all values have hashes. If there are any, they follow the version, which is then one
-    /// higher.
+    /// The bytes to write, now that all values have hashes. The references follow the version, which says which kinds of
+    /// references there are.
     pub(crate) fn finish(self, stored: &Stored) -> Bytes {
-        let Some((version, rest)) = self.bytes.split_first().filter(|_| !self.names.is_empty()) else {
+        let reads = self.secrets.len() + self.read.len();
+        let Some((version, rest)) = self.bytes.split_first().filter(|_| !self.names.is_empty() || reads > 0)
+        else {
             return self.bytes.into();
         };
-        let mut out = Vec::with_capacity(self.bytes.len() + 5 + 32 * self.names.len());
+        let mut out = Vec::with_capacity(self.bytes.len() + 5 + 32 * (self.names.len() + reads));
         let mut writer = Writer { out: &mut out, apart: None };
-        writer.byte(version + 1);
+        writer.byte(version + if reads > 0 { 2 } else { 1 });
         writer.list(&self.names, |writer, name| {
             let hash = match name {
                 Name::Stored(hash) => hash,
@@ -152,6 +187,14 @@ impl Draft {
             };
             writer.out.extend_from_slice(hash.as_bytes());
         });
+        if reads > 0 {
+            for reads in [&self.secrets, &self.read] {
+                writer.list(reads, |writer, read| {
+                    writer.text(&read.name);
+                    writer.option(read.version.as_deref(), Writer::text);
+                });
+            }
+        }
         out.extend_from_slice(rest);
         out.into()
     }

@@ -8,6 +8,7 @@ use loom_store::ContentHash;
 use super::{
     Unreadable,
     large::{Draft, INLINE_MAX, LargeValues, Name},
+    secret::{Keys, SecretRef},
 };
 
 /// The maximum nesting of a value that is decoded, so that damaged bytes cannot exhaust the stack.
@@ -18,14 +19,15 @@ const LIST_RESERVED_MAX: usize = 1_024;
 
 pub(super) struct Writer<'a> {
     pub(super) out: &'a mut Vec<u8>,
-    /// The destination of large values. Without it they stay inline.
+    /// The destination of large values, and how secret values are hidden. Without it everything stays inline, as it is.
     pub(super) apart: Option<Apart<'a>>,
 }
 
-/// The destination of large values, and the references that replace them.
+/// The destination of large values, and the references that replace them and secrets.
 pub(super) struct Apart<'a> {
     pub(super) values: &'a mut LargeValues,
     pub(super) names: &'a mut Vec<Name>,
+    pub(super) secrets: &'a mut Vec<Arc<SecretRef>>,
     /// Whether values that are not in the store yet are moved too.
     pub(super) keeps_new: bool,
 }
@@ -88,6 +90,9 @@ impl Writer<'_> {
             return self.value(&Value::from(value.to_json_text()));
         }
         let secret = if value.is_secret() { tag::SECRET } else { 0 };
+        if secret != 0 && self.hidden(value) {
+            return;
+        }
         if let Some(digits) = value.exact_digits() {
             self.byte(tag::DECIMAL | secret);
             return self.text(digits);
@@ -139,6 +144,43 @@ impl Writer<'_> {
         }
     }
 
+    /// Writes a secret value as a reference to where it was read, or sealed. False when it has to be written as it is.
+    fn hidden(&mut self, value: &Value) -> bool {
+        let Some(apart) = &mut self.apart else { return false };
+        if let Some(read) = apart.values.keys.reference(value) {
+            apart.secrets.push(read);
+            self.byte(tag::READ | tag::SECRET);
+            return true;
+        }
+        if !apart.values.keys.seals() {
+            return false;
+        }
+        if let Some(name) = apart.values.name_of(value) {
+            apart.names.push(name);
+            self.byte(tag::LARGE | tag::SECRET);
+            return true;
+        }
+        let mut plain = Vec::new();
+        Writer { out: &mut plain, apart: None }.value(value);
+        let Some(sealed) = apart.values.keys.seal(&plain) else { return false };
+        if apart.keeps_new && sealed.len() > INLINE_MAX {
+            let mut draft = Draft::default();
+            draft.begin(super::LARGE_VERSION);
+            Writer { out: &mut draft.bytes, apart: None }.sealed(&sealed);
+            apart.names.push(apart.values.keep(value, draft));
+            self.byte(tag::LARGE | tag::SECRET);
+        } else {
+            self.sealed(&sealed);
+        }
+        true
+    }
+
+    fn sealed(&mut self, sealed: &[u8]) {
+        self.byte(tag::SEALED | tag::SECRET);
+        self.uint(sealed.len() as u64);
+        self.out.extend_from_slice(sealed);
+    }
+
     /// Writes a value, which is replaced by a tag if it is large and stored separately.
     fn perhaps_apart(&mut self, value: &Value, secret: u8, write: impl FnOnce(&mut Self)) {
         let Some(apart) = &mut self.apart else { return write(self) };
@@ -146,7 +188,7 @@ impl Writer<'_> {
             apart.names.push(name);
             return self.byte(tag::LARGE | secret);
         }
-        let (start, named) = (self.out.len(), apart.names.len());
+        let (start, named, read) = (self.out.len(), apart.names.len(), apart.secrets.len());
         write(self);
         let Some(apart) = self.apart.as_mut().filter(|apart| apart.keeps_new) else { return };
         if self.out.len() - start <= INLINE_MAX {
@@ -158,6 +200,7 @@ impl Writer<'_> {
         draft.bytes.push(self.out[start] & !tag::SECRET);
         draft.bytes.extend_from_slice(&self.out[start + 1..]);
         draft.names = apart.names.split_off(named);
+        draft.secrets = apart.secrets.split_off(read);
         apart.names.push(apart.values.keep(value, draft));
         self.out.truncate(start);
         self.byte(tag::LARGE | secret);
@@ -179,6 +222,10 @@ mod tag {
     pub(super) const LARGE: u8 = 9;
     /// A string with unpaired surrogates, as UTF-16 code units.
     pub(super) const UTF16: u8 = 10;
+    /// A secret that was read: the next of the references at the head of the frame.
+    pub(super) const READ: u8 = 11;
+    /// A secret value, sealed.
+    pub(super) const SEALED: u8 = 12;
     pub(super) const SECRET: u8 = 0x80;
 }
 
@@ -187,18 +234,33 @@ pub(super) struct Reader<'a> {
     at: usize,
     /// The large values that have not been encountered yet.
     large: std::slice::Iter<'a, Value>,
+    /// The secrets that have not been encountered yet.
+    secrets: std::slice::Iter<'a, Value>,
+    /// Opens sealed values.
+    keys: Option<&'a Keys>,
+}
+
+/// What the bytes of a frame, a snapshot or a large value refer to.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Outside<'a> {
+    pub(super) large: &'a [Value],
+    pub(super) secrets: &'a [Value],
+    /// Without keys, sealed values are replaced by a secret null.
+    pub(super) keys: Option<&'a Keys>,
 }
 
 type Read<T> = Result<T, Unreadable>;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { bytes, at: 0, large: [].iter() }
+        Reader { bytes, at: 0, large: [].iter(), secrets: [].iter(), keys: None }
     }
 
-    /// The same reader with these large values.
-    pub(super) fn with(mut self, large: &'a [Value]) -> Reader<'a> {
-        self.large = large.iter();
+    /// The same reader with these values.
+    pub(super) fn with(mut self, outside: Outside<'a>) -> Reader<'a> {
+        self.large = outside.large.iter();
+        self.secrets = outside.secrets.iter();
+        self.keys = outside.keys;
         self
     }
 
@@ -213,6 +275,11 @@ impl<'a> Reader<'a> {
             hash.copy_from_slice(r.take(32)?);
             Ok(ContentHash::from_bytes(hash))
         })
+    }
+
+    /// The references to secrets.
+    pub(super) fn secrets(&mut self) -> Read<Vec<SecretRef>> {
+        self.list(|r| Ok(SecretRef { name: r.arc_text()?, version: r.option(Reader::arc_text)? }))
     }
 
     pub(super) fn unreadable<T>(&self, reason: &'static str) -> Read<T> {
@@ -378,6 +445,22 @@ impl<'a> Reader<'a> {
                 Some(value) => value.clone(),
                 None => return self.unreadable("large value without a hash"),
             },
+            tag::READ => match self.secrets.next() {
+                Some(value) => value.clone(),
+                None => return self.unreadable("secret without a reference"),
+            },
+            tag::SEALED => {
+                let length = self.uint()?;
+                let Ok(length) = usize::try_from(length) else { return self.unreadable("value too long") };
+                let sealed = self.take(length)?;
+                match self.keys {
+                    None => Value::NULL,
+                    Some(keys) => match keys.open(sealed) {
+                        Some(plain) => Reader::new(&plain).nested_value(depth)?,
+                        None => return self.unreadable("value that was sealed with another key"),
+                    },
+                }
+            }
             _ => return self.unreadable("unknown value tag"),
         };
         Ok(if mark & tag::SECRET != 0 { value.into_secret() } else { value })

@@ -8,12 +8,14 @@ use loom_expression::Value;
 use loom_store::{ContentHash, Error as StoreError, Snapshot, Store, StoredFrame};
 
 use super::{
-    LARGE_VERSION, LargeValues, SNAPSHOT_VERSION, Unreadable, VERSION, decode_large, decode_snapshot_with,
-    decode_with, names,
+    Head, Keys, LARGE_VERSION, LargeValues, SNAPSHOT_VERSION, SecretRef, Unreadable, VERSION, decode_large,
+    decode_snapshot_with, decode_with, primitive::Outside, references,
 };
 use crate::{
     durable::RecoverError,
     event::{Event, RunId},
+    machine::Environment,
+    reads::{self, Unavailable},
     state::RunState,
 };
 
@@ -22,12 +24,30 @@ use crate::{
 pub struct FrameReader {
     run: RunId,
     values: BTreeMap<ContentHash, Value>,
+    /// Opens secret values. Without it, a secret null stands for each of them.
+    open: Option<Open>,
+}
+
+/// Reads secret values again.
+#[derive(Debug)]
+struct Open {
+    keys: Keys,
+    environment: Arc<Environment>,
+    /// Secrets that were read again.
+    read: BTreeMap<SecretRef, Value>,
+    unavailable: Unavailable,
 }
 
 impl FrameReader {
-    /// A reader for the journal of `run`.
+    /// A reader for the journal of `run`, for everything that shows it. It does not open secret values: each is a secret null.
     pub fn new(run: RunId) -> FrameReader {
-        FrameReader { run, values: BTreeMap::new() }
+        FrameReader { run, values: BTreeMap::new(), open: None }
+    }
+
+    /// A reader that opens secret values with the keys of the run, and reads secrets again, in the versions in the journal.
+    pub(crate) fn opening(run: RunId, keys: Keys, environment: Arc<Environment>) -> FrameReader {
+        let open = Open { keys, environment, read: BTreeMap::new(), unavailable: Unavailable::default() };
+        FrameReader { run, values: BTreeMap::new(), open: Some(open) }
     }
 
     /// The events of a frame, with all their values.
@@ -44,8 +64,10 @@ impl FrameReader {
     ) -> Result<Vec<Event>, RecoverError> {
         let (run, seq) = (self.run, frame.seq);
         let unreadable = |source| RecoverError::Journal { run, frame: seq, source };
-        let large = self.named_by(store, names(&frame.payload, VERSION).map_err(unreadable)?).await?;
-        decode_with(&frame.payload, &large).map_err(unreadable)
+        let head = references(&frame.payload, VERSION).map_err(unreadable)?;
+        let (large, secrets) = self.referred_to(store, head).await?;
+        let keys = self.open.as_ref().map(|open| &open.keys);
+        decode_with(&frame.payload, Outside { large: &large, secrets: &secrets, keys }).map_err(unreadable)
     }
 
     /// The state in a snapshot of a run of `workflow`.
@@ -57,15 +79,75 @@ impl FrameReader {
     ) -> Result<RunState, RecoverError> {
         let (run, frame) = (self.run, snapshot.upto);
         let unreadable = |source| RecoverError::Journal { run, frame, source };
-        let large =
-            self.named_by(store, names(&snapshot.state, SNAPSHOT_VERSION).map_err(unreadable)?).await?;
-        decode_snapshot_with(workflow, &snapshot.state, &large).map_err(unreadable)
+        let head = references(&snapshot.state, SNAPSHOT_VERSION).map_err(unreadable)?;
+        let (large, secrets) = self.referred_to(store, head).await?;
+        let keys = self.open.as_ref().map(|open| &open.keys);
+        let outside = Outside { large: &large, secrets: &secrets, keys };
+        decode_snapshot_with(workflow, &snapshot.state, outside).map_err(unreadable)
     }
 
     /// The values that are still in use, for writing further frames.
     pub(crate) fn into_values(mut self) -> LargeValues {
         self.forget_unused();
-        LargeValues::read_back(self.values)
+        let keys = self.open.map(|open| open.keys).unwrap_or_default();
+        LargeValues::read_back(self.values, keys)
+    }
+
+    /// How the secrets in what was decoded are hidden in the journal of another run.
+    pub(crate) fn into_keys(self) -> Keys {
+        self.open.map(|open| open.keys).unwrap_or_default()
+    }
+
+    /// Stand-ins for secrets that could not be read again.
+    pub(crate) fn take_unavailable(&mut self) -> Unavailable {
+        self.open.as_mut().map(|open| std::mem::take(&mut open.unavailable)).unwrap_or_default()
+    }
+
+    /// The large values and the secrets that bytes refer to.
+    async fn referred_to(
+        &mut self,
+        store: &dyn Store,
+        head: Head,
+    ) -> Result<(Vec<Value>, Vec<Value>), RecoverError> {
+        let large = self.named_by(store, head.names).await?;
+        Ok((large, self.secrets(head.secrets).await))
+    }
+
+    /// The values of these secrets. One that can no longer be read has a stand-in.
+    async fn secrets(&mut self, wanted: Vec<SecretRef>) -> Vec<Value> {
+        let Some(open) = &mut self.open else {
+            return vec![Value::NULL.into_secret(); wanted.len()];
+        };
+        let mut values = Vec::with_capacity(wanted.len());
+        for secret in wanted {
+            if let Some(value) = open.read.get(&secret) {
+                values.push(value.clone());
+                continue;
+            }
+            let read = match open.environment.secrets.as_deref() {
+                Some(source) => reads::read(source, &secret.name, secret.version.as_deref()).await,
+                None => Err("No secrets client configured".to_owned()),
+            };
+            let value = match read {
+                Ok(read) => {
+                    let value = Value::from(read.value).into_secret();
+                    open.environment.masker.learn(&value);
+                    value
+                }
+                Err(why) => {
+                    let version = secret.version.as_deref().unwrap_or_default();
+                    let why = format!(
+                        "the run read version '{version}' of the secret '{}', which is no longer available: {why}",
+                        secret.name
+                    );
+                    open.unavailable.push(why.into())
+                }
+            };
+            open.keys.refer(&value, Arc::new(secret.clone()));
+            open.read.insert(secret, value.clone());
+            values.push(value);
+        }
+        values
     }
 
     /// Releases values that are not in use: a long journal refers to many values, most of them only once.
@@ -92,9 +174,13 @@ impl FrameReader {
                 Some(content) => content,
                 None => self.content(store, hash).await?,
             };
-            let inner = names(&content, LARGE_VERSION).map_err(|source| self.broken(hash, &source))?;
+            let head = references(&content, LARGE_VERSION).map_err(|source| self.broken(hash, &source))?;
+            let inner = head.names;
             if inner.iter().all(|name| self.values.contains_key(name)) {
-                let value = decode_large(&content, &self.at_hand(&inner));
+                let secrets = self.secrets(head.secrets).await;
+                let keys = self.open.as_ref().map(|open| &open.keys);
+                let outside = Outside { large: &self.at_hand(&inner), secrets: &secrets, keys };
+                let value = decode_large(&content, outside);
                 self.values.insert(hash, value.map_err(|source| self.broken(hash, &source))?);
             } else {
                 open.extend(inner);

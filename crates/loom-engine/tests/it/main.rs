@@ -20,6 +20,7 @@ mod long_loops;
 mod loops;
 mod policies;
 mod queued;
+mod reads;
 mod resilience;
 mod resubmit;
 mod schemas;

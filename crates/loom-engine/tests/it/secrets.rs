@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use loom_definition::RunStatus;
-use loom_engine::{Environment, SecretSource, history::History, simulate::Simulation};
-use loom_expression::Value;
+use loom_engine::{Environment, Secret, SecretFuture, SecretSource, history::History, simulate::Simulation};
 
 use crate::support::{json, now, ok, start, workflow};
 
@@ -12,8 +11,12 @@ use crate::support::{json, now, ok, start, workflow};
 struct Safe;
 
 impl SecretSource for Safe {
-    fn secret(&self, name: &str) -> Result<Value, String> {
-        if name == "api-key" { Ok(Value::from("s3cr3t")) } else { Err(format!("Secret not found: {name}")) }
+    fn read<'a>(&'a self, name: &'a str, _: Option<&'a str>) -> SecretFuture<'a> {
+        Box::pin(std::future::ready(if name == "api-key" {
+            Ok(Secret { value: "s3cr3t".into(), name: name.into(), version: None })
+        } else {
+            Err(format!("Secret not found: {name}"))
+        }))
     }
 }
 

@@ -13,8 +13,8 @@ use loom_expression::{Object, Value};
 use loom_store::{InboxId, InboxQuery, Recipient, Store};
 use tokio::sync::watch;
 
-use super::{KIND, Measure};
-use crate::host::gate_key;
+use super::{KIND, Measure, SEAL};
+use crate::{host::gate_key, sealed};
 
 /// The number of messages that are read from the store at once.
 const PAGE: usize = 200;
@@ -74,7 +74,9 @@ impl Piles {
             *read = Some(last.id);
             let mut triggers = self.lock();
             for message in page.iter().filter(|message| message.post.kind == KIND) {
-                let Ok(value) = Value::parse_json(&message.post.payload) else { continue };
+                let Some((value, _)) = sealed::read(&store.sealer(), SEAL, &message.post.payload) else {
+                    continue;
+                };
                 let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
                 let name = PileName {
                     batch: text("batchName").to_lowercase(),

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use bytes::Bytes;
 use loom_definition::trigger::{BatchConfiguration, TriggerKind};
 use loom_engine::{
     event::{EffectResult, ErrorInfo, Outcome, RetryHint},
@@ -11,8 +10,8 @@ use loom_engine::{
 use loom_expression::{Labels, Object, Value};
 use loom_store::{Commit, Post, UnixMillis};
 
-use super::{KIND, PARTITION};
-use crate::{deploy::Deployment, host::Host, triggers::AGAIN};
+use super::{KIND, PARTITION, SEAL};
+use crate::{deploy::Deployment, host::Host, sealed, triggers::AGAIN};
 
 /// The type of the action.
 pub(crate) const TYPE: &str = "SendToBatch";
@@ -37,7 +36,7 @@ impl ActionHandler for Sender {
             let Some(host) = self.host.get().and_then(Weak::upgrade) else {
                 return failed("ServerStopping", "The server is shutting down.".to_owned(), true);
             };
-            match Message::read(call, &host) {
+            match Message::read(call, &host).await {
                 Ok(message) => message.leave(&host, call).await,
                 Err((code, why)) => failed(code, why, false),
             }
@@ -63,7 +62,7 @@ struct Message {
 }
 
 impl Message {
-    fn read(call: &Call, host: &Host) -> Result<Message, Refusal> {
+    async fn read(call: &Call, host: &Host) -> Result<Message, Refusal> {
         let inputs = &call.inputs;
         let action = &call.definition().name;
         let text = |value: Option<&Value>| {
@@ -88,7 +87,7 @@ impl Message {
             .deployments
             .get(name)
             .ok_or_else(|| ("WorkflowNotFound", format!("The workflow '{name}' could not be found.")))?;
-        let (trigger, batch) = find(host, &deployment, &trigger, &batch)?;
+        let (trigger, batch) = find(host, &deployment, &trigger, &batch).await?;
         Ok(Message {
             workflow: Arc::clone(&deployment.workflow.name),
             trigger,
@@ -113,7 +112,8 @@ impl Message {
         kept.insert("partitionName", self.partition.as_str());
         kept.insert("messageId", self.id.as_str());
         // JSON text has no labels.
-        kept.insert("secret", (self.content.labels_within() | self.labels).contains(Labels::SECRET));
+        let secret = (self.content.labels_within() | self.labels).contains(Labels::SECRET);
+        kept.insert("secret", secret);
         kept.insert("content", self.content);
         let mut commit = Commit::new();
         commit.inbox_posted.push(Post {
@@ -121,7 +121,7 @@ impl Message {
             kind: KIND,
             at: UnixMillis(host.now().unix_millis()),
             idempotency_key: Some(format!("batch:{}", call.idempotency_key).into()),
-            payload: Bytes::from(Value::from(kept).to_json_text()),
+            payload: sealed::write(&host.store.sealer(), SEAL, kept, secret),
         });
         if let Err(error) = host.store.commit(commit).await {
             // A failure of the store is not a failure of the action: the attempt is repeated under the same key.
@@ -147,7 +147,7 @@ impl Message {
 type Refusal = (&'static str, String);
 
 /// The trigger and the batch in the spelling of the definition.
-fn find(
+async fn find(
     host: &Host,
     deployment: &Deployment,
     trigger: &str,
@@ -166,7 +166,7 @@ fn find(
         previous: None,
         callback: None,
     };
-    let inputs = host.engine.trigger_inputs(view, None).map_err(|error| error.message);
+    let inputs = host.engine.trigger_inputs(view, None).await.map_err(|error| error.message);
     let batches = inputs.and_then(|inputs| {
         BatchConfiguration::from_inputs(&inputs.unwrap_or_default()).map_err(|error| error.message)
     });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_engine::SecretSource;
+use loom_engine::{Secret, SecretFuture, SecretSource};
 use loom_expression::Value;
 use loom_testkit::mock::Mock;
 
@@ -200,8 +200,8 @@ async fn no_spelling_of_an_expression_evades_secure_outputs() {
 struct Safe;
 
 impl SecretSource for Safe {
-    fn secret(&self, _: &str) -> Result<Value, String> {
-        Ok(Value::from(SECRET))
+    fn read<'a>(&'a self, name: &'a str, _: Option<&'a str>) -> SecretFuture<'a> {
+        Box::pin(std::future::ready(Ok(Secret { value: SECRET.into(), name: name.into(), version: None })))
     }
 }
 

@@ -18,8 +18,8 @@ use super::Seeded;
 use crate::{
     Ack, Answer, Blob, Commit, Committed, Condition, ContentHash, Deletion, Durability, Error, FramePage,
     FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun,
-    MemoryStore, Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Store, Swept, Timer,
-    TimerQuery, UnixMillis,
+    MemoryStore, Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Store,
+    Swept, Timer, TimerQuery, UnixMillis,
 };
 
 /// How often the disk fails: once in this many times, or never.
@@ -273,6 +273,10 @@ impl Store for FaultyStore {
 
     fn is_empty(&self) -> Answer<bool> {
         self.read(MemoryStore::is_empty)
+    }
+
+    fn sealer(&self) -> Sealer {
+        Sealer::none()
     }
 
     fn condemn(&self, reason: Error) {

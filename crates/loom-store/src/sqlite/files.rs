@@ -202,7 +202,9 @@ pub(super) fn create_database(path: &Path) -> io::Result<()> {
 /// Makes sure that only the owner can read the files of a store, whoever can read the directory.
 pub(super) fn restrict(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
-    for name in ["loom.db", "loom.db-wal", "loom.db-shm", "loom.lock", "loom.relaxed", super::marks::NAME] {
+    for name in
+        ["loom.db", "loom.db-wal", "loom.db-shm", "loom.key", "loom.lock", "loom.relaxed", super::marks::NAME]
+    {
         use std::os::unix::fs::PermissionsExt;
         let path = directory.join(name);
         let mode = match path.metadata() {

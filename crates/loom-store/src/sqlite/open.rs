@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use crate::{Cause, Durability, Error, metrics::Meter};
+use crate::{Cause, Durability, Error, Sealer, metrics::Meter};
 
 use super::{
     Parts, SqliteOptions, SqliteStore,
@@ -16,6 +16,7 @@ use super::{
     connect,
     files::{self, Files},
     health::{self, Watch},
+    key,
     lock::{DirectoryLock, Identity},
     log_scan,
     marks::{self, Marks},
@@ -52,6 +53,8 @@ impl SqliteStore {
             files::sync_directory(directory).map_err(failed)?;
         }
         let open = setting.connect()?;
+        let sealer =
+            if options.seals { key::open(directory, &setting.path, &open.0)? } else { Sealer::none() };
         if setting.durability == Durability::Durable && unsynced_log.exists() {
             // The log has been copied and emptied; from here on it is synced.
             fs::remove_file(&unsynced_log).map_err(failed)?;
@@ -116,6 +119,7 @@ impl SqliteStore {
             meter,
             watch,
             marks: Some(marks),
+            sealer,
             writer: Mutex::new(Some(writer)),
             closed: false.into(),
             lock: Mutex::new(Some(lock)),
@@ -154,6 +158,7 @@ impl SqliteStore {
             meter: Arc::new(Meter::default()),
             watch,
             marks: None,
+            sealer: if options.seals { key::look(directory) } else { Sealer::none() },
             writer: Mutex::new(None),
             closed: false.into(),
             lock: Mutex::new(lock),

@@ -24,6 +24,9 @@ use serde_json::{Value, json};
 use self::cases::{ARTIFACTS, CASES, Case};
 use crate::served::{Request, Service, pause, request};
 
+/// Marks what was found in the data directory.
+const IN_DATA: &str = "data:";
+
 /// The maximum time for all runs together.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -74,6 +77,12 @@ impl Findings {
         }
     }
 
+    /// The cases whose canary is in the data directory.
+    fn in_data(&self) -> BTreeSet<&'static str> {
+        let stored = self.0.iter().filter(|(_, place)| place.starts_with(IN_DATA));
+        stored.map(|(case, _)| CASES[*case].name).collect()
+    }
+
     fn cases(&self) -> BTreeSet<&'static str> {
         self.0.iter().map(|(case, _)| CASES[*case].name).collect()
     }
@@ -92,7 +101,7 @@ struct World {
 }
 
 impl World {
-    fn new(labels: bool) -> World {
+    fn new(labels: bool, encrypted: bool) -> World {
         let directory = tempfile::tempdir().expect("there is room");
         let sent = Arc::new(Mutex::new(String::new()));
         let seen = Arc::clone(&sent);
@@ -146,7 +155,9 @@ impl World {
         fs::write(path("key"), "0f".repeat(32)).expect("it can be written");
         let mut arguments: Vec<OsString> =
             vec!["--settings".into(), path("settings.json").into(), "--data".into(), path("data").into()];
-        arguments.extend(["--key-file".into(), path("key").into()]);
+        if encrypted {
+            arguments.extend(["--key-file".into(), path("key").into()]);
+        }
         World { directory, arguments, labels, sent, spans, _service: service, collector }
     }
 
@@ -245,8 +256,8 @@ impl Drop for Served {
 }
 
 /// Runs all cases and searches everything that was written.
-fn play(labels: bool) -> Findings {
-    let world = World::new(labels);
+fn play(labels: bool, encrypted: bool) -> Findings {
+    let world = World::new(labels, encrypted);
     let mut findings = Findings::default();
     let mut server = world.serve();
     for (number, case) in CASES.iter().enumerate() {
@@ -329,7 +340,16 @@ fn play(labels: bool) -> Findings {
     findings.search("spans", &spans);
     for file in files(&world.directory.path().join("data")) {
         let bytes = fs::read(&file).expect("it can be read");
-        findings.search(&file.display().to_string(), &String::from_utf8_lossy(&bytes));
+        let text = String::from_utf8_lossy(&bytes);
+        for case in found(&text) {
+            let name = CASES[case].name;
+            let low = text.to_lowercase();
+            let at = low.find(&format!("qz{case:02}x")).unwrap_or(0);
+            let around: String = low.chars().skip(at.saturating_sub(200)).take(300).collect();
+            findings
+                .0
+                .push((case, format!("{IN_DATA} {}: {name}: {}", file.display(), around.escape_debug())));
+        }
     }
     let sent = world.sent.lock().expect("nobody panicked").clone();
     for case in ["http-headers", "echo"] {
@@ -355,13 +375,19 @@ fn nothing_in(findings: &Findings) {
 
 #[test]
 fn a_server_neither_shows_secrets_nor_stores_them_in_the_clear() {
-    nothing_in(&play(true));
+    nothing_in(&play(true, true));
+}
+
+#[test]
+fn a_server_without_a_key_file_stores_no_secret_in_the_clear() {
+    nothing_in(&play(true, false));
 }
 
 #[test]
 #[cfg(debug_assertions)]
 fn without_labels_every_case_is_caught() {
-    let caught = play(false).cases();
+    let findings = play(false, false);
+    let caught = findings.cases();
     let missed: Vec<&str> = CASES
         .iter()
         .filter(|case| !case.is_handed)
@@ -369,12 +395,17 @@ fn without_labels_every_case_is_caught() {
         .filter(|name| !caught.contains(name))
         .collect();
     assert!(missed.is_empty(), "no canary of {missed:?} was found");
+    // Without labels nothing is sealed.
+    let stored = findings.in_data();
+    let missed: Vec<&str> =
+        CASES.iter().map(|case| case.name).filter(|name| !stored.contains(name)).collect();
+    assert!(missed.is_empty(), "nothing of {missed:?} is in the data directory");
 }
 
 #[test]
 fn no_secret_is_shown_by_a_run_on_the_terminal() {
     let mut findings = Findings::default();
-    let world = World::new(true);
+    let world = World::new(true, true);
     for case in CASES.iter().filter(|case| case.is_called() && !case.needs_server) {
         // Output that is not JSON shows only the response or the outputs of a run.
         let ends_with_values = case.answers || case.name == "run-outputs";

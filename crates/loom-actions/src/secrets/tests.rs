@@ -381,7 +381,7 @@ async fn a_version_that_was_read_is_read_again_until_it_is_gone() {
     assert_eq!(&*secrets.read("token@1", None).await.unwrap().value, "third");
     assert!(secrets.read(&first.name, Some(&version)).await.is_err(), "it is another one");
 
-    let unversioned = Secrets::new(vec![Arc::new(SecretFolder::new(world.folder.path()))]);
-    std::fs::write(world.folder.path().join("mounted"), "x").unwrap();
+    let unversioned = Secrets::new(vec![Arc::new(SecretFolder::new(world.directory.path()))]);
+    std::fs::write(world.directory.path().join("mounted"), "x").unwrap();
     assert_eq!(unversioned.read("mounted", None).await.unwrap().version, None);
 }

@@ -86,11 +86,11 @@ settings! {
         key_file: Option<PathBuf> = file();
         /// Days for which ended runs are kept with their history; they stay in lists for 60 more days.
         retain_days: u64 = count(0, 36_500).named("DAYS").default("30").live();
-        /// The disk space for all runs; when it is exceeded, the runs that ended first are deleted.
+        /// The disk space for all runs; when it is exceeded, the runs that ended first are removed.
         retain_bytes: u64 = bytes(0, u64::MAX).default("10GiB").live();
         /// The number of ended runs that are kept with their history. Defaults to no limit.
         retain_runs: Option<u64> = count(0, u64::MAX).live();
-        /// The number of deleted runs that stay in lists. They also take at most a quarter of retain-bytes.
+        /// The number of removed runs that stay in lists. They also take at most a quarter of retain-bytes.
         retain_rows: u64 = count(0, u64::MAX).default("1000000").live();
     }
     "Limits" {

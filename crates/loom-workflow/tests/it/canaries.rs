@@ -291,7 +291,7 @@ fn play(labels: bool, encrypted: bool) -> Findings {
     ] {
         findings.search(path, &server.get(path));
     }
-    for case in CASES.iter().filter(|case| case.acts_by_itself()) {
+    for case in CASES.iter().filter(|case| case.polls()) {
         let path = format!("/api/v1/workflows/{}/triggers/manual/histories", case.name);
         let mut left = PATIENCE;
         while !server.get(&path).contains("Failed") {
@@ -390,7 +390,7 @@ fn without_labels_every_case_is_caught() {
     let caught = findings.cases();
     let missed: Vec<&str> = CASES
         .iter()
-        .filter(|case| !case.is_handed)
+        .filter(|case| !case.uses_other_secrets)
         .map(|case| case.name)
         .filter(|name| !caught.contains(name))
         .collect();

@@ -16,11 +16,19 @@ pub(super) struct Case {
     /// How many runs one call starts.
     pub(super) runs: usize,
     /// Whether it has no secret of its own and receives those of other cases.
-    pub(super) is_handed: bool,
+    pub(super) uses_other_secrets: bool,
 }
 
 const fn case(name: &'static str, body: &'static str) -> Case {
-    Case { name, body, answers: false, refused: false, needs_server: false, runs: 1, is_handed: false }
+    Case {
+        name,
+        body,
+        answers: false,
+        refused: false,
+        needs_server: false,
+        runs: 1,
+        uses_other_secrets: false,
+    }
 }
 
 impl Case {
@@ -29,8 +37,8 @@ impl Case {
         self
     }
 
-    const fn handed(mut self) -> Case {
-        self.is_handed = true;
+    const fn using_other_secrets(mut self) -> Case {
+        self.uses_other_secrets = true;
         self
     }
 
@@ -55,11 +63,11 @@ impl Case {
 
     /// Whether the test calls its trigger.
     pub(super) fn is_called(&self) -> bool {
-        !self.acts_by_itself() && !self.is_handed
+        !self.polls() && !self.uses_other_secrets
     }
 
     /// Whether its trigger polls.
-    pub(super) fn acts_by_itself(&self) -> bool {
+    pub(super) fn polls(&self) -> bool {
         self.body.contains("\"recurrence\"")
     }
 
@@ -172,7 +180,7 @@ pub(super) const CASES: &[Case] = &[
         "K": {"type": "JavaScriptCode", "inputs": {"code": "throw new Error(workflowContext.actions.C.outputs[0]);"}, "runAfter": {"J": ["Succeeded"]}},
         "F": {"type": "Foreach", "foreach": "@body('J')", "actions": {"F1": {"type": "Compose", "inputs": "@item()", "runAfter": {}}}, "runAfter": {"K": ["Failed"]}}}"#),
     case("child", r#""actions": {"F": {"type": "Foreach", "foreach": "@triggerBody()", "actions": {"F1": {"type": "Compose", "inputs": "@item()", "runAfter": {}}}, "runAfter": {}},
-        "R": {"type": "Response", "inputs": {"statusCode": 200, "body": "@triggerBody()"}, "runAfter": {"F": ["Succeeded"]}}}"#).handed(),
+        "R": {"type": "Response", "inputs": {"statusCode": 200, "body": "@triggerBody()"}, "runAfter": {"F": ["Succeeded"]}}}"#).using_other_secrets(),
     case("parent", r#""actions": {"W": {"type": "Workflow", "inputs": {"host": {"workflow": {"id": "child"}, "triggerName": "manual"}, "body": "@PIECES"}, "runAfter": {}},
         "A": {"type": "Foreach", "foreach": "@body('W')", "actions": {"A1": {"type": "Compose", "inputs": "@item()", "runAfter": {}}}, "runAfter": {"W": ["Succeeded"]}}}"#).needs_server(),
     case("split-on", r#""triggers": {"manual": {"type": "Request", "splitOn": "@PIECES"}}, "actions": {"A": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}"#).runs(3),
@@ -205,7 +213,7 @@ pub(super) const CASES: &[Case] = &[
     case("connection-webhook", r#""actions": {"W": {"type": "ApiConnectionWebhook", "inputs": {"host": {"connection": {"name": "@{PIECES[0]}"}}, "path": "/x", "body": {"u": "@{listCallbackUrl()}"}}, "runAfter": {}}}"#),
     case("run-outputs", r#""actions": {"A": {"type": "Compose", "inputs": "@PIECES", "runAfter": {}}}, "outputs": {"o": {"type": "Array", "value": "@outputs('A')"}}"#),
     case("actor", r#""actions": {"A": {"type": "Actor", "inputs": {"actorType": "@{PIECES[0]}", "method": "@{PIECES[1]}"}, "runAfter": {}}, "B": {"type": "Activity", "inputs": {"activityName": "@{PIECES[0]}"}, "runAfter": {}}}"#),
-    case("collector", r#""triggers": {"manual": {"type": "Batch", "inputs": {"mode": "Inline", "configurations": {"b": {"releaseCriteria": {"messageCount": 1}}}}}}, "actions": {"F": {"type": "Foreach", "foreach": "@triggerBody()['items']", "actions": {"A": {"type": "Compose", "inputs": "@item()['content']", "runAfter": {}}}, "runAfter": {}}}"#).handed(),
+    case("collector", r#""triggers": {"manual": {"type": "Batch", "inputs": {"mode": "Inline", "configurations": {"b": {"releaseCriteria": {"messageCount": 1}}}}}}, "actions": {"F": {"type": "Foreach", "foreach": "@triggerBody()['items']", "actions": {"A": {"type": "Compose", "inputs": "@item()['content']", "runAfter": {}}}, "runAfter": {}}}"#).using_other_secrets(),
     case("sender", r#""actions": {"S": {"type": "SendToBatch", "inputs": {"batchName": "b", "content": "@PIECES[0]", "host": {"triggerName": "manual", "workflow": {"id": "collector"}}}, "runAfter": {}}}"#).needs_server(),
     case("poll", r#""triggers": {"manual": {"type": "Http", "recurrence": {"frequency": "Hour", "interval": 1}, "inputs": {"method": "GET", "uri": "@concat('htp:/', PIECES[0])"}}}, "actions": {}"#).runs(0),
     case("condition", r#""triggers": {"manual": {"type": "Request", "conditions": [{"expression": "@greater(int(PIECES[0]), 1)"}]}}, "actions": {}"#).refused().runs(0),

@@ -82,14 +82,24 @@ fn options() -> Options {
     Options { loom_spelling: false, limits }
 }
 
-/// Evaluates a template twice and checks that both results are equal.
+/// Evaluates a template twice, at the same time and with the same seed, and checks that both results are equal.
 fn evaluated(text: &str, x: Option<&str>) -> Option<Value> {
-    let parameters: Object = x.into_iter().map(|x| ("x", x)).collect();
-    let context: Object = [("parameters", parameters)].into_iter().collect();
-    let context = RecordedContext::from_json(&context.into()).expect("a context has parameters");
     let template = Template::compile_str(text, &NoNames, &options()).ok()?;
-    let value = template.evaluate(&context);
-    assert_eq!(value, template.evaluate(&context));
+    let evaluate = || {
+        let parameters: Object = x.into_iter().map(|x| ("x", x)).collect();
+        let context: Object = [
+            ("parameters", Value::from(parameters)),
+            ("now", "2027-01-31T12:00:00Z".into()),
+            ("seed", Value::from(1i64)),
+        ]
+        .into_iter()
+        .collect();
+        // Each draw of a random value advances the context, so each evaluation has its own.
+        let context = RecordedContext::from_json(&context.into()).expect("a context has parameters");
+        template.evaluate(&context)
+    };
+    let value = evaluate();
+    assert_eq!(value, evaluate());
     value.ok()
 }
 

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use loom_definition::{BlockIdx, RunStatus, Status, Workflow, model::ActionKind};
+use loom_definition::{
+    BlockIdx, RunStatus, Status, VariableIdx, Workflow,
+    model::{Action, ActionKind},
+};
 use loom_expression::{Timestamp, Value};
 
 use crate::{
@@ -15,21 +18,50 @@ use crate::{
     work::Work,
 };
 
+/// The capacity that a queue of work receives with its first item.
+const READY_MIN: usize = 4;
+
 impl RunState {
-    /// Applies `event` to the state.
-    pub(crate) fn apply(&mut self, workflow: &Workflow, event: &Event) {
+    /// Applies `event` to the state. Returns the size of the heap data of the values that the event adds, in bytes.
+    ///
+    /// The most frequent events are handled without a further call.
+    #[inline]
+    pub(crate) fn apply(&mut self, workflow: &Workflow, event: &Event) -> u64 {
         self.seq += 1;
+        match event {
+            Event::ActionEnded { .. } => self.end_action(workflow, event),
+            Event::FrameOpened { .. } => {
+                self.open_frame(workflow, event);
+                0
+            }
+            Event::VariableSet { variable, value } => self.set_variable(*variable, value),
+            other => self.apply_other(workflow, other),
+        }
+    }
+
+    #[inline(never)]
+    fn set_variable(&mut self, variable: VariableIdx, value: &Value) -> u64 {
+        self.variables[variable.0 as usize] = Some(value.clone());
+        value.heap_bytes()
+    }
+
+    #[inline(never)]
+    fn apply_other(&mut self, workflow: &Workflow, event: &Event) -> u64 {
         match event {
             Event::RunStarted { start, at } => {
                 self.start = Some(Arc::clone(start));
                 self.started = *at;
                 self.status = RunStatus::Running;
-            }
-            Event::FrameOpened { frame, block, parent, index, at } => {
-                self.open_frame(workflow, *frame, *block, *parent, *index, *at);
+                // The number of parameters has no limit, so they count whole.
+                return start
+                    .parameters
+                    .iter()
+                    .map(Value::bytes)
+                    .fold(start.trigger.heap_bytes(), u64::saturating_add);
             }
             Event::ActionStarted { place, at, inputs } => {
                 self.start_action(workflow, *place, *at, inputs.as_ref());
+                return heap_bytes(inputs.as_ref());
             }
             Event::LoopStarted { place, count, deadline, delay } => {
                 let looping = LoopState {
@@ -44,28 +76,33 @@ impl RunState {
             }
             Event::AttemptStarted { place, attempt, effect, phase, resume, at } => {
                 self.start_attempt(*place, *attempt, *effect, *phase, resume.as_ref(), *at);
+                return heap_bytes(resume.as_ref());
             }
-            Event::AttemptNoted { .. } | Event::Tracked { .. } => {}
+            // The first three have been handled by the caller.
+            Event::ActionEnded { .. }
+            | Event::FrameOpened { .. }
+            | Event::VariableSet { .. }
+            | Event::AttemptNoted { .. }
+            | Event::Tracked { .. } => {}
             Event::AttemptEnded { place, effect, outcome, next, at } => {
                 self.end_attempt(*place, *effect, outcome, next, *at);
+                return heap_bytes(outcome.outputs.as_ref());
             }
             Event::TimerSet { timer, due, place, purpose } => {
                 self.set_timer(*timer, *due, *place, *purpose);
             }
             Event::TimerEnded { timer } => self.drop_timer(*timer),
-            Event::VariableSet { variable, value } => {
-                self.variables[variable.0 as usize] = Some(value.clone());
-            }
             Event::VariableAppended { variable, item } => {
                 let slot = &mut self.variables[variable.0 as usize];
                 // Taken out, the array has one owner, so that appending need not copy it.
                 let mut items = slot.take().and_then(Value::into_array).unwrap_or_default();
                 items.push(item.clone());
                 *slot = Some(Value::from(items));
+                return item.heap_bytes();
             }
-            Event::Responded { response, .. } => self.response = Some(response.clone()),
-            Event::ActionEnded { place, started, at, inputs, outcome } => {
-                self.end_action(workflow, *place, *started, *at, inputs.as_ref(), outcome);
+            Event::Responded { response, .. } => {
+                self.response = Some(response.clone());
+                return response.heap_bytes();
             }
             Event::Suspended { .. } => self.status = RunStatus::Suspended,
             Event::Resumed { .. } => self.status = RunStatus::Running,
@@ -80,17 +117,12 @@ impl RunState {
                 self.ready.clear();
             }
         }
+        0
     }
 
-    fn open_frame(
-        &mut self,
-        workflow: &Workflow,
-        frame: FrameId,
-        block: BlockIdx,
-        parent: Option<Place>,
-        index: u32,
-        at: Timestamp,
-    ) {
+    #[inline(never)]
+    fn open_frame(&mut self, workflow: &Workflow, event: &Event) {
+        let Event::FrameOpened { frame, block, parent, index, at } = *event else { return };
         if self.free.last() == Some(&frame) {
             self.free.pop();
         } else if let Some(position) = self.free.iter().position(|free| *free == frame) {
@@ -109,7 +141,11 @@ impl RunState {
         opened.phase = FramePhase::Open;
         opened.slots.clear();
         opened.slots.extend(actions.iter().map(|action| Slot::new(workflow.action(*action))));
-        for action in &workflow.block(block).roots {
+        let roots = &workflow.block(block).roots;
+        if roots.len() > READY_MIN {
+            self.ready.reserve(roots.len());
+        }
+        for action in roots {
             self.ready.push_back(Work::Action(Place { frame, action: *action }));
         }
         if let Some(parent) = parent {
@@ -276,21 +312,17 @@ impl RunState {
         clippy::assigning_clones,
         reason = "there is no allocation to reuse, and checking for one costs more"
     )]
-    fn end_action(
-        &mut self,
-        workflow: &Workflow,
-        place: Place,
-        started: Timestamp,
-        at: Timestamp,
-        inputs: Option<&Value>,
-        outcome: &Outcome,
-    ) {
+    fn end_action(&mut self, workflow: &Workflow, event: &Event) -> u64 {
+        let Event::ActionEnded { place, started, at, inputs, outcome } = event else { return 0 };
+        let place = *place;
         let action = workflow.action(place.action);
-        let bad = outcome.status.is_bad()
-            || (outcome.status == Status::Skipped
-                && action.run_after.iter().any(|dependency| {
-                    self.slot(Place { frame: place.frame, action: dependency.action }).bad
-                }));
+        // Most actions succeed, which one comparison shows.
+        let bad = outcome.status != Status::Succeeded
+            && (outcome.status.is_bad()
+                || (outcome.status == Status::Skipped
+                    && action.run_after.iter().any(|dependency| {
+                        self.slot(Place { frame: place.frame, action: dependency.action }).bad
+                    })));
         let frame = &mut self.frames[place.frame.0 as usize];
         let slot = &mut frame.slots[action.position as usize];
         slot.phase = SlotPhase::Ended;
@@ -298,11 +330,11 @@ impl RunState {
         slot.bad = bad;
         let is_last = frame.remaining <= 1 && frame.phase == FramePhase::Open;
         if !(is_last && frame.parent.is_some_and(|parent| keeps_nothing(workflow, parent))) {
-            slot.started = started;
-            slot.ended = at;
+            slot.started = *started;
+            slot.ended = *at;
             slot.code = outcome.code.clone();
             if inputs.is_some() {
-                slot.inputs = inputs.cloned();
+                slot.inputs = inputs.clone();
             }
             slot.outputs = outcome.outputs.clone();
             slot.error = outcome.error.clone();
@@ -324,6 +356,8 @@ impl RunState {
         if frame.remaining == 0 && frame.phase == FramePhase::Open {
             self.frame_completed(workflow, place.frame);
         }
+        let bytes = heap_bytes(outcome.outputs.as_ref());
+        if inputs.is_some() { bytes.saturating_add(heap_bytes(inputs.as_ref())) } else { bytes }
     }
 
     /// Discards the activity of an action that has ended, except what can still be read.
@@ -379,10 +413,8 @@ impl RunState {
         failed: bool,
     ) {
         let foreach = workflow.action(parent.action);
-        let mut records =
-            if foreach.result_wanted { record::frame_records(self, iteration) } else { Vec::new() };
-        if !foreach.gathered.is_empty() {
-            records.extend(gather::of_iteration(self, foreach, iteration));
+        if foreach.result_wanted || !foreach.gathered.is_empty() {
+            self.collect_iteration(foreach, parent, iteration, index);
         }
         let activity = self.activity_mut(parent);
         activity.open = activity.open.saturating_sub(1);
@@ -392,20 +424,29 @@ impl RunState {
         }
         if let Some(each) = &mut activity.each {
             each.active = each.active.saturating_sub(1);
-            // A snapshot from an earlier version, which did not collect these, has no lists for them.
-            if let Some(results) = each.results.as_mut().filter(|results| results.len() == records.len()) {
-                for (child, record) in results.iter_mut().zip(records) {
-                    if child.len() <= index as usize {
-                        child.resize(index as usize + 1, Value::NULL);
-                    }
-                    child[index as usize] = record;
-                }
-            }
         }
         self.free_frame(iteration);
         // One item of work is enough for iterations that end one after the other: it opens as many as there is room for.
         if self.ready.back() != Some(&Work::Spawn(parent)) {
             self.ready.push_back(Work::Spawn(parent));
+        }
+    }
+
+    /// Keeps the results of an iteration of a Foreach that expressions after the loop refer to.
+    #[inline(never)]
+    fn collect_iteration(&mut self, foreach: &Action, parent: Place, iteration: FrameId, index: u32) {
+        let mut records =
+            if foreach.result_wanted { record::frame_records(self, iteration) } else { Vec::new() };
+        records.extend(gather::of_iteration(self, foreach, iteration));
+        let Some(each) = &mut self.activity_mut(parent).each else { return };
+        // A snapshot from an earlier version, which did not collect these, has no lists for them.
+        if let Some(results) = each.results.as_mut().filter(|results| results.len() == records.len()) {
+            for (child, record) in results.iter_mut().zip(records) {
+                if child.len() <= index as usize {
+                    child.resize(index as usize + 1, Value::NULL);
+                }
+                child[index as usize] = record;
+            }
         }
     }
 
@@ -441,23 +482,34 @@ impl RunState {
         if opened.phase == FramePhase::Free {
             return;
         }
-        let mut inner = Vec::new();
-        for slot in &mut opened.slots {
-            if let Some(activity) = slot.activity.take() {
-                inner.extend(activity.frames);
-            }
+        if opened.slots.iter().any(|slot| slot.activity.is_some()) {
+            self.free_inside(frame);
         }
-        opened.forget();
+        self.frames[frame.0 as usize].forget();
+        self.free.push(frame);
+    }
+
+    /// Frees the openings inside an opening.
+    #[inline(never)]
+    fn free_inside(&mut self, frame: FrameId) {
+        let slots = &mut self.frames[frame.0 as usize].slots;
+        let activities = slots.iter_mut().filter_map(|slot| slot.activity.take());
+        let inner: Vec<FrameId> = activities.flat_map(|activity| activity.frames).collect();
         for frame in inner {
             self.free_frame(frame);
         }
-        self.free.push(frame);
     }
 
     #[inline]
     pub(crate) fn activity_mut(&mut self, place: Place) -> &mut Activity {
         self.slot_mut(place).activity.get_or_insert_default()
     }
+}
+
+/// The size of the heap data of a value, in bytes.
+#[inline]
+fn heap_bytes(value: Option<&Value>) -> u64 {
+    value.map_or(0, Value::heap_bytes)
 }
 
 /// The leaf rule: a block fails when one of its leaf actions is bad.

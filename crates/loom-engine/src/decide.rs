@@ -153,10 +153,17 @@ impl<'a> Decider<'a> {
             return;
         }
         match &action.kind {
-            ActionKind::Compose { inputs } => match self.evaluate(place, inputs) {
-                Ok(value) => self.end(place, Outcome::ok(Some(value))),
-                Err(error) => self.fail_inputs(place, &error),
-            },
+            ActionKind::Compose { inputs } => {
+                // As `evaluate`, written out because a call would cost as much as a simple evaluation.
+                let value = match inputs.settled() {
+                    Some(value) => Ok(value.clone()),
+                    None => inputs.evaluate(&self.scope(place.frame)),
+                };
+                match value {
+                    Ok(value) => self.end(place, Outcome::ok(Some(value))),
+                    Err(error) => self.fail_inputs(place, &error),
+                }
+            }
             ActionKind::ParseJson { .. }
             | ActionKind::Query { .. }
             | ActionKind::Select { .. }
@@ -363,7 +370,10 @@ impl<'a> Decider<'a> {
     }
 
     fn evaluate(&self, place: Place, template: &Template) -> Result<Value, loom_expression::Error> {
-        template.evaluate(&self.scope(place.frame))
+        match template.settled() {
+            Some(value) => Ok(value.clone()),
+            None => template.evaluate(&self.scope(place.frame)),
+        }
     }
 
     fn evaluate_condition(
@@ -409,13 +419,9 @@ impl<'a> Decider<'a> {
     ) {
         let action = self.action(place);
         if action.secure.inputs || action.secure.outputs {
-            // Outputs that the engine computes from secret inputs are secret, too.
-            let computed = !calls::is_call(&action.kind) && !matches!(action.kind, ActionKind::Wait { .. });
-            let outputs = action.secure.outputs || (action.secure.inputs && computed);
-            inputs = inputs.map(|inputs| inputs.secret_if(action.secure.inputs));
-            outcome.outputs = outcome.outputs.map(|value| value.secret_if(outputs));
+            label_secure(action, &mut inputs, &mut outcome);
         }
-        if outcome.status != Status::Skipped {
+        if action.tracked_properties.is_some() && outcome.status != Status::Skipped {
             self.track(place, started, &outcome);
         }
         self.out.push(Event::ActionEnded { place, started, at: self.now, inputs, outcome });
@@ -532,6 +538,7 @@ impl<'a> Decider<'a> {
     }
 
     /// Records `trackedProperties`, just before the end of their action.
+    #[cold]
     fn track(&mut self, place: Place, started: Timestamp, outcome: &Outcome) {
         let Some(template) = &self.action(place).tracked_properties else { return };
         let mut scope = self.scope(place.frame);
@@ -543,6 +550,16 @@ impl<'a> Decider<'a> {
         };
         self.out.push(Event::Tracked { place, properties });
     }
+}
+
+/// Labels the inputs and outputs of an ended action as secret if its definition says so.
+#[cold]
+fn label_secure(action: &Action, inputs: &mut Option<Value>, outcome: &mut Outcome) {
+    // Outputs that the engine computes from secret inputs are secret, too.
+    let computed = !calls::is_call(&action.kind) && !matches!(action.kind, ActionKind::Wait { .. });
+    let outputs = action.secure.outputs || (action.secure.inputs && computed);
+    *inputs = inputs.take().map(|inputs| inputs.secret_if(action.secure.inputs));
+    outcome.outputs = outcome.outputs.take().map(|value| value.secret_if(outputs));
 }
 
 /// Parses a duration that an expression returned. The error quotes no secret.

@@ -117,11 +117,11 @@ fn idempotency_key(state: &RunState, start: &RunStart, place: Place) -> Arc<str>
     Arc::from(key)
 }
 
-/// After producing values of this many bytes, a run yields, so that its events can be written and their memory released.
-const KEPT_MAX: u64 = 32 << 20;
-
 /// Most decisions produce at most this many events; capacity for them is reserved in advance.
 const ROOM: usize = 4;
+
+/// For a run that starts, capacity is reserved for one event of each action, up to this many actions.
+const FIRST_ROOM: usize = 512;
 
 /// A run as a pure state machine, with the events that have not been taken yet.
 #[derive(Debug)]
@@ -147,10 +147,11 @@ impl Run {
     /// it. Calls that were in progress are in [`RunState::calls`].
     pub fn resume(state: RunState, environment: Arc<Environment>) -> Run {
         let workflow = Arc::clone(state.workflow());
-        let mut live = Live::default();
+        let most = environment.budgets.run_bytes_max;
+        let mut live = Live::new(most);
         // Values that were loaded count from the start.
         if state.seq() > 0 {
-            live.measure(&state);
+            live.measure(&state, most);
         }
         Run { workflow, state, environment, events: Vec::new(), handed_out: 0, live, held: VecDeque::new() }
     }
@@ -272,8 +273,7 @@ impl Run {
                 self.state.ready.push_front(work);
                 return false;
             }
-            self.apply_from(first, now);
-            if self.live.kept > KEPT_MAX {
+            if self.apply_from(first, now) {
                 return true;
             }
         }
@@ -337,10 +337,10 @@ impl Run {
         !self.held.is_empty() || (self.state.status == RunStatus::Running && !self.state.ready.is_empty())
     }
 
+    #[inline]
     fn decider(&mut self, now: Now) -> Decider<'_> {
         if self.events.capacity() - self.events.len() < ROOM {
-            // Coarse steps: moving the existing events costs more than memory that is not touched yet.
-            self.events.reserve(2 * ROOM + 3 * self.events.len());
+            self.reserve();
         }
         Decider {
             state: &self.state,
@@ -352,33 +352,53 @@ impl Run {
         }
     }
 
-    fn apply_from(&mut self, first: usize, now: Now) {
-        for event in &self.events[first..] {
-            self.live.count(event);
-            self.state.apply(&self.workflow, event);
-        }
-        if self.live.is_due(self.environment.budgets.run_bytes_max) {
-            self.bound_values(now);
-        }
+    /// Reserves in coarse steps: moving the existing events costs more than memory that is not touched yet.
+    #[inline(never)]
+    fn reserve(&mut self) {
+        let actions = self.workflow.actions.len();
+        let first = if self.state.seq() == 0 && actions > ROOM { actions.min(FIRST_ROOM) } else { 0 };
+        self.events.reserve(first + 2 * ROOM + 3 * self.events.len());
     }
 
-    /// Ends the run if its values exceed the `run_bytes_max` budget.
+    /// Applies the events from `first` on. True when the events should be taken before more work is done.
+    #[expect(
+        clippy::inline_always,
+        reason = "a call would cost a tenth of what follows from an item of work"
+    )]
+    #[inline(always)]
+    fn apply_from(&mut self, first: usize, now: Now) -> bool {
+        let events = &self.events[first..];
+        let mut bytes = 0_u64;
+        for event in events {
+            let added = self.state.apply(&self.workflow, event);
+            if added > 0 {
+                bytes = bytes.saturating_add(added);
+            }
+        }
+        self.live.count(events.len(), bytes) && self.bound_values(now)
+    }
+
+    /// A limit of the count of values is reached: ends the run if its values exceed the `run_bytes_max` budget. True when
+    /// the events should be taken before more work is done.
     #[cold]
-    fn bound_values(&mut self, now: Now) {
+    fn bound_values(&mut self, now: Now) -> bool {
         let most = self.environment.budgets.run_bytes_max;
-        if self.live.measure(&self.state) <= most || self.state.status != RunStatus::Running {
-            return;
+        if self.live.is_due()
+            && self.live.measure(&self.state, most) > most
+            && self.state.status == RunStatus::Running
+        {
+            let first = self.events.len();
+            self.decider(now).exceed(most);
+            for event in &self.events[first..] {
+                self.state.apply(&self.workflow, event);
+            }
         }
-        let first = self.events.len();
-        self.decider(now).exceed(most);
-        for event in &self.events[first..] {
-            self.state.apply(&self.workflow, event);
-        }
+        self.live.is_full()
     }
 
     /// The events since the last call, oldest first.
     pub fn new_events(&mut self) -> &[Event] {
-        self.live.kept = 0;
+        self.live.taken();
         let first = std::mem::replace(&mut self.handed_out, self.events.len());
         &self.events[first..]
     }
@@ -386,7 +406,7 @@ impl Run {
     /// Takes all events that are still here, oldest first.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.handed_out = 0;
-        self.live.kept = 0;
+        self.live.taken();
         std::mem::take(&mut self.events)
     }
 

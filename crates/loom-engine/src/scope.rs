@@ -14,7 +14,7 @@ use crate::{
     machine::Environment,
     random::{self, Purpose, Source},
     record::{self, Unopened},
-    state::{RunState, SlotPhase, is_loop},
+    state::{RunState, Slot, SlotPhase, is_loop},
 };
 
 /// The view from one opening of a block.
@@ -112,6 +112,19 @@ impl<'a> Scope<'a> {
         known.ok_or_else(|| LookupError::Unknown {
             available: self.state.workflow.actions.iter().map(|action| Arc::clone(&action.name)).collect(),
         })
+    }
+
+    /// The usual case of [`Scope::find`], without its other results: an action of the same block that has ended and contains
+    /// no others.
+    #[inline]
+    fn sibling(&self, name: Name<'_>) -> Option<&'a Slot> {
+        let action = self.state.workflow.action(ActionIdx(name.slot?));
+        let frame = self.state.frame(self.frame);
+        if frame.block != action.block || record::is_block(action) {
+            return None;
+        }
+        let slot = frame.slots.get(action.position as usize)?;
+        (slot.phase == SlotPhase::Ended).then_some(slot)
     }
 
     /// Where an action's record is, or that it will never have one of its own.
@@ -261,6 +274,9 @@ impl Context for Scope<'_> {
     }
 
     fn action_outputs(&self, name: Name<'_>) -> Lookup {
+        if let Some(slot) = self.sibling(name) {
+            return self.usable(slot.outputs.clone().unwrap_or(Value::NULL));
+        }
         match self.find(name)? {
             // The recorded result of a condition is not an output.
             Found::Place(place) if record::is_block(self.state.workflow.action(place.action)) => {
@@ -309,21 +325,21 @@ impl Context for Scope<'_> {
         }
         let foreach =
             self.state.enclosing(self.frame, |action| matches!(action.kind, ActionKind::Foreach { .. }));
-        let item = foreach
-            .and_then(|(frame, owner)| self.state.item_of(frame, owner))
-            .ok_or_else(|| LookupError::NotAvailable { why: "no Foreach encloses this action".to_owned() })?;
-        self.usable(item)
+        match foreach.and_then(|(frame, owner)| self.state.item_of(frame, owner)) {
+            Some(item) => self.usable(item.clone()),
+            None => Err(LookupError::NotAvailable { why: "no Foreach encloses this action".to_owned() }),
+        }
     }
 
     fn items(&self, name: Name<'_>) -> Lookup {
         let wanted = self.action_index(name)?;
         let found = self.state.enclosing_index(self.frame, |action| action == wanted);
-        let item = found.and_then(|(frame, owner)| self.state.item_of(frame, owner)).ok_or_else(|| {
-            LookupError::NotAvailable {
+        match found.and_then(|(frame, owner)| self.state.item_of(frame, owner)) {
+            Some(item) => self.usable(item.clone()),
+            None => Err(LookupError::NotAvailable {
                 why: format!("'{}' is not a Foreach that encloses this action", name.text),
-            }
-        })?;
-        self.usable(item)
+            }),
+        }
     }
 
     fn iteration_index(&self, name: Name<'_>) -> Lookup {

@@ -436,9 +436,9 @@ impl RunState {
 
     /// The item of an iteration of a Foreach.
     #[inline]
-    pub(crate) fn item_of(&self, iteration: FrameId, owner: Place) -> Option<Value> {
+    pub(crate) fn item_of(&self, iteration: FrameId, owner: Place) -> Option<&Value> {
         let each = self.activity(owner)?.each.as_ref()?;
-        each.items.get(self.frame(iteration).index as usize).cloned()
+        each.items.get(self.frame(iteration).index as usize)
     }
 
     /// The maximum number of blocks that were open at the same time, a measure of the run's memory.

@@ -98,6 +98,9 @@ pub(crate) fn whole(value: &Value) -> u64 {
     }
 }
 
+/// Values for which [`Value::is_plain`] holds cost no steps: [`whole`] and [`items`] are 0.
+const _: () = assert!(Value::OWN_BYTES < VALUE_BYTES_PER_STEP);
+
 /// The steps for copying the items or properties of a value by reference, or for scanning a string.
 #[inline]
 pub(crate) fn items(value: &Value) -> u64 {

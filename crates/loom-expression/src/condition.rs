@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::{
-    Code, Context, Error, Labels, Limits, Names, Options, Reference, Template, TemplateError, Value,
+    Budget, Code, Context, Error, Labels, Limits, Names, Options, Reference, Template, TemplateError, Value,
     ValueRef,
     compile::{CallExpr, Compiler, Expr},
     error::Failure,
     evaluate::{Evaluation, not_boolean},
     functions, suggest,
-    template::{check_depth, within, within_budget},
+    template::{check_depth, within},
 };
 
 /// A compiled condition.
@@ -72,7 +72,10 @@ impl Condition {
     /// # Errors
     /// The failure of an operand, or [`Code::NotBoolean`] if a condition does not evaluate to a boolean.
     pub fn evaluate(&self, context: &dyn Context) -> Result<bool, Error> {
-        self.evaluate_value(context).map(|value| value.as_bool() == Some(true))
+        match self.evaluate_node(context) {
+            Ok(value) => Ok(value.as_bool() == Some(true)),
+            Err(failure) => Err(*failure),
+        }
     }
 
     /// Evaluates the condition to a boolean value, which has the labels of the values that decided it.
@@ -80,11 +83,21 @@ impl Condition {
     /// # Errors
     /// As [`Condition::evaluate`].
     pub fn evaluate_value(&self, context: &dyn Context) -> Result<Value, Error> {
+        self.evaluate_node(context).map_err(|failure| *failure)
+    }
+
+    #[inline]
+    fn evaluate_node(&self, context: &dyn Context) -> Result<Value, Failure> {
         let limits = &self.0.limits;
-        within_budget(context, limits, |budget| {
-            let evaluation = Evaluation { context, limits, budget, source: "" };
-            evaluate_node(&self.0.node, &evaluation).map_err(|failure| *failure)
-        })
+        let own;
+        let budget = match context.budget() {
+            Some(budget) => budget,
+            None => {
+                own = Budget::of(limits);
+                &own
+            }
+        };
+        evaluate_node(&self.0.node, &Evaluation { context, limits, budget, source: "" })
     }
 
     /// The value of a condition that is one template and has the same value in every context. It may not be a boolean.

@@ -119,6 +119,12 @@ impl Evaluation<'_> {
                 &computed_second
             }
         };
+        if left.is_plain() && right.is_plain() {
+            return match pair(left, right) {
+                Some(value) => Ok(value),
+                None => self.plain_cold(call, body, left, right),
+            };
+        }
         self.budget.pay(budget::whole(left).saturating_add(budget::whole(right)))?;
         match pair(left, right) {
             Some(value) => Ok(value.labelled(left.labels_within() | right.labels_within())),
@@ -151,8 +157,9 @@ impl Evaluation<'_> {
         values: &mut [Value],
     ) -> Outcome {
         let function = call.function;
-        let labels: Labels = values.iter().map(Value::labels_within).collect();
-        self.budget.pay(effort(function, values)).map_err(|failure| placed(failure, &call.span))?;
+        // Arguments without labels and heap data cost no steps, and most calls have only such arguments.
+        let labels =
+            if values.iter().all(Value::is_plain) { Labels::NONE } else { self.weigh(call, values)? };
         let mut arguments = Arguments {
             values,
             context: self.context,
@@ -162,16 +169,30 @@ impl Evaluation<'_> {
             slot: call.slot,
         };
         match body(&mut arguments) {
-            Ok(value) if value.depth() > self.limits.depth_max => {
-                Err(placed(too_deep(function.info.name, self.limits.depth_max), &call.span))
-            }
-            Ok(value) if value.bytes() > self.limits.value_bytes_max => {
-                Err(placed(too_heavy(function, self.limits.value_bytes_max), &call.span))
-            }
-            Ok(value) if function.secrecy == Secrecy::Mix => Ok(value.labelled(labels)),
-            Ok(value) => Ok(value),
+            Ok(value) if labels.is_empty() && value.is_plain() => Ok(value),
+            Ok(value) => self.checked(call, value, labels),
             Err(failure) => Err(placed(withheld(failure, function, labels), &call.span)),
         }
+    }
+
+    /// Spends the steps for the arguments of a call, and returns their labels.
+    #[inline(never)]
+    fn weigh(&self, call: &CallExpr, values: &[Value]) -> Result<Labels, Failure> {
+        self.budget.pay(effort(call.function, values)).map_err(|failure| placed(failure, &call.span))?;
+        Ok(values.iter().map(Value::labels_within).collect())
+    }
+
+    /// Checks the depth and the size of a result, and adds the labels of the arguments.
+    #[inline(never)]
+    fn checked(&self, call: &CallExpr, value: Value, labels: Labels) -> Outcome {
+        let function = call.function;
+        if value.depth() > self.limits.depth_max {
+            return Err(placed(too_deep(function.info.name, self.limits.depth_max), &call.span));
+        }
+        if value.bytes() > self.limits.value_bytes_max {
+            return Err(placed(too_heavy(function, self.limits.value_bytes_max), &call.span));
+        }
+        Ok(if function.secrecy == Secrecy::Mix { value.labelled(labels) } else { value })
     }
 
     fn ask_by_name(&self, call: &CallExpr, ask: fn(&dyn Context, Name<'_>) -> crate::Lookup) -> Outcome {
@@ -183,14 +204,14 @@ impl Evaluation<'_> {
                 &computed
             }
         };
-        let Some(text) = name.as_str() else {
+        let Some((text, labels)) = name.as_labelled_str() else {
             return Err(placed(arguments::wrong_type(call.function, 0, "a string", name.kind()), &call.span));
         };
         match ask(self.context, Name { text, slot: call.slot }) {
-            Ok(value) => Ok(value.labelled(name.labels())),
+            Ok(value) => Ok(value.labelled(labels)),
             Err(error) => {
                 let failure = lookup_failed(call.function, Some(name), error);
-                Err(placed(withheld(failure, call.function, name.labels()), &call.span))
+                Err(placed(withheld(failure, call.function, labels), &call.span))
             }
         }
     }

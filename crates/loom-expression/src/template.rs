@@ -111,6 +111,13 @@ impl Template {
         }
     }
 
+    /// The value that every evaluation with the limits of the template returns, so that no context is needed.
+    #[inline]
+    pub fn settled(&self) -> Option<&Value> {
+        let limits = &self.0.limits;
+        self.as_constant().filter(|value| value.is_plain() || oversize(value, limits).is_none())
+    }
+
     /// Evaluates the template with the limits that were given at compilation.
     ///
     /// # Errors
@@ -124,7 +131,15 @@ impl Template {
     /// # Errors
     /// The first failure in source order.
     pub fn evaluate_with(&self, context: &dyn Context, limits: &Limits) -> Result<Value, Error> {
-        within_budget(context, limits, |budget| self.evaluate_within(context, limits, budget))
+        let own;
+        let budget = match context.budget() {
+            Some(budget) => budget,
+            None => {
+                own = Budget::of(limits);
+                &own
+            }
+        };
+        self.evaluate_within(context, limits, budget)
     }
 
     pub(crate) fn evaluate_within(
@@ -134,7 +149,11 @@ impl Template {
         budget: &Budget,
     ) -> Result<Value, Error> {
         match evaluate_node(&self.0.node, &Surroundings { context, limits, budget }) {
-            Ok(value) => checked_size(value, limits),
+            Ok(value) if value.is_plain() => Ok(value),
+            Ok(value) => match oversize(&value, limits) {
+                None => Ok(value),
+                Some(error) => Err(error),
+            },
             Err(mut failure) => {
                 failure.pointer.get_or_insert_default();
                 Err(*failure)
@@ -400,23 +419,24 @@ struct Surroundings<'a> {
 }
 
 /// Runs `work` with the budget of the context, or with a new one.
-pub(crate) fn within_budget<T>(context: &dyn Context, limits: &Limits, work: impl FnOnce(&Budget) -> T) -> T {
+fn within_budget<T>(context: &dyn Context, limits: &Limits, work: impl FnOnce(&Budget) -> T) -> T {
     match context.budget() {
         Some(budget) => work(budget),
         None => work(&Budget::of(limits)),
     }
 }
 
-/// Checks the depth and the size of a result against the limits.
-fn checked_size(value: Value, limits: &Limits) -> Result<Value, Error> {
+/// What is wrong with the depth or the size of a result, if anything.
+#[inline(never)]
+fn oversize(value: &Value, limits: &Limits) -> Option<Error> {
     let message = if value.depth() > limits.depth_max {
         format!("The result nests deeper than {} levels.", limits.depth_max)
     } else if value.bytes() > limits.value_bytes_max {
         format!("The result would take more than {} bytes of memory.", limits.value_bytes_max)
     } else {
-        return Ok(value);
+        return None;
     };
-    Err(Error { code: Code::LimitExceeded, message, span: None, pointer: None, in_name: false })
+    Some(Error { code: Code::LimitExceeded, message, span: None, pointer: None, in_name: false })
 }
 
 /// Recurses as deeply as the template nests, which compilation has limited.

@@ -81,6 +81,16 @@ enum Repr {
     Object(Object),
 }
 
+/// The size of the two reference counts of shared data, in bytes.
+const SHARED_BYTES: u64 = 16;
+
+/// See [`Value::measures`].
+struct Measures {
+    heap_bytes: u64,
+    depth: u32,
+    within: Labels,
+}
+
 /// A borrowed view of a [`Value`] for matching.
 #[derive(Clone, Copy)]
 pub enum ValueRef<'a> {
@@ -226,6 +236,16 @@ impl Value {
         }
     }
 
+    /// The text and the labels, if the value is a string.
+    #[inline]
+    pub(crate) fn as_labelled_str(&self) -> Option<(&str, Labels)> {
+        match &self.0 {
+            Repr::String { value, labels } => Some((value, *labels)),
+            Repr::Halves { value, labels } => Some((&value.text, *labels)),
+            _ => None,
+        }
+    }
+
     /// The shared text, if the value is a string.
     pub fn as_arc_str(&self) -> Option<&Arc<str>> {
         match &self.0 {
@@ -316,7 +336,7 @@ impl Value {
     #[inline]
     #[must_use]
     pub fn labelled(mut self, labels: Labels) -> Self {
-        if !self.labels().contains(labels) {
+        if !labels.is_empty() && !self.labels().contains(labels) {
             self.add_labels(labels);
         }
         self
@@ -378,24 +398,73 @@ impl Value {
         }
     }
 
+    /// Whether this is null, a boolean, an integer or a float, without labels: nothing has to be withheld, and its size is
+    /// constant. One comparison of the representation, for code that runs for every value.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        match self.0 {
+            Repr::Null { labels }
+            | Repr::Bool { labels, .. }
+            | Repr::Int { labels, .. }
+            | Repr::Float { labels, .. } => labels.is_empty(),
+            _ => false,
+        }
+    }
+
     /// The approximate size of the value in memory, in bytes. Shared parts are counted each time they occur, so this is
     /// also the approximate size of a deep copy or of the JSON text. O(1), because containers store it. Saturates at
     /// [`u64::MAX`].
     #[inline]
     pub fn bytes(&self) -> u64 {
-        const OWN: u64 = size_of::<Value>() as u64;
-        const SHARED: u64 = 16;
+        self.heap_bytes().saturating_add(Self::OWN_BYTES)
+    }
+
+    /// The size in memory of a value without heap data, in bytes.
+    pub const OWN_BYTES: u64 = size_of::<Value>() as u64;
+
+    /// [`Value::bytes`] without [`Value::OWN_BYTES`]: 0 for null, booleans, integers and floats.
+    #[inline]
+    pub fn heap_bytes(&self) -> u64 {
         match &self.0 {
-            Repr::Null { .. } | Repr::Bool { .. } | Repr::Int { .. } | Repr::Float { .. } => OWN,
-            Repr::Decimal { .. } => OWN + SHARED + size_of::<Decimal>() as u64,
-            Repr::String { value, .. } => OWN + SHARED + value.len() as u64,
-            Repr::Digits { value, .. } => OWN + SHARED + size_of::<Digits>() as u64 + value.text.len() as u64,
+            Repr::Null { .. } | Repr::Bool { .. } | Repr::Int { .. } | Repr::Float { .. } => 0,
+            _ => self.shared_bytes(),
+        }
+    }
+
+    /// What a container stores about its parts: [`Value::heap_bytes`], [`Value::depth`] and [`Value::labels_within`], found in
+    /// one look at the representation.
+    #[inline]
+    fn measures(&self) -> Measures {
+        match &self.0 {
+            Repr::Null { labels }
+            | Repr::Bool { labels, .. }
+            | Repr::Int { labels, .. }
+            | Repr::Float { labels, .. } => Measures { heap_bytes: 0, depth: 0, within: *labels },
+            Repr::String { labels, value } => {
+                Measures { heap_bytes: SHARED_BYTES + value.len() as u64, depth: 0, within: *labels }
+            }
+            _ => Measures {
+                heap_bytes: self.shared_bytes(),
+                depth: self.depth() as u32,
+                within: self.labels_within(),
+            },
+        }
+    }
+
+    /// Not inlined, so that callers only contain the case of values without heap data.
+    #[inline(never)]
+    fn shared_bytes(&self) -> u64 {
+        match &self.0 {
+            Repr::Null { .. } | Repr::Bool { .. } | Repr::Int { .. } | Repr::Float { .. } => 0,
+            Repr::Decimal { .. } => SHARED_BYTES + size_of::<Decimal>() as u64,
+            Repr::String { value, .. } => SHARED_BYTES + value.len() as u64,
+            Repr::Digits { value, .. } => SHARED_BYTES + size_of::<Digits>() as u64 + value.text.len() as u64,
             Repr::Halves { value, .. } => {
                 let halves = size_of_val(&*value.halves) as u64;
-                OWN + SHARED + size_of::<HalfText>() as u64 + value.text.len() as u64 + halves
+                SHARED_BYTES + size_of::<HalfText>() as u64 + value.text.len() as u64 + halves
             }
-            Repr::Array(value) => value.bytes().saturating_add(OWN),
-            Repr::Object(value) => value.bytes().saturating_add(OWN),
+            Repr::Array(value) => value.bytes(),
+            Repr::Object(value) => value.bytes(),
         }
     }
 

@@ -50,7 +50,10 @@ impl<'a> Decider<'a> {
         let Some(activity) = state.activity(place) else { return };
         let Some(each) = &activity.each else { return };
         let count = each.items.len() as u32;
-        let concurrency = self.repetitions(place, concurrency).unwrap_or(1);
+        let concurrency = match concurrency {
+            Setting::Fixed(count) => *count,
+            computed @ Setting::Computed(_) => self.repetitions(place, computed).unwrap_or(1),
+        };
         let room = concurrency.saturating_sub(each.active).min(count - each.next.min(count));
         for index in each.next..each.next + room {
             self.open_frame(*body, place, index);

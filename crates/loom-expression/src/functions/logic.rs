@@ -60,9 +60,16 @@ fn equals(arguments: &mut Arguments<'_>) -> Outcome {
 }
 
 /// `equals` at the top level, where a boolean compared with a number counts as 1 or 0.
+#[inline]
 fn equal(left: &Value, right: &Value) -> bool {
+    match (left.as_i64(), right.as_i64()) {
+        (Some(left), Some(right)) => left == right,
+        _ => equal_in_general(left, right),
+    }
+}
+
+fn equal_in_general(left: &Value, right: &Value) -> bool {
     match (left.as_ref(), right.as_ref()) {
-        (ValueRef::Int(left), ValueRef::Int(right)) => left == right,
         (ValueRef::String(shown), ValueRef::String(other)) => {
             shown == other && left.halves() == right.halves()
         }

@@ -76,8 +76,10 @@ fn operate(
     float: impl Fn(f64, f64) -> f64,
     decimal: impl Fn(Decimal, Decimal) -> Option<Decimal>,
 ) -> Option<Value> {
+    if let (Some(left), Some(right)) = (left.as_i64(), right.as_i64()) {
+        return int(left, right).map(Value::from);
+    }
     match (left.as_ref(), right.as_ref()) {
-        (ValueRef::Int(left), ValueRef::Int(right)) => int(left, right).map(Value::from),
         (ValueRef::Decimal(left), ValueRef::Decimal(right)) => decimal(*left, *right).map(Value::from),
         (ValueRef::Decimal(left), ValueRef::Int(right)) => {
             decimal(*left, Decimal::from(right)).map(Value::from)

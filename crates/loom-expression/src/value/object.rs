@@ -138,8 +138,11 @@ impl Drop for Members {
     }
 }
 
+/// The size of a property without its name and the heap data of its value, in bytes.
+const ENTRY_BYTES: u64 = MEMBER_BYTES + Value::OWN_BYTES;
+
 fn entry_bytes(key: &str, value: &Value) -> u64 {
-    value.bytes().saturating_add(MEMBER_BYTES + key.len() as u64)
+    value.heap_bytes().saturating_add(ENTRY_BYTES + key.len() as u64)
 }
 
 impl Members {
@@ -253,10 +256,12 @@ impl Object {
 
     /// An object with one property.
     pub fn single(name: Arc<str>, value: Value) -> Self {
+        let measured = value.measures();
+        let own = HEAD_BYTES + ENTRY_BYTES + name.len() as u64;
         Self::unlabelled(Members {
-            bytes: HEAD_BYTES.saturating_add(entry_bytes(&name, &value)),
-            depth: 1 + value.depth() as u32,
-            within: value.labels_within(),
+            bytes: own.saturating_add(measured.heap_bytes),
+            depth: 1 + measured.depth,
+            within: measured.within,
             entries: Entries::One([(name, value)]),
             index: OnceLock::new(),
         })
@@ -267,12 +272,13 @@ impl Object {
         if first.0 == second.0 {
             return Self::single(second.0, second.1);
         }
+        let (one, two) = (first.1.measures(), second.1.measures());
+        // No text is so long that these sums overflow.
+        let own = HEAD_BYTES + 2 * ENTRY_BYTES + (first.0.len() + second.0.len()) as u64;
         Self::unlabelled(Members {
-            bytes: HEAD_BYTES
-                .saturating_add(entry_bytes(&first.0, &first.1))
-                .saturating_add(entry_bytes(&second.0, &second.1)),
-            depth: 1 + first.1.depth().max(second.1.depth()) as u32,
-            within: first.1.labels_within() | second.1.labels_within(),
+            bytes: own.saturating_add(one.heap_bytes).saturating_add(two.heap_bytes),
+            depth: 1 + one.depth.max(two.depth),
+            within: one.within | two.within,
             entries: Entries::Two([first, second]),
             index: OnceLock::new(),
         })

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 mod cultures;
 mod docs;
 mod fuzz;
+mod instructions;
 mod links;
 mod package;
 mod phrases;
@@ -30,9 +31,11 @@ fn main() -> ExitCode {
         "picture" => picture::write(&root()),
         "package" => package::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         "fuzz" => fuzz::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
+        "instructions" => instructions::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         other => {
             eprintln!(
-                "xtask: unknown task `{other}`; available: ci, lint, tidy, docs, picture, package, cultures, fuzz"
+                "xtask: unknown task `{other}`; available: ci, lint, tidy, docs, picture, package, cultures, fuzz, \
+                 instructions"
             );
             return ExitCode::from(2);
         }

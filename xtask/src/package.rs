@@ -23,7 +23,7 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     if copy.exists() {
         fs::remove_dir_all(&copy).with_context(|| format!("cannot remove {}", copy.display()))?;
     }
-    for name in ["crates", "xtask", "examples", "docs"] {
+    for name in ["crates", "xtask", "benches/instructions", "examples", "docs"] {
         copy_all(&root.join(name), &copy.join(name))?;
     }
     for name in ["Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT"] {
@@ -34,7 +34,8 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
 
     let mut cargo = Command::new("cargo");
     cargo
-        .args(["package", "--quiet", "--locked", "--workspace", "--exclude", "xtask", "--allow-dirty"])
+        .args(["package", "--quiet", "--locked", "--workspace", "--allow-dirty"])
+        .args(["--exclude", "xtask", "--exclude", "instructions"])
         .env("CARGO_TARGET_DIR", target.join("packed"))
         .current_dir(&copy);
     if !verify {

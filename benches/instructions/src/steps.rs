@@ -11,7 +11,7 @@ use loom_engine::{
     event::{EffectResult, Outcome, RetryHint},
     ports::{ActionHandler, Call, CallFuture},
 };
-use loom_resilience::{AllTransient, Clock, Limit, Pipeline, Policy};
+use loom_resilience::{AllTransient, Clock, Limit, ManualClock, Pipeline, Policy};
 use loom_store::{MemoryStore, Store};
 
 fn main() {
@@ -33,8 +33,10 @@ fn main() {
 /// Calls through two timeouts, retries, a retry budget, a circuit breaker and a rate limit, none of which intervenes.
 async fn calls(count: u32) {
     let limit = Limit::per_second(1_000_000_000).burst(1_000_000_000);
-    let pipeline = Pipeline::new("bench", Policy::standard().limit(limit), Clock::system(), None)
-        .expect("the policy is valid");
+    // The system clock calibrates itself, which takes a varying number of instructions.
+    let clock = Clock::manual(&ManualClock::new());
+    let pipeline =
+        Pipeline::new("bench", Policy::standard().limit(limit), clock, None).expect("the policy is valid");
     for _ in 0..count {
         let called = pipeline
             .call()

@@ -193,8 +193,14 @@ impl<'a> Decider<'a> {
     }
 
     /// Whether secrets that the action names have to be read before it is evaluated. The decision is then made again.
+    #[inline]
     fn needs_reads(&self, action: &Action) -> bool {
-        !action.secrets.is_empty() && self.state.reads.want(&action.secrets)
+        !action.secrets.is_empty() && self.wants(action)
+    }
+
+    #[inline(never)]
+    fn wants(&self, action: &Action) -> bool {
+        self.state.reads.want(&action.secrets)
     }
 
     /// Ends the run early: it was cancelled, timed out, or exceeded a budget.

@@ -96,6 +96,7 @@ impl<'a> Scope<'a> {
     }
 
     /// A value of the run, unless it holds a secret that can no longer be read.
+    #[inline]
     fn usable(&self, value: Value) -> Lookup {
         self.state.unavailable.check(value)
     }

@@ -52,9 +52,9 @@ impl Schema {
                 }
             }
         }
-        // The library resolves locations relative to the directory of the given file.
-        let base = directory.map(|directory| directory.join("schema.xsd"));
-        let validator = XsdValidator::from_schema_with_base_path(&parsed, base.as_deref())
+        // Locations are relative to this directory. The library takes a file's parent, but only if the file exists, and
+        // the schema is known here by its text alone; so it gets the directory itself.
+        let validator = XsdValidator::from_schema_with_base_path(&parsed, directory)
             .map_err(|error| wrong(format!("The schema is not valid: {error}.")))?;
         Ok(Schema { validator })
     }

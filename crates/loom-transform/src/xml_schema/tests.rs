@@ -45,3 +45,24 @@ fn an_incomplete_schema_is_an_error() {
     assert_eq!(Schema::read("<a/>", None).err().map(|error| error.code), Some("InvalidXmlSchema"));
     assert_eq!(Schema::read("no xml", None).err().map(|error| error.code), Some("InvalidXmlSchema"));
 }
+
+/// No file needs a certain name: the directory serves the schemas that are included, and nothing else.
+#[test]
+fn a_schema_reads_what_it_includes_from_its_directory() {
+    let directory = std::env::temp_dir().join(format!("loom-xsd-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let types = r#"<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">
+      <xs:simpleType name="few"><xs:restriction base="xs:int"><xs:maxInclusive value="3"/></xs:restriction></xs:simpleType>
+    </xs:schema>"#;
+    std::fs::write(directory.join("types.xsd"), types).expect("a schema");
+    let including = r#"<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">
+      <xs:include schemaLocation="types.xsd"/><xs:element name="qty" type="few"/>
+    </xs:schema>"#;
+    let alone = Schema::read(SCHEMA, Some(&directory)).err();
+    let read = Schema::read(including, Some(&directory));
+    std::fs::remove_dir_all(&directory).expect("the directory is removed");
+    assert!(alone.is_none(), "a schema that includes nothing: {alone:?}");
+    let read = read.unwrap_or_else(|error| panic!("a schema that includes another: {error}"));
+    assert!(read.validate("<qty>3</qty>").is_ok());
+    assert_eq!(read.validate("<qty>4</qty>").err().map(|error| error.code), Some("XmlValidationFailed"));
+}

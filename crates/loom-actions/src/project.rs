@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use loom_definition::{Diagnostics, policy::Policies};
+use loom_definition::{Diagnostics, diagnostic::nearest, policy::Policies};
 use loom_engine::label_settings;
 use loom_expression::{Masker, Object, Value};
 
@@ -26,6 +26,9 @@ const HOST: &str = "host.json";
 
 /// The named policies of a project.
 pub const RESILIENCE: &str = "resilience.json";
+
+/// The sections of `local.settings.json`.
+const SECTIONS: [&str; 6] = ["Values", "SecretValues", "Loom", "IsEncrypted", "Host", "ConnectionStrings"];
 
 /// The properties of `host.json`, besides `extensions`, that no workflow can observe.
 const SILENT: [&str; 6] =
@@ -118,6 +121,16 @@ pub enum ProjectError {
         what: &'static str,
         /// What was found.
         found: String,
+    },
+    /// An object in the app settings is none of their sections.
+    #[error("{file}: unknown section `{name}`; did you mean `{meant}`?")]
+    UnknownSection {
+        /// The file.
+        file: String,
+        /// The name of the section.
+        name: Arc<str>,
+        /// The section that was probably meant.
+        meant: &'static str,
     },
     /// `SecretValues` is not a list of names.
     #[error("{file}: `SecretValues` must be a list of names of settings")]
@@ -286,7 +299,11 @@ impl Project {
             let honoured = state.is_some_and(|state| state == "enabled" || state == "disabled");
             let ours = name.to_ascii_lowercase().starts_with("workflows.") || name.starts_with(OF_HOST);
             if ours && !honoured {
-                names.push(format!("{APP_SETTINGS}: `{name}`"));
+                let expected = match flow_of(name) {
+                    Some(_) => format!(" (must be `Enabled` or `Disabled`, got `{}`)", value.text()),
+                    None => String::new(),
+                };
+                names.push(format!("{APP_SETTINGS}: `{name}`{expected}"));
             }
         }
         let members = self.host.as_ref().and_then(Value::as_object).into_iter().flatten();
@@ -325,8 +342,17 @@ fn app_settings_in(file: &str, content: &Value) -> Result<(Object, Vec<Arc<str>>
         found: value.kind().to_string(),
     };
     let object = content.as_object().ok_or_else(|| wrong("the content", content))?;
-    let sections = ["Values", "SecretValues", "Loom", "IsEncrypted", "Host", "ConnectionStrings"];
-    if !sections.iter().any(|name| object.contains_key(name)) {
+    let is_plain = !SECTIONS.iter().any(|name| object.contains_key(name));
+    for (name, value) in object.iter().filter(|(name, _)| !SECTIONS.contains(&&***name)) {
+        let meant = nearest(name, SECTIONS);
+        // In a plain list a setting may have any name, but no setting is an object.
+        let is_section = value.as_object().is_some() && (is_plain || meant.is_some());
+        if is_section {
+            let (file, name) = (file.to_owned(), Arc::clone(name));
+            return Err(ProjectError::UnknownSection { file, name, meant: meant.unwrap_or("Values") });
+        }
+    }
+    if is_plain {
         return Ok((object.clone(), Vec::new()));
     }
     let secret = match object.get("SecretValues") {

@@ -98,7 +98,7 @@ pub use reads::{Secret, SecretFuture, SecretSource};
 pub use resubmit::ResubmitError;
 pub use signals::{SIGNAL_NAME_MAX, SIGNALS_MAX, Signal, SignalError};
 pub use state::{RunState, Timer};
-pub use trigger::TriggerView;
+pub use trigger::{BodyRefused, TriggerView};
 
 /// Compiles and runs the example of the readme.
 #[cfg(doctest)]

@@ -8,15 +8,17 @@ use loom_definition::{
     policy::{RetryPolicy, RetrySetting},
     trigger::{Recurrence, Trigger},
 };
-use loom_expression::{Error, Value, without_quotes};
+use loom_expression::{Error, Object, Value, without_quotes};
 
 use crate::{
-    Engine,
+    Engine, RunRequest,
     event::{ErrorInfo, Outcome, RetryHint},
     fire::TriggerScope,
     random::Source,
     reads::{self, Reads},
-    retry, scope,
+    retry, schema,
+    schema::{Mismatch, Problem},
+    scope,
 };
 
 /// A trigger, with the context of its expressions.
@@ -34,7 +36,65 @@ pub struct TriggerView<'a> {
     pub callback: Option<&'a str>,
 }
 
+/// Why a trigger does not accept a body: `EnableSchemaValidation` is set, and the body does not match the trigger's schema.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct BodyRefused {
+    /// The error code, such as `TriggerInputSchemaMismatch`.
+    pub code: &'static str,
+    /// What is wrong, for the caller.
+    pub message: String,
+    /// The violations; none when the schema itself cannot be used.
+    pub mismatches: Vec<Mismatch>,
+}
+
 impl Engine {
+    /// Checks the body in `request` against the schema of its trigger. [`Engine::start`] does not: not every caller that starts a
+    /// run stands for a caller of the trigger.
+    ///
+    /// # Errors
+    /// Those of [`Engine::check_body`].
+    pub fn check_request(&self, request: &RunRequest) -> Result<(), BodyRefused> {
+        let trigger = match &request.trigger {
+            Some(name) => request.workflow.find_trigger(name),
+            None => request.workflow.triggers.first(),
+        };
+        trigger.map_or(Ok(()), |trigger| self.check_body(trigger, request.outputs.get("body")))
+    }
+
+    /// Checks a body against the schema of a trigger with `EnableSchemaValidation`; a missing body counts as null.
+    ///
+    /// # Errors
+    /// [`BodyRefused`] when the body does not match, or the schema cannot be used.
+    pub fn check_body(&self, trigger: &Trigger, body: Option<&Value>) -> Result<(), BodyRefused> {
+        let Some(schema) = trigger.kind.schema().filter(|_| trigger.options.validate_schema) else {
+            return Ok(());
+        };
+        if schema.as_object().is_none_or(Object::is_empty) {
+            return Ok(());
+        }
+        let refused = |code, message| BodyRefused { code, message, mismatches: Vec::new() };
+        let nodes_max = self.environment().budgets.schema_nodes_max;
+        let body = body.unwrap_or(&Value::NULL);
+        let mismatches = schema::validate(&schema, body, nodes_max).map_err(|problem| match problem {
+            Problem::TooCostly(why) => refused("SchemaNodesExceeded", why),
+            Problem::Invalid(why) | Problem::Unsupported(why) => refused(
+                "TriggerInputSchemaInvalid",
+                format!("The schema of trigger '{}' cannot be used: {why}", trigger.name),
+            ),
+        })?;
+        if mismatches.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "The input body for trigger '{}' did not match its schema: {}",
+            trigger.name,
+            mismatches.iter().map(|mismatch| mismatch.message.as_str()).collect::<Vec<_>>().join(" ")
+        );
+        Err(BodyRefused { code: "TriggerInputSchemaMismatch", message, mismatches })
+    }
+
     /// Evaluates the inputs of a trigger; with `member`, only that property of them. None when there are none.
     ///
     /// # Errors

@@ -228,16 +228,20 @@ impl Deployments {
         Some((id, Source { bytes, options, origin, bump: Bump::Patch, only_new: false }))
     }
 
+    /// Loads a definition and binds its parameters.
+    pub(crate) fn read(&self, source: &Source) -> Result<Bound, Diagnostics> {
+        let mut options = source.options.clone();
+        options.script_check.get_or_insert(loom_actions::check_javascript);
+        self.surroundings_of(source).load(&source.bytes, &options)
+    }
+
     /// Loads, checks, stores and activates a definition. Returns the deployment and whether it changed.
     pub(crate) async fn deploy(
         &self,
         source: &Source,
         now: i64,
     ) -> Result<(Arc<Deployment>, bool), DeployError> {
-        let mut options = source.options.clone();
-        options.script_check.get_or_insert(loom_actions::check_javascript);
-        let bound = self.surroundings_of(source).load(&source.bytes, &options);
-        let Bound { loaded, parameters } = bound.map_err(DeployError::Refused)?;
+        let Bound { loaded, parameters } = self.read(source).map_err(DeployError::Refused)?;
         let _publishing = self.publishing.lock().await;
         let workflow = loaded.workflow;
         if source.only_new && !self.versions(&workflow.name).is_empty() {

@@ -259,6 +259,11 @@ impl Host {
         &self.engine
     }
 
+    /// The name under which a definition would be deployed; none if it is invalid.
+    pub fn name_of(&self, source: &Source) -> Option<Arc<str>> {
+        self.deployments.read(source).ok().map(|bound| Arc::clone(&bound.loaded.workflow.name))
+    }
+
     /// Deploys a definition. Returns the deployment and whether it changed.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use loom_definition::{
     catalog::Version,
     trigger::{Trigger, TriggerKind},
 };
-use loom_engine::{Delivered, RecoverError, RunId, StartError, event::RunStart, schema};
+use loom_engine::{BodyRefused, Delivered, RecoverError, RunId, StartError, event::RunStart, schema};
 use loom_expression::{Object, Value};
 use loom_store::RunRow;
 
@@ -132,7 +132,7 @@ async fn fire_with_body(
         body.becomes(&value)?;
         given.insert("body", value);
     }
-    check_schema(found, given.get("body"), budgets.schema_nodes_max)?;
+    shared.host.engine.check_body(found, given.get("body"))?;
     let tracking_id = parts.headers.get("x-ms-client-tracking-id").and_then(|id| id.to_str().ok());
     let waits = deployment.has_response && found.split_on.is_none();
     let fire = Fire {
@@ -300,33 +300,15 @@ pub(crate) fn rest_of_path(path: &str) -> &str {
     segments.nth(1).unwrap_or_default()
 }
 
-fn check_schema(trigger: &Trigger, body: Option<&Value>, nodes_max: u64) -> Result<(), Problem> {
-    let Some(schema) = trigger.kind.schema() else { return Ok(()) };
-    if !trigger.options.validate_schema || schema.as_object().is_none_or(Object::is_empty) {
-        return Ok(());
+impl From<BodyRefused> for Problem {
+    fn from(refused: BodyRefused) -> Problem {
+        let mut problem = Problem::new(StatusCode::BAD_REQUEST, refused.code, refused.message);
+        if !refused.mismatches.is_empty() {
+            let details = refused.mismatches.iter().map(schema::Mismatch::to_value);
+            problem.details = Some(details.collect::<Vec<_>>().into());
+        }
+        problem
     }
-    let nothing = Value::NULL;
-    let mismatches = schema::validate(&schema, body.unwrap_or(&nothing), nodes_max).map_err(|problem| {
-        let why = match problem {
-            schema::Problem::Invalid(why) | schema::Problem::Unsupported(why) => why,
-            schema::Problem::TooCostly(why) => {
-                return Problem::new(StatusCode::BAD_REQUEST, "SchemaNodesExceeded", why);
-            }
-        };
-        let message = format!("The schema of trigger '{}' cannot be used: {why}", trigger.name);
-        Problem::new(StatusCode::BAD_REQUEST, "TriggerInputSchemaInvalid", message)
-    })?;
-    if mismatches.is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "The input body for trigger '{}' did not match its schema: {}",
-        trigger.name,
-        mismatches.iter().map(|mismatch| mismatch.message.as_str()).collect::<Vec<_>>().join(" ")
-    );
-    let mut problem = Problem::new(StatusCode::BAD_REQUEST, "TriggerInputSchemaMismatch", message);
-    problem.details = Some(mismatches.iter().map(schema::Mismatch::to_value).collect::<Vec<_>>().into());
-    Err(problem)
 }
 
 fn accepted() -> Response<Body> {

@@ -188,7 +188,7 @@ pub(crate) struct RunWith {
     pub(crate) workflow: Option<String>,
     #[command(flatten)]
     pub(crate) flags: Flags<false>,
-    /// Make another workflow callable as a child, under its own name. May be repeated.
+    /// Make another workflow callable as a child, under its own name, in addition to those of the project. May be repeated.
     #[arg(long = "child", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) children: Vec<PathBuf>,
     /// Inject the faults in this file into calls, to see how the workflow copes. The same file strikes the same calls.

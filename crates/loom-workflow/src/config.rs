@@ -134,6 +134,12 @@ impl Config {
         self
     }
 
+    /// Where a setting was written; none if it has its default.
+    pub(crate) fn written(&self, field: &str) -> Option<&Origin> {
+        let place = table::TABLE.iter().position(|setting| setting.field == field)?;
+        Some(&self.effective.get(place)?.origin).filter(|origin| **origin != Origin::Default)
+    }
+
     /// The settings that differ from those of `before`.
     pub(crate) fn changed_since(&self, before: &Config) -> Vec<&'static Setting> {
         let pairs = self.effective.iter().zip(&before.effective);

@@ -154,7 +154,11 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
         with.parameters.push(format!("service={}", service.base_url()));
         eprint!("{}: {}. The service listens on {}.\n\n", example.name, example.title, service.base_url());
     }
-    let source = |name: &str, text: &str| Source { name: name.to_owned(), bytes: text.as_bytes().to_vec() };
+    let source = |name: &str, text: &str| Source {
+        name: name.to_owned(),
+        bytes: text.as_bytes().to_vec(),
+        is_file: false,
+    };
     let definition = source(&format!("examples/{}/workflow.json", example.name), example.definition);
     let children: Vec<Source> = example.children.iter().map(|(name, text)| source(name, text)).collect();
     let Some(mut prepared) = run::prepare(&definition, &children, &with, &Config::defaults(), console)?

@@ -19,14 +19,27 @@ use loom_expression::Value;
 const DEPTH_MAX: usize = 200;
 
 /// Files of a project that are not definitions.
-const NOT_DEFINITIONS: [&str; 6] = [
+const NOT_DEFINITIONS: [&str; 8] = [
     "parameters.json",
     "connections.json",
     "local.settings.json",
     "host.json",
     "resilience.json",
     "package.json",
+    "package-lock.json",
+    "tsconfig.json",
 ];
+
+/// What a JSON file in a directory of workflows is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A definition, or meant to be one.
+    Definition,
+    /// Another file that belongs beside definitions: settings, parameters of a template, test cases.
+    Companion,
+    /// Neither. It is skipped, which the user must learn: it may be a definition with a misspelt property.
+    Unknown,
+}
 
 /// Directories that do not contain the user's own files.
 const FOREIGN: [&str; 2] = ["node_modules", "target"];
@@ -173,7 +186,7 @@ pub(crate) fn read_argument(option: &str, argument: &str) -> Result<Value> {
 pub(crate) fn meant(
     named: &[PathBuf],
     what: &str,
-    chosen: impl Fn(&Path, &[u8]) -> bool,
+    mut chosen: impl FnMut(&Path, &[u8]) -> bool,
 ) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in named {
@@ -219,12 +232,55 @@ pub(crate) fn may_be_a_definition(path: &Path) -> bool {
     is_json(path) && !NOT_DEFINITIONS.iter().any(|name| path.ends_with(name))
 }
 
+/// The files of a directory of workflows that may be definitions: `*.json` and `NAME/workflow.json`.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(crate) fn workflows_in(directory: &Path) -> Result<BTreeSet<PathBuf>> {
+    let unread = || format!("cannot read {}", directory.display());
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory).with_context(unread)? {
+        let path = entry.with_context(unread)?.path();
+        if path.is_dir() {
+            let inner = path.join("workflow.json");
+            if there_is(&inner)? {
+                found.insert(inner);
+            }
+        } else if may_be_a_definition(&path) {
+            found.insert(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The role of a file in a directory of workflows. A `workflow.json` is a definition, whatever it contains.
+pub(crate) fn role(path: &Path, bytes: &[u8]) -> Role {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    if !may_be_a_definition(path) {
+        Role::Companion
+    } else if name == "workflow.json" || looks_like_a_definition(bytes) {
+        Role::Definition
+    } else if name.ends_with(".parameters.json") || looks_like_cases(path, bytes) {
+        Role::Companion
+    } else {
+        Role::Unknown
+    }
+}
+
+/// Reports a file of [`Role::Unknown`].
+pub(crate) fn report_skipped(path: &Path) {
+    eprintln!(
+        "loom: skipped {}: it is not a definition (it has none of `definition`, `actions`, `triggers` and `resources`)",
+        path.display()
+    );
+}
+
 fn is_json(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
 /// Whether JSON in a directory is meant to be a workflow. Invalid JSON is, so that its error is reported.
-pub(crate) fn looks_like_a_definition(bytes: &[u8]) -> bool {
+fn looks_like_a_definition(bytes: &[u8]) -> bool {
     let Some(value) = leniently(bytes) else { return true };
     let has = |value: &Value| {
         ["definition", "actions", "triggers", "resources"].iter().any(|name| value.get(name).is_some())

@@ -39,7 +39,7 @@ Exit codes:
   3  no such run, action or service
   4  the token is missing or wrong
   7  the server cannot be reached
-`loom runs watch` exits with the code of the run, as `loom run` does.";
+`loom runs watch` exits with the code of the run, as `loom run` does; with --data, it exits with 6 if the run is unfinished.";
 
 /// Options of `loom runs`.
 #[derive(Args, Debug)]
@@ -99,7 +99,7 @@ enum RunsCommand {
         /// Show this action, as JSON: one object per execution (an action in a loop has several).
         action: Option<String>,
     },
-    /// Follow a run until it ends. The exit code is that of the run.
+    /// Follow a run until it ends. The exit code is that of the run. With --data, print the events so far.
     Watch {
         /// The run id, or an unambiguous prefix.
         run: String,
@@ -450,6 +450,11 @@ async fn watch(connection: &Connection, run: &str, json: bool) -> Result<Exit, R
             }
         })
         .await?;
+        if exit.is_none() && connection.is_directory() {
+            // Nothing executes the run, and no server can start while this program has the directory open.
+            eprintln!("loom: the run is unfinished; it continues when a server uses the directory");
+            return Ok(Exit::Aborted);
+        }
         if exit.is_none() {
             tokio::time::sleep(POLL).await;
         }

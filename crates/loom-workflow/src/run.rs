@@ -8,9 +8,13 @@ mod watch;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
+use loom_actions::Project;
 use loom_definition::{
-    Bound, Definition, Diagnostics, LoadOptions, Loaded, Surroundings, Workflow, policy::ChaosPlan, render,
-    text, trigger::TriggerKind,
+    Bound, Definition, Diagnostics, LoadOptions, Loaded, Surroundings, Workflow,
+    model::{ActionKind, EffectKind},
+    policy::ChaosPlan,
+    render, text,
+    trigger::TriggerKind,
 };
 use loom_engine::{Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher};
 use loom_expression::{Object, Value};
@@ -105,11 +109,13 @@ pub(crate) struct Prepared {
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
+    /// Whether `name` is the path of a file; the other workflows of its project are then beside it.
+    pub(crate) is_file: bool,
 }
 
 impl Source {
     fn read(path: &Path) -> Result<Source> {
-        Ok(Source { name: path.display().to_string(), bytes: files::read(path)? })
+        Ok(Source { name: path.display().to_string(), bytes: files::read(path)?, is_file: path.is_file() })
     }
 }
 
@@ -137,7 +143,10 @@ pub(crate) fn prepare(
             loaded.workflow.name
         );
     }
-    let Some(known) = load_children(children, &settings, console) else { return Ok(None) };
+    let Some(mut known) = load_children(children, &settings, console) else { return Ok(None) };
+    if definition.is_file && calls_workflows(&loaded.workflow) {
+        add_siblings(Path::new(&definition.name), &loaded.workflow.name, &settings, warn, &mut known)?;
+    }
     if warn {
         report_missing(&loaded, &values, &settings);
     }
@@ -192,6 +201,52 @@ fn load_children(children: &[Source], settings: &Settings, console: Console) -> 
     Some(known)
 }
 
+/// Whether a workflow calls child workflows.
+fn calls_workflows(workflow: &Workflow) -> bool {
+    let is_call = |kind: &ActionKind| matches!(kind, ActionKind::Effect { effect: EffectKind::Workflow, .. });
+    workflow.actions.iter().any(|action| is_call(&action.kind))
+}
+
+/// Adds the other workflows of the project that `NAME/workflow.json` belongs to, which a server would deploy together with it.
+/// Those given with `--child` take precedence.
+fn add_siblings(
+    path: &Path,
+    own: &str,
+    settings: &Settings,
+    warn: bool,
+    known: &mut Vec<Child>,
+) -> Result<()> {
+    let Some(directory) = Project::directory_of(&files::naming_path(path)) else { return Ok(()) };
+    let surroundings = settings.surroundings(Vec::new());
+    for path in files::workflows_in(&directory)? {
+        let bytes = files::read(&path)?;
+        if files::role(&path, &bytes) != files::Role::Definition {
+            continue;
+        }
+        let options = LoadOptions {
+            file_name: Some(Arc::from(path.to_string_lossy().as_ref())),
+            script_check: Some(loom_actions::check_javascript),
+            ..LoadOptions::default()
+        };
+        match surroundings.load(&bytes, &options) {
+            Ok(Bound { loaded, parameters }) => {
+                let name = loaded.workflow.name.to_lowercase();
+                let is_known = |(child, _): &Child| child.name.to_lowercase() == name;
+                if name != own.to_lowercase() && !known.iter().any(is_known) {
+                    known.push((loaded.workflow, parameters));
+                }
+            }
+            // It matters only if the run calls it.
+            Err(_) if warn => eprintln!(
+                "loom: warning: {0} is invalid and cannot be called as a child workflow; see `loom validate {0}`",
+                path.display()
+            ),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 fn load(
     source: &Source,
     surroundings: &Surroundings,
@@ -199,7 +254,7 @@ fn load(
     warn: bool,
     console: Console,
 ) -> Option<(Loaded, Vec<Value>)> {
-    let Source { name, bytes } = source;
+    let Source { name, bytes, .. } = source;
     let options = LoadOptions {
         file_name: Some(Arc::from(files::naming_path(Path::new(name)).to_string_lossy().as_ref())),
         choose: choose.map(Arc::from),
@@ -444,6 +499,11 @@ async fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result
     let names = request.workflow.triggers.iter().map(|trigger| format!("'{}'", trigger.name));
     let names = names.collect::<Vec<_>>().join(", ");
     let without_body = request.outputs.get("body").is_none();
+    if let Err(refused) = engine.check_request(&request) {
+        let hint = if without_body { " Pass a body with --input." } else { "" };
+        eprintln!("loom: {}: {refused}{hint}", refused.code);
+        return Ok(Outset::None(Exit::Failure));
+    }
     match engine.start_reading(request, Some(&watcher)).await {
         Ok(Started::Runs(runs)) => Ok(Outset::Runs(runs)),
         Ok(Started::Held { condition }) => {

@@ -1,12 +1,13 @@
 //! `loom validate`: reports all errors and warnings of definitions, with their positions.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::Result;
+use loom_actions::Project;
 use loom_definition::{
     Definition, Diagnostic, LoadOptions, Severity, Workflow,
     diagnostic::{SourceFile, sarif},
@@ -34,18 +35,26 @@ struct Checked {
     findings: Vec<Diagnostic>,
     /// The effective policies of its actions, in words, if they are wanted.
     policies: Vec<String>,
+    /// The names of the workflows that it defines, as far as they are valid.
+    workflows: Vec<Arc<str>>,
 }
 
 /// Runs the command.
 pub(crate) fn command(args: &ValidateArgs, console: Console) -> Result<Exit> {
     let mut exit = Exit::Success;
     let (mut checked, mut warned) = (Vec::new(), BTreeSet::new());
-    let wanted =
-        |path: &Path, bytes: &[u8]| files::may_be_a_definition(path) && files::looks_like_a_definition(bytes);
+    let mut holders = BTreeMap::new();
+    let wanted = |path: &Path, bytes: &[u8]| {
+        let role = files::role(path, bytes);
+        if role == files::Role::Unknown {
+            files::report_skipped(path);
+        }
+        role == files::Role::Definition
+    };
     for path in &files::meant(&args.files, "definition", wanted)? {
         match check(path, args, &mut warned) {
             Ok(file) => {
-                if file.has_errors() {
+                if file.has_errors() || reports_clashes(path, &file.workflows, &mut holders) {
                     exit = exit.worse(Exit::Refused);
                 }
                 checked.push(file);
@@ -75,6 +84,35 @@ pub(crate) fn command(args: &ValidateArgs, console: Console) -> Result<Exit> {
     Ok(exit)
 }
 
+/// Reports workflows that another file of the same directory of workflows defines as well: a server would deploy only one of them.
+fn reports_clashes(
+    path: &Path,
+    workflows: &[Arc<str>],
+    holders: &mut BTreeMap<(PathBuf, String), PathBuf>,
+) -> bool {
+    let directory = Project::directory_of(path).or_else(|| path.parent().map(Path::to_path_buf));
+    // The same path must be the same text: `.` and nothing are one directory.
+    let directory = directory.unwrap_or_default();
+    let directory =
+        std::fs::canonicalize(if directory.as_os_str().is_empty() { Path::new(".") } else { &directory })
+            .unwrap_or(directory);
+    let mut clashes = false;
+    for name in workflows {
+        let holder =
+            holders.entry((directory.clone(), name.to_lowercase())).or_insert_with(|| path.to_path_buf());
+        // One file can be named twice.
+        if holder != path && std::fs::canonicalize(&*holder).ok() != std::fs::canonicalize(path).ok() {
+            clashes = true;
+            console::error(format_args!(
+                "{} and {} both define the workflow {name} (names are case-insensitive); rename or remove one of the two files",
+                holder.display(),
+                path.display()
+            ));
+        }
+    }
+    clashes
+}
+
 /// Checks a definition as `loom run` and `loom serve` do before they start, within the same project.
 fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>>) -> Result<Checked> {
     let config = Config::resolve(&args.flags, &[path.to_path_buf()])?;
@@ -92,9 +130,11 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
     let mut surroundings = settings.surroundings(parameters(&args.parameters)?);
     // A value applies only to the files that declare its parameter.
     surroundings.shared = true;
+    let mut names = Vec::new();
     let mut policies = Vec::new();
     let mut found = |options: &LoadOptions| match surroundings.load(&bytes, options) {
         Ok(bound) => {
+            names.push(Arc::clone(&bound.loaded.workflow.name));
             if args.explain {
                 policies.extend(explained(&bound.loaded.workflow, settings.policies()));
             }
@@ -126,7 +166,7 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
     }
     // A source that cannot be decoded is shown without its line.
     let source = text::decode(&bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
-    Ok(Checked { name, source, findings, policies })
+    Ok(Checked { name, source, findings, policies, workflows: names })
 }
 
 /// The effective policy of each action that uses a named one.

@@ -51,11 +51,31 @@ fn settings_without_effect_are_listed() {
     assert_eq!(
         read.not_honoured(),
         [
-            "local.settings.json: `Workflows.Odd.FlowState`",
+            "local.settings.json: `Workflows.Odd.FlowState` (must be `Enabled` or `Disabled`, got `Paused`)",
             "local.settings.json: `Workflows.WebhookRedirectHostUri`",
             "host.json: `watchDirectories`",
             "host.json: `extensions.http`",
             "host.json: `Jobs.BackgroundJobs.NumWorkersPerProcessorCount`",
         ]
+    );
+}
+
+#[test]
+fn a_misspelt_section_of_app_settings_is_an_error() {
+    let read = |settings: &str| {
+        let settings = Value::from_json_str(settings).expect("JSON");
+        app_settings_in("local.settings.json", &settings).map(|(values, _)| values.len())
+    };
+    for misspelt in
+        [r#"{"Vals": {}}"#, r#"{"IsEncrypted": false, "values": {"A": "1"}}"#, r#"{"Region": {"A": "1"}}"#]
+    {
+        let error = read(misspelt).expect_err(misspelt).to_string();
+        assert!(error.contains("unknown section") && error.contains("did you mean `Values`?"), "{error}");
+    }
+    assert_eq!(read(r#"{"A": "1", "B": 2}"#).ok(), Some(2), "a plain list");
+    assert_eq!(
+        read(r#"{"Values": {"A": "1"}, "Notes": {"any": 1}}"#).ok(),
+        Some(1),
+        "another tool's section"
     );
 }

@@ -26,8 +26,8 @@ pub(crate) struct Played {
     pub(crate) runs: Vec<(History, Arc<RunReport>)>,
     /// Whether a condition of the trigger was not met.
     pub(crate) held: bool,
-    /// Actions whose calls have no mock.
-    pub(crate) unanswered: Vec<String>,
+    /// Actions whose calls have no mock, each with the property of the case where its mocks belong.
+    pub(crate) unanswered: Vec<(String, String)>,
 }
 
 const KNOWN: [&str; 8] =
@@ -54,11 +54,11 @@ pub(super) fn trigger_failed(case: &Object, why: &str) -> Verdict {
 /// The verdict on runs that have ended.
 pub(crate) fn check(case: &Object, played: &Played) -> Verdict {
     let mut found = Vec::new();
-    for name in &played.unanswered {
+    for (place, name) in &played.unanswered {
         let what = format!(
-            "the action made a call that the case does not mock; add it to `mocks`, such as \"{name}\": {{\"statusCode\": 200, \"body\": {{}}}}"
+            "the action made a call that the case does not mock; add it to `{place}`, such as \"{name}\": {{\"statusCode\": 200, \"body\": {{}}}}"
         );
-        found.push(Difference::of(format!("mocks.{name}"), what));
+        found.push(Difference::of(format!("{place}.{name}"), what));
     }
     match case.get("expected").and_then(Value::as_object) {
         None => found.push(Difference::of("expected", "missing property")),

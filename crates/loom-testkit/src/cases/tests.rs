@@ -180,6 +180,47 @@ fn a_child_workflow_is_run_too() {
     assert_eq!(play(case), Vec::<String>::new());
 }
 
+/// A case whose child `Kid` makes the call `Mail`, as the parent does; `of_kid` are more properties of the child.
+fn with_kid(of_kid: &str, rest: &str) -> String {
+    let mail = r#""Mail": {"type": "Http", "inputs": {"method": "POST", "uri": "https://mail.example.com"}, "retryPolicy": {"type": "none"}}"#;
+    format!(
+        r#"{{"definition": {{"triggers": {{}}, "actions": {{{mail},
+            "Call": {{"type": "Workflow", "inputs": {{"host": {{"workflow": {{"id": "Kid"}}}}, "retryPolicy": {{"type": "none"}}}}, "runAfter": {{"Mail": ["Succeeded"]}}}}}}}},
+        "mocks": {{"Mail": {{"statusCode": 200, "body": "parent"}}}},
+        "workflows": {{"Kid": {{"definition": {{
+            "triggers": {{"manual": {{"type": "Request", "kind": "Http", "inputs": {{}}}}}},
+            "actions": {{{mail}, "Group": {{"type": "Scope", "actions": {{}}, "runAfter": {{"Mail": ["Succeeded"]}}}},
+                "Answer": {{"type": "Response", "kind": "Http", "inputs": {{"statusCode": 200, "body": "@body('Mail')"}}, "runAfter": {{"Group": ["Failed"]}}}}}}}}{of_kid}}}}},
+        {rest}}}"#
+    )
+}
+
+#[test]
+fn the_calls_of_a_child_workflow_are_mocked_under_the_child() {
+    let right = r#""expected": {"runStatus": "Succeeded", "actions": {
+        "Mail": {"outputs": {"statusCode": 200, "body": "parent"}}, "Call": {"outputs": {"statusCode": 200, "body": "child"}}}}"#;
+    let mocks = r#", "mocks": {"mail": {"statusCode": 200, "body": "child"}, "Group": {"status": "Failed", "code": "Broken"}}"#;
+    let mut found = play(&with_kid(mocks, right));
+    found.retain(|at| !at.ends_with("headers"));
+    assert_eq!(found, Vec::<String>::new());
+    // The parent's mocks are not the child's, and the report says where the missing one belongs.
+    let found = play(&with_kid("", r#""expected": {"runStatus": "Failed"}"#));
+    assert_eq!(found, ["workflows.Kid.mocks.Mail"]);
+    let found = play(&with_kid(r#", "mocks": {"Nail": {}}"#, right));
+    assert_eq!(found, ["workflows.Kid.mocks.Nail"]);
+}
+
+#[test]
+fn unknown_properties_of_a_child_workflow_fail_their_case() {
+    for property in ["moks", "trigger", "appSettings"] {
+        let found =
+            play(&with_kid(&format!(r#", "{property}": {{}}"#), r#""expected": {"runStatus": "Failed"}"#));
+        assert_eq!(found, [format!("workflows.Kid.{property}")]);
+    }
+    let found = play(&with_kid(r#", "why": "a note""#, r#""expected": {"runStatus": "Failed"}"#));
+    assert_eq!(found, ["workflows.Kid.mocks.Mail"], "a note is no unknown property");
+}
+
 #[test]
 fn a_missing_definition_file_fails_its_case() {
     let found = play(r#"{"definitionFile": "no-such-file.json", "expected": {"runStatus": "Succeeded"}}"#);

@@ -72,12 +72,20 @@ fn wrong(at: &str, what: impl Into<String>) -> Obstacle {
     Obstacle::Wrong(Difference::of(at, what))
 }
 
+/// The mocks for calls, by the names of their workflow and their action in lower case.
+type Mocks = HashMap<(String, String), Answers>;
+
+/// The key of an action's mocks.
+fn mock_key(workflow: &str, action: &str) -> (String, String) {
+    (workflow.to_lowercase(), action.to_lowercase())
+}
+
 /// Everything that a run needs.
 struct Stage {
     workflow: Arc<Workflow>,
     parameters: Vec<Value>,
     children: Vec<(Arc<Workflow>, Vec<Value>)>,
-    answers: HashMap<String, Answers>,
+    answers: Mocks,
     environment: Environment,
     chaos: Option<Arc<ChaosPlan>>,
     artifacts: Artifacts,
@@ -100,6 +108,9 @@ const MEMBERS: [&str; 12] = [
     "expected",
 ];
 
+/// The properties of a child workflow in a case.
+const CHILD_MEMBERS: [&str; 4] = ["definition", "definitionFile", "parameters", "mocks"];
+
 /// Common notes, which are not misspelt properties.
 const NOTES: [&str; 7] = ["id", "note", "why", "source", "description", "confidence", "inferredFrom"];
 
@@ -114,24 +125,35 @@ fn no_slips(case: &Object) -> Result<(), Obstacle> {
     Ok(())
 }
 
+/// Rejects properties of a child workflow that have no effect.
+fn no_strangers(child: &Object, name: &str) -> Result<(), Obstacle> {
+    let known = |member: &str| CHILD_MEMBERS.contains(&member) || NOTES.contains(&member);
+    let Some(strange) = child.keys().find(|member| !known(member)) else { return Ok(()) };
+    let meant = nearest(strange, CHILD_MEMBERS);
+    let meant = meant.map_or_else(
+        || format!("expected one of `{}`", CHILD_MEMBERS.join("`, `")),
+        |meant| format!("did you mean `{meant}`?"),
+    );
+    Err(wrong(&format!("workflows.{name}.{strange}"), format!("unknown property; {meant}")))
+}
+
 fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, Obstacle> {
     no_slips(case)?;
     let project = project(case, directory)?;
     let policies = policies(case, directory)?;
     let (mut workflow, parameters) = load(case, directory, &project, &policies, None)?;
     let mut children = Vec::new();
+    let mut answers = Mocks::new();
     for (name, child) in &object(case, "workflows")? {
         let Some(child) = child.as_object() else {
             return Err(wrong(&format!("workflows.{name}"), "must have `definition` or `definitionFile`"));
         };
-        children.push(load(child, directory, &project, &policies, Some(name))?);
+        no_strangers(child, name)?;
+        let (mut loaded, values) = load(child, directory, &project, &policies, Some(name))?;
+        add_mocks(child, &format!("workflows.{name}.mocks"), &mut loaded, true, &mut answers)?;
+        children.push((loaded, values));
     }
-    let mut answers = HashMap::new();
-    for (name, value) in &object(case, "mocks")? {
-        let at = format!("mocks.{name}");
-        let read = Answers::read(value).map_err(|why| wrong(&at, why))?;
-        add_answers(&mut workflow, name, read, &mut answers).map_err(|why| wrong(&at, why))?;
-    }
+    add_mocks(case, "mocks", &mut workflow, false, &mut answers)?;
     let now = match case.get("now") {
         None => now,
         Some(text) => {
@@ -309,19 +331,43 @@ fn load(
     Ok((bound.loaded.workflow, bound.parameters))
 }
 
+/// Registers the `mocks` of a case or of one of its child workflows, which are at `place` in the case.
+fn add_mocks(
+    of: &Object,
+    place: &str,
+    workflow: &mut Arc<Workflow>,
+    is_child: bool,
+    answers: &mut Mocks,
+) -> Result<(), Obstacle> {
+    let mocks = object(of, "mocks").map_err(|_| wrong(place, "must be an object"))?;
+    for (name, value) in &mocks {
+        let at = format!("{place}.{name}");
+        let read = Answers::read(value).map_err(|why| wrong(&at, why))?;
+        add_answers(workflow, name, read, is_child, answers).map_err(|why| wrong(&at, why))?;
+    }
+    Ok(())
+}
+
 /// Registers the mocks of one action: by name, for an action that makes calls; as a static result in the definition, for one
-/// that does not.
+/// that does not. A child's call of a workflow also becomes a static result, because the engine must still handle the call
+/// of the child itself.
 fn add_answers(
     workflow: &mut Arc<Workflow>,
     name: &str,
     read: Answers,
-    answers: &mut HashMap<String, Answers>,
+    is_child: bool,
+    answers: &mut Mocks,
 ) -> Result<(), String> {
     let Some(index) = workflow.find_action(name) else {
         return Err(expect::no_action(workflow, name));
     };
-    if matches!(workflow.action(index).kind, ActionKind::Effect { .. } | ActionKind::Agent { .. }) {
-        answers.insert(name.to_lowercase(), read);
+    let handled = match &workflow.action(index).kind {
+        ActionKind::Effect { effect, .. } => !is_child || *effect != EffectKind::Workflow,
+        ActionKind::Agent { .. } => true,
+        _ => false,
+    };
+    if handled {
+        answers.insert(mock_key(&workflow.name, name), read);
         return Ok(());
     }
     let canned = Template::constant(read.get(0, 1).record());
@@ -377,6 +423,9 @@ impl Stage {
         let recorder = Arc::new(Recorder::default());
         let watcher = Arc::clone(&recorder) as Arc<dyn Watcher>;
         let request = request(case, &self.workflow, self.parameters);
+        if let Err(refused) = engine.check_request(&request) {
+            return Err(expect::trigger_failed(case, &format!("{}: {refused}", refused.code)));
+        }
         let started = match engine.start(request, Some(&watcher)) {
             Ok(started) => started,
             Err(StartError::Trigger(error)) => return Err(expect::trigger_failed(case, &error.message)),
@@ -413,7 +462,15 @@ impl Stage {
         }
         engine.shut_down().await;
         let unanswered = scripted.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
-        played.unanswered = unanswered.iter().map(|name| (**name).to_owned()).collect();
+        let own = |workflow: &str| *workflow == *self.workflow.name;
+        played.unanswered = unanswered
+            .iter()
+            .map(|(workflow, name)| {
+                let place =
+                    if own(workflow) { "mocks".to_owned() } else { format!("workflows.{workflow}.mocks") };
+                (place, (**name).to_owned())
+            })
+            .collect();
         Ok(played)
     }
 }
@@ -443,7 +500,7 @@ pub(crate) fn request(case: &Object, workflow: &Arc<Workflow>, parameters: Vec<V
 fn effects(
     workflow: &Arc<Workflow>,
     children: &[(Arc<Workflow>, Vec<Value>)],
-    answers: &HashMap<String, Answers>,
+    answers: &Mocks,
 ) -> Vec<EffectKind> {
     let mut found = Vec::new();
     for workflow in children.iter().map(|(child, _)| child).chain([workflow]) {
@@ -453,7 +510,7 @@ fn effects(
                 ActionKind::Agent { .. } => EffectKind::Custom(Arc::clone(&action.type_name)),
                 _ => continue,
             };
-            let answered = answers.contains_key(&action.name.to_lowercase());
+            let answered = answers.contains_key(&mock_key(&workflow.name, &action.name));
             let inside = matches!(effect, EffectKind::Compute(_)) || effect == EffectKind::Workflow;
             if (answered || !inside) && !found.contains(&effect) {
                 found.push(effect);
@@ -465,14 +522,14 @@ fn effects(
 
 /// Returns the case's mocks for calls, and executes scripts and transformations that it does not mock.
 struct Scripted {
-    answers: HashMap<String, Answers>,
+    answers: Mocks,
     scripts: ScriptHandler,
     /// By the action type in lower case.
     transforms: HashMap<String, Arc<dyn ActionHandler>>,
     /// The idempotency keys of the occurrences of each action, in order.
-    occurrences: Mutex<BTreeMap<String, Vec<Arc<str>>>>,
-    /// Actions that made a call without a mock.
-    unanswered: Mutex<Vec<Arc<str>>>,
+    occurrences: Mutex<BTreeMap<(String, String), Vec<Arc<str>>>>,
+    /// Actions that made a call without a mock, each with its workflow.
+    unanswered: Mutex<Vec<(Arc<str>, Arc<str>)>>,
     callbacks: mpsc::Sender<Callback>,
 }
 
@@ -485,7 +542,7 @@ struct Callback {
 
 impl Scripted {
     fn answer(&self, call: &Call) -> Option<&Answer> {
-        let name = call.definition().name.to_lowercase();
+        let name = mock_key(&call.workflow.name, &call.definition().name);
         let answers = self.answers.get(&name)?;
         let mut occurrences = self.occurrences.lock().unwrap_or_else(PoisonError::into_inner);
         let known = occurrences.entry(name).or_default();
@@ -513,7 +570,8 @@ impl ActionHandler for Scripted {
             }
             let Some(answer) = answer else {
                 let name = &call.definition().name;
-                self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(name));
+                let caller = (Arc::clone(&call.workflow.name), Arc::clone(name));
+                self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(caller);
                 let message = format!("The test case does not mock the call of '{name}'.");
                 let outcome = Outcome::failed("NoMock", ErrorInfo::new("NoMock", message));
                 return EffectResult::Done { outcome, hint: RetryHint::default() };

@@ -129,6 +129,11 @@ impl Connection {
         }
     }
 
+    /// Whether this is a data directory, whose runs continue only when a server uses it.
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(self, Connection::Folder { .. })
+    }
+
     pub(super) async fn close(&self) {
         if let Connection::Folder { host, .. } = self {
             host.shut_down().await.ok();

@@ -56,7 +56,7 @@ impl Kept {
         let bytes = self.store.definition(row.definition).await?;
         let bytes = bytes
             .with_context(|| format!("the definition of run {id} is no longer stored; name its file"))?;
-        Ok(Source { name: row.workflow.to_string(), bytes: bytes.to_vec() })
+        Ok(Source { name: row.workflow.to_string(), bytes: bytes.to_vec(), is_file: false })
     }
 
     fn unknown(&self, id: RunId) -> anyhow::Error {

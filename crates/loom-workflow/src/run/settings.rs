@@ -5,7 +5,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use loom_actions::{
     Activities, ActivityHandler, ActorHandler, Actors, Artifacts, Connections, Egress, MemoryActorStore,
     PoliciesError, Project, Requests, Url, remote_workflow_handler, request_handlers, requests,
@@ -55,6 +55,14 @@ impl Settings {
                 }
             },
         )?;
+        if let (Some(origin), Some(path)) = (config.written("secrets"), &values.secrets)
+            && !files::there_is(path)?
+        {
+            bail!(
+                "{origin}: the secrets file {0} does not exist; create it with `loom secrets set NAME --secrets {0}`",
+                path.display()
+            );
+        }
         let secrets = secrets::source(values.secrets.as_deref(), values.secrets_dir.as_deref())?;
         secrets.teach(masker());
         project.app_setting_list().iter().for_each(|(_, value)| masker().learn(value));

@@ -8,9 +8,11 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use loom_actions::Project;
-use loom_definition::{Definition, Diagnostic, LoadOptions, catalog::Bump, render, text};
+use loom_definition::{
+    Definition, Diagnostic, LoadOptions, catalog::Bump, model::WorkflowKind, render, text,
+};
 use loom_expression::{Object, Value};
 use loom_server::{DeployError, Host, Origin, Source};
 
@@ -24,6 +26,7 @@ use crate::{
 pub(super) struct Watched {
     files: Vec<PathBuf>,
     directory: Option<PathBuf>,
+    stores: bool,
     known: BTreeMap<PathBuf, Known>,
     /// The last error that was logged for a path.
     trouble: BTreeMap<PathBuf, Trouble>,
@@ -35,6 +38,8 @@ struct Known {
     seen: Stamp,
     /// The name it deployed, if it ever did.
     name: Option<Arc<str>>,
+    /// The name it would deploy, if another file holds that name.
+    clash: Option<Arc<str>>,
     /// How many polls in a row did not find it.
     absences: u32,
 }
@@ -49,10 +54,12 @@ type Trouble = String;
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
 impl Watched {
-    pub(super) fn new(files: &[PathBuf], directory: Option<&Path>) -> Watched {
+    /// `stores` says whether runs outlive the process.
+    pub(super) fn new(files: &[PathBuf], directory: Option<&Path>, stores: bool) -> Watched {
         Watched {
             files: files.to_vec(),
             directory: directory.map(Path::to_path_buf),
+            stores,
             known: BTreeMap::new(),
             trouble: BTreeMap::new(),
         }
@@ -65,18 +72,7 @@ impl Watched {
     fn list(&self) -> Result<BTreeSet<PathBuf>> {
         let mut found: BTreeSet<PathBuf> = self.files.iter().cloned().collect();
         let Some(directory) = &self.directory else { return Ok(found) };
-        let unread = || format!("cannot read {}", directory.display());
-        for entry in fs::read_dir(directory).with_context(unread)? {
-            let path = entry.with_context(unread)?.path();
-            if path.is_dir() {
-                let inner = path.join("workflow.json");
-                if files::there_is(&inner)? {
-                    found.insert(inner);
-                }
-            } else if files::may_be_a_definition(&path) {
-                found.insert(path);
-            }
-        }
+        found.extend(files::workflows_in(directory)?);
         Ok(found)
     }
 
@@ -148,10 +144,24 @@ impl Watched {
                 known.absences = 0;
                 known.seen != stamp(&path)
             });
-            if changed {
+            let clash = self.known.get(&path).and_then(|known| known.clash.clone());
+            let freed = clash.is_some_and(|name| self.holder(&name, &path).is_none());
+            if changed || freed {
                 self.deploy(&path, host, console, true).await;
             }
         }
+    }
+
+    /// The file other than `path` that deployed a workflow of this name, if it still exists.
+    fn holder(&self, name: &str, path: &Path) -> Option<&Path> {
+        let holds = |known: &Known| {
+            known.name.as_ref().is_some_and(|held| held.to_lowercase() == name.to_lowercase())
+        };
+        let mut others = self.known.iter().filter(|(other, known)| *other != path && holds(known));
+        // One file can be listed under two paths, and a file that was moved is listed under its old path for a moment.
+        let here = fs::canonicalize(path).ok();
+        let other = others.find(|(other, _)| fs::canonicalize(other).is_ok_and(|other| Some(other) != here));
+        other.map(|(other, _)| other.as_path())
     }
 
     /// Logs why a path cannot be read, once until the reason changes.
@@ -181,15 +191,21 @@ impl Watched {
             Ok(read) => read,
             Err(error) => {
                 // An empty stamp makes the next poll read the file again, whether it has changed or not.
-                self.known.insert(path.to_path_buf(), Known { seen: [None; 2], name, absences: 0 });
+                self.known
+                    .insert(path.to_path_buf(), Known { seen: [None; 2], name, clash: None, absences: 0 });
                 self.report(path, &format!("{error:#}"));
                 return false;
             }
         };
         self.trouble.remove(path);
-        let known = self.known.entry(path.to_path_buf()).or_insert(Known { seen, name, absences: 0 });
         let named = self.files.iter().any(|file| file == path);
-        if !named && !files::looks_like_a_definition(&bytes) {
+        // A file that was deployed before is meant to be a definition, even if a change made it look like something else.
+        let role = if named || name.is_some() { files::Role::Definition } else { files::role(path, &bytes) };
+        self.known.insert(path.to_path_buf(), Known { seen, name, clash: None, absences: 0 });
+        if role != files::Role::Definition {
+            if role == files::Role::Unknown {
+                files::report_skipped(path);
+            }
             return true;
         }
         let options = LoadOptions {
@@ -199,11 +215,32 @@ impl Watched {
             ..LoadOptions::default()
         };
         let source = Source { bytes, options, origin: Origin::File, bump: Bump::Patch, only_new: false };
+        if let Some(name) = host.name_of(&source)
+            && let Some(other) = self.holder(&name, path)
+        {
+            eprintln!(
+                "loom: {} was not deployed: {} already defines the workflow {name} (names are case-insensitive); rename or remove one of \
+                 the two files",
+                path.display(),
+                other.display()
+            );
+            if let Some(known) = self.known.get_mut(path) {
+                known.clash = Some(name);
+            }
+            return false;
+        }
+        let Some(known) = self.known.get_mut(path) else { return false };
         match host.deploy(&source).await {
             Ok((deployment, changed)) => {
                 known.name = Some(Arc::clone(&deployment.workflow.name));
                 if changed {
                     show(&deployment.warnings, &source, path, console);
+                    if self.stores && deployment.workflow.kind == WorkflowKind::Stateless {
+                        eprintln!(
+                            "loom: warning: {} is Stateless, but its runs are stored like all others; --memory stores no runs",
+                            deployment.workflow.name
+                        );
+                    }
                 }
                 if announce && changed {
                     eprintln!("loom: deployed {} {}", deployment.workflow.name, deployment.version);
@@ -269,7 +306,7 @@ mod tests {
     fn a_file_is_gone_after_two_polls_in_a_row_did_not_find_it() {
         let here = || fs::metadata(".");
         let failing = |kind: io::ErrorKind| Err(io::Error::from(kind));
-        let mut known = Known { seen: [None; 2], name: None, absences: 0 };
+        let mut known = Known { seen: [None; 2], name: None, clash: None, absences: 0 };
         let mut look = |found: io::Result<fs::Metadata>| known.is_gone(&found);
         assert!(!look(failing(io::ErrorKind::NotFound)));
         assert!(!look(here()) && !look(failing(io::ErrorKind::NotFound)), "a poll in between found it");

@@ -101,6 +101,7 @@ impl Serving<'_> {
         let config = config.clone().with_secrets_beside(&config.values.data);
         let token = token(&config.values)?;
         let settings = Settings::read(&config)?;
+        settings.warn_of_others();
         adopt_policies(&config, host)?;
         self.policies = PolicyFile::seen(&config);
         host.set_disabled(settings.project().disabled());

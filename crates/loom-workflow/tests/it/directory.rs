@@ -41,3 +41,26 @@ fn an_unusable_directory_is_reported_and_unchanged() {
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains(&file), "{}", ended.stderr);
 }
+
+#[test]
+fn watching_an_unfinished_run_in_a_directory_ends() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let file = directory.path().join("waits.json");
+    let definition = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "First": {"type": "Compose", "inputs": 1, "runAfter": {}},
+        "Long": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Day"}}, "runAfter": {"First": ["Succeeded"]}}}}"#;
+    fs::write(&file, definition).expect("it can be written");
+    let data = directory.path().join("data");
+    let arguments: [&OsStr; 3] = [file.as_os_str(), "--data".as_ref(), data.as_os_str()];
+    let served = Loom::serve(&arguments);
+    let answer = served.request("POST", "/workflows/waits/triggers/manual/invoke", b"").expect("it responds");
+    let run = answer.header("x-ms-workflow-run-id").expect("the run has an id").to_owned();
+    served.until(&format!("/api/v1/runs/{run}/actions"), |answer| answer.body.contains("Long"));
+    drop(served);
+    let ended = loom(&["runs", "watch", &run, "--data", &data.display().to_string()]);
+    assert_eq!(ended.code, Some(6), "{}", ended.stderr);
+    assert!(ended.stdout.contains("First: Succeeded"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("the run is unfinished; it continues when a server uses the directory"));
+    // The directory is free again.
+    drop(Loom::serve(&arguments));
+}

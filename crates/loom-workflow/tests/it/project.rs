@@ -5,7 +5,7 @@ use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::json;
@@ -310,4 +310,184 @@ fn template_strings_are_one_warning_and_parameters_can_be_supplied() {
     let unknown = loom(&["run", &flow, "-p", "nobody=1"]);
     assert_eq!(unknown.code, Some(3));
     assert!(unknown.stderr.contains("error[L0410"), "{}", unknown.stderr);
+}
+
+/// No file needs a certain name, and the directory may be given in any way.
+#[test]
+fn xml_schemas_are_read_from_the_project() {
+    let project = Project::new();
+    project.write(
+        "Artifacts/Schemas/o.xsd",
+        r#"<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"><xs:element name="qty" type="xs:int"/></xs:schema>"#,
+    );
+    let action = |name: &str| {
+        json!({"type": "XmlValidation", "runAfter": {}, "inputs": {"content": format!("<qty>{name}</qty>"),
+            "schema": {"source": "LogicApp", "name": "o"}}})
+    };
+    let checked = json!({"kind": "Stateful", "definition": {"triggers": {"manual": {"type": "Request"}},
+        "actions": {"Right": action("7"), "Wrong": action("x")}}});
+    project.write("orders/workflow.json", &checked.to_string());
+    let check = |ended: &Output| {
+        let stdout = String::from_utf8_lossy(&ended.stdout);
+        let result: serde_json::Value = serde_json::from_str(stdout.trim()).expect("the result is JSON");
+        assert_eq!(result["actions"]["Right"]["status"], "Succeeded", "{stdout}");
+        assert_eq!(result["actions"]["Wrong"]["error"]["code"], "XmlValidationFailed", "{stdout}");
+    };
+    let loom = || Command::new(env!("CARGO_BIN_EXE_loom"));
+    check(&loom().args(["run", "--json", &project.path("orders/workflow.json")]).output().expect("it runs"));
+    let relative = ["run", "--json", "orders/workflow.json"];
+    check(&loom().args(relative).current_dir(&project.0).output().expect("it runs"));
+    let inside = ["run", "--json", "workflow.json"];
+    check(&loom().args(inside).current_dir(project.0.path().join("orders")).output().expect("it runs"));
+}
+
+const CALLS: &str = r#"{"kind": "Stateful", "definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
+  "Call": {"type": "Workflow", "runAfter": {}, "inputs": {"host": {"workflow": {"id": "Fulfil"}}, "retryPolicy": {"type": "none"}}},
+  "Answer": {"type": "Response", "runAfter": {"Call": ["Succeeded"]}, "inputs": {"body": "@body('Call')"}}}}}"#;
+
+fn responding(with: &str) -> String {
+    json!({"kind": "Stateful", "definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Answer": {"type": "Response", "runAfter": {}, "inputs": {"body": with}}}}})
+    .to_string()
+}
+
+#[test]
+fn a_run_finds_the_child_workflows_of_its_project() {
+    let project = Project::new();
+    project.write("orders/workflow.json", CALLS);
+    project.write("Fulfil/workflow.json", &responding("beside"));
+    project.write(
+        "broken/workflow.json",
+        r#"{"definition": {"actions": {"A": {"type": "Compose"}}}, "kind": 1}"#,
+    );
+    let orders = project.path("orders/workflow.json");
+    let ended = loom(&["run", &orders]);
+    assert_eq!((ended.code, ended.stdout.trim()), (Some(0), "\"beside\""), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("broken/workflow.json is invalid and cannot be called"),
+        "{}",
+        ended.stderr
+    );
+    // What is given takes precedence, under the same name.
+    project.write("elsewhere/fulfil/workflow.json", &responding("given"));
+    let ended = loom(&["run", &orders, "--child", &project.path("elsewhere/fulfil/workflow.json")]);
+    assert_eq!((ended.code, ended.stdout.trim()), (Some(0), "\"given\""), "{}", ended.stderr);
+}
+
+const STRICT: &str = r#"{"kind": "Stateful", "definition": {
+  "triggers": {"manual": {"type": "Request", "operationOptions": "EnableSchemaValidation", "inputs": {"schema": {
+    "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}}}},
+  "actions": {"Answer": {"type": "Response", "runAfter": {}, "inputs": {"body": "@triggerBody()?['n']"}}}}}"#;
+
+#[test]
+fn every_command_checks_the_body_against_the_schema_of_the_trigger() {
+    let project = Project::new();
+    project.write("orders/workflow.json", STRICT);
+    let orders = project.path("orders/workflow.json");
+    let right = loom(&["run", &orders, "--input", r#"{"n": 7}"#]);
+    assert_eq!((right.code, right.stdout.trim()), (Some(0), "7"), "{}", right.stderr);
+    for input in [r#"{"n": "x"}"#, "{}"] {
+        let wrong = loom(&["run", &orders, "--input", input]);
+        assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(1), ""), "{}", wrong.stderr);
+        assert!(wrong.stderr.contains("TriggerInputSchemaMismatch"), "{}", wrong.stderr);
+    }
+    let none = loom(&["run", &orders]);
+    assert!(none.code == Some(1) && none.stderr.contains("--input"), "{}", none.stderr);
+    let cases = json!([
+        {"id": "right", "definitionFile": "orders/workflow.json", "trigger": {"body": {"n": 7}},
+         "expected": {"response": {"body": 7}}},
+        {"id": "wrong", "definitionFile": "orders/workflow.json", "trigger": {"body": {"n": "x"}},
+         "expected": {"triggerFired": false}},
+        {"id": "unexpected", "definitionFile": "orders/workflow.json", "trigger": {"body": {}},
+         "expected": {"runStatus": "Succeeded"}},
+    ]);
+    project.write("cases.test.json", &cases.to_string());
+    let ended = loom(&["test", &project.path("cases.test.json")]);
+    assert!(ended.stdout.ends_with("2 passed, 1 failed\n"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("TriggerInputSchemaMismatch"), "{}", ended.stdout);
+    let served = project.serve();
+    let path = "/workflows/orders/triggers/manual/invoke";
+    let answer =
+        served::request(&served.address, "POST", path, br#"{"n": "x"}"#).expect("the server responds");
+    assert!(answer.status == 400 && answer.body.contains("TriggerInputSchemaMismatch"), "{}", answer.body);
+}
+
+#[test]
+fn a_file_that_is_no_definition_is_never_skipped_silently() {
+    let project = Project::new();
+    let typo = r#"{"defintion": {"triggers": {}, "actions": {}}}"#;
+    project.write("bad/workflow.json", typo);
+    project.write("typo.json", typo);
+    project.write("orders.test.json", "[]");
+    project.write("orders.parameters.json", r#"{"parameters": {"a": {"value": 1}}}"#);
+    let check = |text: &str| {
+        assert!(text.contains("typo.json: it is not a definition"), "{text}");
+        assert!(text.contains("error[L0100]") && text.contains("bad/workflow.json:1"), "{text}");
+        for known in ["host.json", "parameters.json", "orders.test.json", "local.settings.json"] {
+            assert!(!text.contains(&format!("{known}: it is not")), "{text}");
+        }
+    };
+    let ended = loom(&["validate", &project.0.path().display().to_string()]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    check(&ended.stderr);
+    let served = project.serve();
+    check(&served.until("runs are stored"));
+    // A deployed file that no longer looks like a definition is an error too, and its workflow stays.
+    project.write("orders/workflow.json", typo);
+    let said = served.until("orders was not updated");
+    assert!(said.contains("L0100"), "{said}");
+    assert_eq!(served.fire(), (200, ANSWER.to_owned()));
+}
+
+#[test]
+fn two_files_with_one_workflow_name_are_an_error() {
+    let project = Project::new();
+    project.write("ORDERS.json", &responding("second"));
+    let directory = project.0.path().display().to_string();
+    let ended = loom(&["validate", &directory]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("both define the workflow"), "{}", ended.stderr);
+    for file in ["ORDERS.json", "orders/workflow.json"] {
+        assert!(ended.stderr.contains(file), "{}", ended.stderr);
+    }
+    // One file named twice is one file.
+    let twice =
+        loom(&["validate", &project.path("orders/workflow.json"), &project.path("./orders/workflow.json")]);
+    assert_eq!(twice.code, Some(0), "{}", twice.stderr);
+    let both = [project.path("ORDERS.json"), project.path("orders/workflow.json")];
+    let refused = loom(&["serve", "--memory", "--addr", "127.0.0.1:0", &both[0], &both[1]]);
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    assert!(refused.stderr.contains("already defines the workflow"), "{}", refused.stderr);
+
+    // Which of them is deployed depends on the order of their paths; the other one follows when it is gone.
+    let served = project.serve();
+    let said = served.until("runs are stored");
+    assert!(said.contains("already defines the workflow"), "{said}");
+    let (first, second) = if served.fire().1 == "second" { (&both[0], ANSWER) } else { (&both[1], "second") };
+    fs::remove_file(first).expect("it can be removed");
+    served.until("deployed");
+    assert_eq!(served.fire().1, second);
+}
+
+#[test]
+fn mistakes_in_settings_files_are_reported() {
+    let project = Project::new();
+    let orders = project.path("orders/workflow.json");
+    let missing = project.path("nofile.json");
+    let ended = loom(&["run", &orders, "--secrets", &missing]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--secrets: the secrets file") && ended.stderr.contains("nofile.json"));
+    let served = project.serve();
+    served.until("runs are stored");
+    project.write("local.settings.json", &SETTINGS.replace("\"Disabled\"", "\"Off\""));
+    served.reload();
+    let said = served.until("reloaded");
+    assert!(said.contains("must be `Enabled` or `Disabled`, got `Off`"), "{said}");
+    project.write("local.settings.json", r#"{"Vals": {}}"#);
+    served.reload();
+    let said = served.until("reload failed");
+    assert!(said.contains("unknown section `Vals`; did you mean `Values`?"), "{said}");
+    let ended = loom(&["run", &orders]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("unknown section `Vals`"), "{}", ended.stderr);
 }

@@ -57,6 +57,15 @@ impl Served {
         all
     }
 
+    /// Sends SIGHUP.
+    pub(crate) fn reload(&self) {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&self.child),
+            rustix::process::Signal::HUP,
+        )
+        .expect("it lives");
+    }
+
     pub(crate) fn fire(&self) -> (u16, String) {
         fire(&self.address)
     }
@@ -222,12 +231,6 @@ fn sighup_reloads_token_settings_and_definitions_and_a_mistake_changes_nothing()
     write(&place("loom.toml"), "token-file = \"token\"\nruns-max = 5\nwrite-timeout = 7\n");
     let served =
         Served::start(&["--addr", "127.0.0.1:0", "--workflows", &directory.path().display().to_string()]);
-    let hang_up = || {
-        rustix::process::kill_process(
-            rustix::process::Pid::from_child(&served.child),
-            rustix::process::Signal::HUP,
-        )
-    };
     let statuses = || {
         ["the first of the tokens", "the second of the tokens"]
             .map(|token| status_with(&served.address, token))
@@ -236,7 +239,7 @@ fn sighup_reloads_token_settings_and_definitions_and_a_mistake_changes_nothing()
 
     write(&place("token"), "the second of the tokens\n");
     write(&place("loom.toml"), "token-file = \"token\"\nruns-max = 6\nwrite-timeout = 8\n");
-    hang_up().expect("it lives");
+    served.reload();
     let reported = served.until("loom: reloaded");
     assert!(reported.contains("`write-timeout` takes effect after a restart"), "{reported}");
     assert!(!reported.contains("runs-max"), "{reported}");
@@ -244,7 +247,7 @@ fn sighup_reloads_token_settings_and_definitions_and_a_mistake_changes_nothing()
 
     write(&place("token"), "the first of the tokens\n");
     write(&place("loom.toml"), "token-file = \"token\"\nruns-mx = 6\n");
-    hang_up().expect("it lives");
+    served.reload();
     let reported = served.until("reload failed, nothing has changed");
     assert!(
         reported.contains("loom.toml:2: unknown setting `runs-mx`; did you mean `runs-max`?"),

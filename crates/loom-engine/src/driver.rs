@@ -610,7 +610,9 @@ impl Driver {
             let keeper = Arc::clone(&limit);
             let abort = self.push(async move {
                 let mut notes = Vec::new();
-                let (result, guarded) = make_call(&inner, &call, left, &keeper, &mut notes).await;
+                // Boxed, because a large future is copied several times on its way to its task.
+                let made = Box::pin(make_call(&inner, &call, left, &keeper, &mut notes));
+                let (result, guarded) = made.await;
                 Finished::Call(effect, result, notes, guarded)
             });
             self.under_way

@@ -135,3 +135,50 @@ fn a_server_adopts_changes_of_the_file_and_of_an_operator_and_keeps_what_was_con
         served::request(&server.address, "GET", "/api/v1/resilience/nothing", b"").expect("it answers");
     assert_eq!(unknown.status, 404);
 }
+
+/// A chaos file that strikes half of the calls of `Ask`.
+fn half(directory: &Path) -> String {
+    let path = directory.join("chaos.json");
+    let plan = json!({"seed": 7, "injections": [{"kind": "fault", "rate": 0.5, "action": "Ask"}]});
+    fs::write(&path, plan.to_string()).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn test_names_the_cases_that_depend_on_luck() {
+    let directory = tempfile::tempdir().unwrap();
+    let case = |id: &str, attempts: u32| {
+        json!({"id": id, "mocks": {"Ask": {"statusCode": 200}}, "expected": {"runStatus": "Succeeded"}, "definition": {
+            "triggers": {"manual": {"type": "Request"}},
+            "actions": {"Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "https://example.com/"}, "runAfter": {},
+                "retryPolicy": {"maxAttempts": attempts, "initialDelay": 10}}},
+        }})
+    };
+    let cases = directory.path().join("orders.test.json");
+    fs::write(&cases, json!([case("lucky", 1), case("patient", 100)]).to_string()).unwrap();
+    let cases = cases.display().to_string();
+    assert_eq!(loom(&["test", &cases]).code, Some(0));
+    let chaos = half(directory.path());
+    let tested = loom(&["test", &cases, "--chaos", &chaos]);
+    assert_eq!(tested.code, Some(1), "{}", tested.stdout);
+    assert!(tested.stdout.contains("lucky: fails under "), "{}", tested.stdout);
+    assert!(!tested.stdout.contains("patient: fails under"), "{}", tested.stdout);
+    assert!(tested.stdout.contains("under chaos: 1 of 2 cases depend on luck"), "{}", tested.stdout);
+    assert!(tested.stderr.contains("CHAOS IS ON"), "{}", tested.stderr);
+    assert_eq!(loom(&["test", &cases, "--chaos", &chaos]).stdout, tested.stdout, "the same seeds, the same luck");
+}
+
+#[test]
+fn a_chaos_file_is_checked_and_only_the_command_line_takes_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = project(directory.path(), "billing");
+    let wrong = directory.path().join("wrong.json");
+    fs::write(&wrong, r#"{"injections": [{"kind": "fault", "rate": 2}]}"#).unwrap();
+    let refused = loom(&["run", &file, "--chaos", &wrong.display().to_string()]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("`rate` must be a number between 0 and 1"), "{}", refused.stderr);
+    // Not a setting: neither loom.toml nor a variable can switch it on.
+    fs::write(directory.path().join("loom.toml"), "chaos = \"chaos.json\"\n").unwrap();
+    let config = directory.path().join("loom.toml").display().to_string();
+    assert_eq!(loom(&["run", &file, "--config", &config]).code, Some(2));
+}

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, ffi::OsStr, fmt::Write, fs};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     file, loom, repository,
@@ -60,8 +60,14 @@ const BUSY: &str = r#"{"definition": {
     "Wait_for_permits": {"type": "Foreach", "foreach": "@range(1, 3)", "runAfter": {},
       "actions": {"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://127.0.0.1:1/"}, "retryPolicy": {"maxAttempts": 1},
         "circuitBreaker": {"name": "busy", "failureThreshold": 9}, "rateLimit": {"name": "busy", "requests": 50, "burst": 1}}}},
+    "Watch": {"type": "Foreach", "foreach": "@range(1, 2)", "runtimeConfiguration": {"concurrency": {"repetitions": 1}}, "runAfter": {},
+      "actions": {"Struck": {"type": "Http", "inputs": {"method": "GET", "uri": "http://127.0.0.1:1/"}, "retryPolicy": {"maxAttempts": 1},
+        "circuitBreaker": {"name": "watched", "failureThreshold": 1, "mode": "observe"}, "hedge": {"delay": "PT1M"}}}},
     "Reply": {"type": "Response", "inputs": {"statusCode": 200},
-      "runAfter": {"Each": ["Succeeded", "Failed"], "Wait_for_permits": ["Succeeded", "Failed"]}}}}}"#;
+      "runAfter": {"Each": ["Succeeded", "Failed"], "Wait_for_permits": ["Succeeded", "Failed"], "Watch": ["Succeeded", "Failed"]}}}}}"#;
+
+/// What is injected into one of these actions.
+const CHAOS: &str = r#"{"injections": [{"kind": "fault", "rate": 1, "action": "Struck"}]}"#;
 
 /// A family of metrics: its type, its help and the labels of its samples.
 #[derive(Default)]
@@ -102,8 +108,9 @@ fn families(text: &str) -> BTreeMap<String, Family> {
 fn the_metrics_page_matches_the_server() {
     let definition = file("reference", "busy.json", BUSY);
     // Nothing listens at the collector's address: spans have metrics only if they are exported.
-    let options = ["--memory", "--otlp", "http://127.0.0.1:1"].map(OsStr::new);
-    let server = Loom::serve(&[&[definition.as_os_str()], &options[..]].concat());
+    let chaos = file("reference", "chaos.json", CHAOS);
+    let options = ["--memory", "--otlp", "http://127.0.0.1:1", "--chaos"].map(OsStr::new);
+    let server = Loom::serve(&[&[definition.as_os_str()], &options[..], &[chaos.as_os_str()]].concat());
     let ran = request(server.address(), "POST", "/workflows/busy/triggers/manual/invoke", b"{}");
     assert_eq!(ran.expect("the server responds").status, 200);
     let text = request(server.address(), "GET", "/metrics", b"").expect("the server responds").body;
@@ -121,11 +128,81 @@ fn the_metrics_page_matches_the_server() {
         ("loom_circuit_changes_total", "from"),
         ("loom_calls_refused_total", "rule"),
         ("loom_service_waits_total", "on"),
+        ("loom_calls_observed_total", "part"),
+        ("loom_chaos_injected_total", "kind"),
+        ("loom_service_budget", "service"),
     ] {
         let labels = &families.get(name).expect("it is exported").labels;
         assert!(labels.iter().any(|known| known == label), "{name} has a sample with `{label}`: {labels:?}");
     }
     hold("metrics.md", &page);
+    let dashboard = serde_json::to_string_pretty(&dashboard(&families)).expect("it is JSON");
+    hold("../grafana/loom.json", &(dashboard + "\n"));
+}
+
+/// The rows of the dashboard: the prefixes of the metrics in each, the first match decides.
+const ROWS: [(&str, &[&str]); 6] = [
+    ("Resilience", &["loom_service", "loom_circuit", "loom_calls_", "loom_hedges", "loom_fallbacks", "loom_retries", "loom_chaos"]),
+    ("Runs", &["loom_run", "loom_workflows", "loom_callers"]),
+    ("Actions", &["loom_action", "loom_attempts"]),
+    ("Store", &["loom_store"]),
+    ("Traces", &["loom_telemetry"]),
+    ("Process", &[""]),
+];
+
+/// A Grafana dashboard with one panel for each metric that the server exports.
+fn dashboard(families: &BTreeMap<String, Family>) -> Value {
+    const COLUMNS: u64 = 2;
+    const WIDTH: u64 = 12;
+    const HEIGHT: u64 = 8;
+    let row_of = |name: &str| {
+        ROWS.iter().position(|(_, prefixes)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+    };
+    let (mut panels, mut y) = (Vec::new(), 0);
+    for (index, (title, _)) in ROWS.iter().enumerate() {
+        let chosen: Vec<_> = families.iter().filter(|(name, _)| row_of(name) == Some(index)).collect();
+        let id = panels.len() + 1;
+        panels.push(json!({
+            "id": id, "type": "row", "title": title, "collapsed": false, "panels": [],
+            "gridPos": {"x": 0, "y": y, "w": COLUMNS * WIDTH, "h": 1},
+        }));
+        y += 1;
+        for (place, (name, family)) in chosen.iter().enumerate() {
+            let place = place as u64;
+            let by = family.labels.join(", ");
+            let legend: Vec<String> = family.labels.iter().map(|label| format!("{{{{{label}}}}}")).collect();
+            let (expr, unit) = match family.kind.as_str() {
+                "counter" => (format!("sum by ({by}) (rate({name}[$__rate_interval]))"), "ops"),
+                "histogram" => {
+                    let by = [vec!["le".to_owned()], family.labels.clone()].concat().join(", ");
+                    let rate = format!("rate({name}_bucket[$__rate_interval])");
+                    (format!("histogram_quantile(0.95, sum by ({by}) ({rate}))"), "s")
+                }
+                _ if name.ends_with("_bytes") => ((*name).clone(), "bytes"),
+                _ => ((*name).clone(), "short"),
+            };
+            panels.push(json!({
+                "id": panels.len() + 1, "type": "timeseries", "title": name, "description": family.help,
+                "datasource": {"type": "prometheus", "uid": "${datasource}"},
+                "fieldConfig": {"defaults": {"unit": unit}, "overrides": []},
+                "gridPos": {
+                    "x": place % COLUMNS * WIDTH, "y": y + place / COLUMNS * HEIGHT, "w": WIDTH, "h": HEIGHT,
+                },
+                "targets": [{"refId": "A", "expr": expr, "legendFormat": legend.join(" ")}],
+            }));
+        }
+        y += (chosen.len() as u64).div_ceil(COLUMNS) * HEIGHT;
+    }
+    json!({
+        "title": "Loom",
+        "uid": "loom",
+        "tags": ["loom"],
+        "schemaVersion": 39,
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "templating": {"list": [{"name": "datasource", "type": "datasource", "query": "prometheus"}]},
+        "panels": panels,
+    })
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {

@@ -99,7 +99,9 @@ fn shown(shared: &Shared, name: &str) -> Result<Value, Problem> {
             object.insert("settings", effective.settings.iter().map(setting).collect::<Vec<Value>>());
         }
         // Guarded by what definitions say.
-        (Err(_), _) => object.insert("settings", Vec::<Value>::new()).map_or((), drop),
+        (Err(_), _) => {
+            object.insert("settings", Vec::<Value>::new());
+        }
     }
     object.insert("policy", engine.registry().describe(name));
     object.insert("status", status.map(|status| service(shared, status)).unwrap_or_default());

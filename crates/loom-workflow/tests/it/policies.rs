@@ -165,7 +165,11 @@ fn test_names_the_cases_that_depend_on_luck() {
     assert!(!tested.stdout.contains("patient: fails under"), "{}", tested.stdout);
     assert!(tested.stdout.contains("under chaos: 1 of 2 cases depend on luck"), "{}", tested.stdout);
     assert!(tested.stderr.contains("CHAOS IS ON"), "{}", tested.stderr);
-    assert_eq!(loom(&["test", &cases, "--chaos", &chaos]).stdout, tested.stdout, "the same seeds, the same luck");
+    assert_eq!(
+        loom(&["test", &cases, "--chaos", &chaos]).stdout,
+        tested.stdout,
+        "the same seeds, the same luck"
+    );
 }
 
 #[test]

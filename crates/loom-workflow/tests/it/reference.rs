@@ -142,7 +142,18 @@ fn the_metrics_page_matches_the_server() {
 
 /// The rows of the dashboard: the prefixes of the metrics in each, the first match decides.
 const ROWS: [(&str, &[&str]); 6] = [
-    ("Resilience", &["loom_service", "loom_circuit", "loom_calls_", "loom_hedges", "loom_fallbacks", "loom_retries", "loom_chaos"]),
+    (
+        "Resilience",
+        &[
+            "loom_service",
+            "loom_circuit",
+            "loom_calls_",
+            "loom_hedges",
+            "loom_fallbacks",
+            "loom_retries",
+            "loom_chaos",
+        ],
+    ),
     ("Runs", &["loom_run", "loom_workflows", "loom_callers"]),
     ("Actions", &["loom_action", "loom_attempts"]),
     ("Store", &["loom_store"]),

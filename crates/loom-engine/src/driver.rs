@@ -279,6 +279,7 @@ impl Driver {
             senders.extend(done.map(|done| (done, awaited)));
             if matches!(command, Command::Resume) {
                 self.run.handle_some(command, at, 0);
+                self.complete_commands(at).await;
                 return self.continue_durably(senders).await;
             }
             more |= self.run.handle_some(command, at, self.share());

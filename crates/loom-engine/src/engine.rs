@@ -461,7 +461,8 @@ impl Engine {
         durable.start_of(run).await
     }
 
-    /// The history of a run in the store, whether it is in progress or has ended. None when there is no such run.
+    /// The history of a run in the store, whether it is in progress or has ended. None when there is no such run. A secret null
+    /// stands for each secret value: a history is read without opening any.
     ///
     /// # Errors
     /// [`RecoverError`].

@@ -7,6 +7,7 @@ use loom_expression::Value;
 
 use super::Driver;
 use crate::{
+    clock::Now,
     event::{EffectId, EffectResult, ErrorInfo, Outcome, RetryHint},
     ports::Call,
     reads,
@@ -23,6 +24,15 @@ impl Driver {
             if let (Ok(secret), Some(value), Some(journal)) = (read, value, &mut self.journal) {
                 journal.read_secret(&secret, &value);
             }
+        }
+    }
+
+    /// Reads what the commands passed so far need, so that all of them are decided.
+    pub(super) async fn complete_commands(&mut self, at: Now) {
+        while self.run.lacks_reads() {
+            self.read_secrets().await;
+            self.evaluate();
+            self.run.advance(at, 0);
         }
     }
 

@@ -141,10 +141,7 @@ impl Driver {
             let was_suspended = self.run.state().status() == RunStatus::Suspended;
             // Nothing is evaluated before the commit that consumes the order together with its consequences.
             self.run.handle_some(order.command(), at, 0);
-            while self.run.lacks_reads() {
-                self.read_secrets().await;
-                self.run.advance(at, 0);
-            }
+            self.complete_commands(at).await;
             let immediate = self.carry_out().await?;
             self.make_durable().await?;
             if self.is_over() {

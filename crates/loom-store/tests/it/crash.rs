@@ -136,6 +136,7 @@ async fn a_killed_process_loses_no_acknowledged_commit() {
 struct Disk {
     database: Vec<u8>,
     log: Vec<u8>,
+    key: Vec<u8>,
 }
 
 impl Disk {
@@ -143,6 +144,7 @@ impl Disk {
         Self {
             database: fs::read(directory.join("loom.db")).expect("a test disk works"),
             log: fs::read(directory.join("loom.db-wal")).expect("a test disk works"),
+            key: fs::read(directory.join("loom.key")).expect("a test disk works"),
         }
     }
 
@@ -150,6 +152,7 @@ impl Disk {
         let directory = tempfile::tempdir().expect("a test disk works");
         fs::write(directory.path().join("loom.db"), &self.database).expect("a test disk works");
         fs::write(directory.path().join("loom.db-wal"), &self.log).expect("a test disk works");
+        fs::write(directory.path().join("loom.key"), &self.key).expect("a test disk works");
         let store = SqliteStore::open(directory.path(), SqliteOptions::default());
         (directory, store)
     }
@@ -353,6 +356,7 @@ async fn a_relaxed_store_survives_the_process() {
     log[middle] ^= 1;
     fs::write(directory.path().join("loom.db"), &disk.database).unwrap();
     fs::write(directory.path().join("loom.db-wal"), &log).unwrap();
+    fs::write(directory.path().join("loom.key"), &disk.key).unwrap();
     let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
     store.verify().await.unwrap();
     position(14, &dump(&store).await, 0, 50).await;

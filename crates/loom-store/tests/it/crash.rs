@@ -195,7 +195,7 @@ async fn a_torn_tail_is_cut_at_the_last_whole_commit() {
                 .filter(|_| random.one_in(3))
                 .for_each(|sector| sector.fill_with(|| random_byte(start))),
         }
-        let torn = Disk { database: disk.database.clone(), log };
+        let torn = Disk { database: disk.database.clone(), log, key: disk.key.clone() };
         let (_directory, store) = torn.open();
         let store = store.unwrap();
         store.verify().await.unwrap();
@@ -227,7 +227,7 @@ async fn damage_in_the_middle_of_the_log_is_refused() {
         let mut log = disk.log.clone();
         let place = (ends[0].0 + random.below(log.len() as u64 - ends[0].0)) as usize;
         log[place] ^= 1 << random.below(8);
-        let damaged = Disk { database: disk.database.clone(), log };
+        let damaged = Disk { database: disk.database.clone(), log, key: disk.key.clone() };
         let (_directory, store) = damaged.open();
         // Damage in the last commit looks like a commit that was being written; damage in an earlier one does not.
         let in_last = place as u64 >= ends[ends.len() - 2].0;
@@ -283,7 +283,7 @@ async fn a_torn_checkpoint_is_repeated() {
                 }
             }
         }
-        let torn = Disk { database, log: after.log.clone() };
+        let torn = Disk { database, log: after.log.clone(), key: after.key.clone() };
         let (_directory, store) = torn.open();
         let store = store.unwrap();
         store.verify().await.unwrap();
@@ -302,6 +302,7 @@ async fn damage_is_reported_and_never_read_as_data() {
     }
     store.close().await.unwrap();
     let whole = fs::read(directory.path().join("loom.db")).unwrap();
+    let key = fs::read(directory.path().join("loom.key")).unwrap();
     let expected = dump(&oracle.memory).await;
     let mut random = Seeded::new(seed);
     let mut reported = 0;
@@ -310,7 +311,7 @@ async fn damage_is_reported_and_never_read_as_data() {
         let place = random.below(database.len() as u64) as usize;
         let flip = 1 << random.below(8);
         database[place] ^= flip;
-        let damaged = Disk { database, log: Vec::new() };
+        let damaged = Disk { database, log: Vec::new(), key: key.clone() };
         let (_directory, store) = damaged.open();
         let store = match store {
             Ok(store) => store,

@@ -29,10 +29,7 @@ use crate::{
     clock::{Now, RunClock},
     durable::{self, RunJournal},
     engine::{Inner, RunReport, Watcher},
-    event::{
-        Command, EffectId, EffectResult, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, RetryHint,
-        TimerId,
-    },
+    event::{Command, EffectId, EffectResult, Event, Next, Note, Outcome, Phase, Place, TimerId},
     flights::Flight,
     guard::{Admission, Guarded, TimeLimit},
     machine::Run,

@@ -64,3 +64,23 @@ fn watching_an_unfinished_run_in_a_directory_ends() {
     // The directory is free again.
     drop(Loom::serve(&arguments));
 }
+
+#[test]
+fn a_stateless_workflow_whose_runs_are_stored_is_reported() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let file = directory.path().join("quick.json");
+    let definition = r#"{"kind": "Stateless", "definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {}}}"#;
+    fs::write(&file, definition).expect("it can be written");
+    // The second file ends the server before it starts to listen, after the first is deployed.
+    let wrong = directory.path().join("wrong.json");
+    fs::write(&wrong, "{}").expect("it can be written");
+    let (quick, wrong) = (file.display().to_string(), wrong.display().to_string());
+    let data = directory.path().join("data").display().to_string();
+    let serve = |storage: &[&str]| {
+        let ended = loom(&[&["serve", "--addr", "127.0.0.1:0", &quick, &wrong], storage].concat());
+        assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+        ended.stderr.contains("quick is Stateless, but its runs are stored")
+    };
+    assert!(serve(&["--data", &data]));
+    assert!(!serve(&["--memory"]));
+}

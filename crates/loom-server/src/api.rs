@@ -15,7 +15,7 @@ use loom_definition::{
     trigger::{Trigger, TriggerKind},
 };
 use loom_engine::{
-    Order as RunOrder, ResubmitError, RunId, StartError, TriggerView, history::History, status_number,
+    Order as RunOrder, ResubmitError, RunId, StartError, TriggerView, history::History,
 };
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{Condition, Deletion, Order, RunQuery, RunRow, UnixMillis};
@@ -30,6 +30,7 @@ use crate::{
     request::{self, read_body},
     response::{Problem, json},
     run_ended,
+    run_list::{self, HELD, Wanted},
     server::Shared,
     switches::DisabledBy,
     trigger_history, view,
@@ -167,7 +168,9 @@ pub(crate) async fn deploy(
             let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
             Ok(json(status, &shown(&shared, &deployment).into()))
         }
-        Err(DeployError::Refused(diagnostics)) => Err(refused(&diagnostics)),
+        Err(DeployError::Refused(diagnostics)) => {
+            Err(refused(&diagnostics, shared.host.deployments.get(&name).is_some()))
+        }
         Err(DeployError::Store(error)) => Err(error.into()),
         Err(DeployError::Exists) => {
             let message =
@@ -180,12 +183,13 @@ pub(crate) async fn deploy(
     }
 }
 
-fn refused(diagnostics: &Diagnostics) -> Problem {
-    let mut problem = Problem::new(
-        StatusCode::BAD_REQUEST,
-        "InvalidDefinition",
-        "The definition is invalid; the version deployed before stays in service.",
-    );
+fn refused(diagnostics: &Diagnostics, is_deployed: bool) -> Problem {
+    let message = if is_deployed {
+        "The definition is invalid; the version deployed before stays in service."
+    } else {
+        "The definition is invalid; nothing was deployed."
+    };
+    let mut problem = Problem::new(StatusCode::BAD_REQUEST, "InvalidDefinition", message);
     let details = diagnostics.0.iter().map(|diagnostic| {
         let mut object = Object::new();
         object.insert("code", diagnostic.code);
@@ -323,6 +327,7 @@ const RUN_QUERIES: [&str; 9] =
 pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
     request::only(&uri, &RUN_QUERIES)?;
     let mut query = RunQuery { limit: PAGE, ..RunQuery::default() };
+    let mut wanted = Wanted::All;
     for (name, value) in request::queries(&uri) {
         match name.as_str() {
             // The store compares names exactly; the deployed workflow has the right spelling.
@@ -331,13 +336,10 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
                 query.workflow = Some(known.map_or(value.into(), |known| Arc::clone(&known.workflow.name)));
             }
             "status" => {
-                let status =
-                    RunStatus::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(&value));
-                let status = status.ok_or_else(|| {
+                wanted = Wanted::parse(&value).ok_or_else(|| {
                     let known = RunStatus::ALL.map(RunStatus::as_str).join("', '");
-                    Problem::bad(format!("'status' must be one of '{known}' (got '{value}')."))
+                    Problem::bad(format!("'status' must be one of '{known}', '{HELD}' (got '{value}')."))
                 })?;
-                query.status = Some(status_number(status));
             }
             "error" => query.error = Some(value.into()),
             "from" => query.accepted_from = Some(moment(&value)?),
@@ -364,12 +366,12 @@ pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
             _ => {}
         }
     }
-    let page = shared.host.store.runs(query).await?;
-    let mut rows = Vec::with_capacity(page.rows.len());
-    for row in &page.rows {
+    let (found, next) = run_list::page(&shared, query, wanted).await?;
+    let mut rows = Vec::with_capacity(found.len());
+    for row in &found {
         rows.push(with_hold(&shared, row, view::run_row(row)).await?);
     }
-    Ok(list("runs", rows, page.next.map(|next| next.to_string())))
+    Ok(list("runs", rows, next.map(|next| next.to_string())))
 }
 
 fn not_a_cursor() -> Problem {
@@ -422,10 +424,8 @@ async fn with_hold(shared: &Shared, row: &RunRow, mut shown: Object) -> Result<V
         return Ok(shown.into());
     }
     let engine = &shared.host.engine;
-    if let Some(why) = engine.why_held(row.id) {
+    if let Some(why) = run_list::why_held(shared, row) {
         shown.insert("held", why);
-    } else if shared.host.is_holding() && !engine.is_in_progress(row.id) {
-        shown.insert("held", "the server was started with --hold-runs; resume the run to release it");
     }
     if let Some(ends) = engine.crash_count(row).await? {
         let why = format!(

@@ -21,6 +21,7 @@ mod poll;
 mod received;
 mod recurrence;
 mod run_ended;
+mod run_list;
 mod subscription;
 mod switches;
 mod timetable;

@@ -17,7 +17,7 @@ use axum::{
     http::{HeaderValue, Response, header},
 };
 use loom_definition::{RunStatus, Status};
-use loom_resilience::{CircuitState, ServiceStatus};
+use loom_resilience::ServiceStatus;
 use loom_store::{BUCKET_MICROS, Condition, Histogram, Store};
 
 pub(crate) use self::tally::Tally;
@@ -25,7 +25,12 @@ use self::{
     tally::{Durations, ENDS_MS, NAMES_MAX, lock},
     text::Page,
 };
-use crate::{host::Host, server::Shared, telemetry::Exporter};
+use crate::{
+    host::Host,
+    server::Shared,
+    services::{ISOLATED, state_name},
+    telemetry::Exporter,
+};
 
 /// The resource usage of the process. What the system does not report is None.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -144,29 +149,20 @@ fn actions(page: &mut Page, tally: &Tally) {
 }
 
 /// The states of a circuit.
-const STATES: [CircuitState; 3] = [CircuitState::Closed, CircuitState::Open, CircuitState::HalfOpen];
-
-/// The label of a state.
-fn state_name(state: CircuitState) -> &'static str {
-    match state {
-        CircuitState::Closed => "Closed",
-        CircuitState::Open => "Open",
-        CircuitState::HalfOpen => "HalfOpen",
-    }
-}
+const STATES: [&str; 4] = ["Closed", "Open", "HalfOpen", ISOLATED];
 
 fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
     page.head("loom_services", "gauge", "Services that circuits, limiters or bulkheads guard.");
     page.sample("loom_services", &[], now.len());
     // Those that need to be looked at come first, should there be too many.
-    now.sort_by_key(|service| service.breaker.state == CircuitState::Closed);
+    now.sort_by_key(|service| state_name(&service.breaker) == "Closed");
     now.truncate(NAMES_MAX);
     now.sort_by(|left, right| left.name.cmp(&right.name));
-    page.head("loom_circuit_state", "gauge", "1 for the state that a service's circuit is in.");
+    page.head("loom_circuit_state", "gauge", "1 for the state of a service's circuit: Closed, Open, HalfOpen, or Isolated (opened by an operator).");
     for service in &now {
         for state in STATES {
-            let labels = [("service", service.name.as_str()), ("state", state_name(state))];
-            page.sample("loom_circuit_state", &labels, u8::from(service.breaker.state == state));
+            let labels = [("service", service.name.as_str()), ("state", state)];
+            page.sample("loom_circuit_state", &labels, u8::from(state_name(&service.breaker) == state));
         }
     }
     page.head("loom_service_in_flight", "gauge", "Calls in flight, where a bulkhead counts them.");

@@ -12,7 +12,7 @@ use loom_definition::{
 };
 use loom_engine::PolicyInUse;
 use loom_expression::{Object, Value};
-use loom_resilience::{BreakerStatus, LimiterStatus, ServiceStatus};
+use loom_resilience::{BreakerStatus, CircuitState, LimiterStatus, ServiceStatus};
 
 use crate::{
     api::{Answer, list},
@@ -177,9 +177,27 @@ fn service(shared: &Shared, status: &ServiceStatus) -> Value {
     object.into()
 }
 
+/// The state of a circuit that operators see: `Isolated` hides the state that the breaker itself is in, because an isolated
+/// service rejects every call whatever that is.
+pub(crate) fn state_name(status: &BreakerStatus) -> &'static str {
+    if status.isolated { ISOLATED } else { phase_name(status.state) }
+}
+
+/// The state of the breaker itself.
+pub(crate) fn phase_name(state: CircuitState) -> &'static str {
+    match state {
+        CircuitState::Closed => "Closed",
+        CircuitState::Open => "Open",
+        CircuitState::HalfOpen => "HalfOpen",
+    }
+}
+
+/// The state of a circuit that an operator opened.
+pub(crate) const ISOLATED: &str = "Isolated";
+
 fn circuit(status: &BreakerStatus) -> Object {
     let mut object = Object::new();
-    object.insert("state", format!("{:?}", status.state));
+    object.insert("state", state_name(status));
     object.insert("mode", format!("{:?}", status.mode));
     object.insert("isolated", status.isolated);
     object.insert("consecutiveFailures", i64::from(status.consecutive_failures));

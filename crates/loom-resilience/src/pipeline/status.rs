@@ -107,9 +107,10 @@ impl Pipeline {
 
 impl fmt::Display for ServiceStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: circuit {}", self.name, self.breaker.state)?;
-        if self.breaker.isolated {
-            f.write_str(", isolated")?;
+        write!(f, "{}: circuit ", self.name)?;
+        match self.breaker.state {
+            _ if self.breaker.isolated => f.write_str("ISOLATED")?,
+            state => write!(f, "{state}")?,
         }
         if let Some(cause) = self.breaker.cause {
             write!(f, " ({cause})")?;

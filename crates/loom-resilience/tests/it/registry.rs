@@ -108,6 +108,7 @@ fn a_restored_service_is_known_before_its_first_use() {
     assert_eq!(names, ["closed again", "isolated", "open", "reset"]);
     assert!(list.iter().all(|status| status.breaker.state == CircuitState::Open));
     assert!(list[1].breaker.isolated);
+    assert!(list[1].to_string().starts_with("isolated: circuit ISOLATED"), "{}", list[1]);
     assert!(list[2].breaker.retry_after.is_some() && list[2].breaker.cause.is_some());
 
     after.close("isolated").unwrap();

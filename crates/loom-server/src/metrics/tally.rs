@@ -215,7 +215,7 @@ impl Observer for Tally {
     fn on_event(&self, event: &ServiceEvent<'_>) {
         match *event {
             ServiceEvent::StateChanged { service, from, to, .. } => {
-                let states = (super::state_name(from), super::state_name(to));
+                let states = (crate::services::phase_name(from), crate::services::phase_name(to));
                 self.service(service, |counts| *counts.changes.entry(states).or_default() += 1);
                 self.circuit_changed.notify_one();
                 // Also logged, for the operator.

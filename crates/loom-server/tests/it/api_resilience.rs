@@ -65,3 +65,34 @@ async fn services_survive_a_restart_and_follow_their_definitions() {
     third.deploy("tick", &limited(r#""requests": 1, "per": "day""#)).await;
     assert_eq!([tick(&third).await, tick(&third).await].last().map(String::as_str), Some("Failed"));
 }
+
+/// The state of the circuit `iso`: in the list, and in the metrics.
+async fn states(world: &World) -> (String, Vec<String>) {
+    let listed = world.get("/api/v1/resilience").await.json();
+    let circuit = list(&listed, "services")[0].get("circuit").unwrap().clone();
+    let page = world.get("/metrics").await.text();
+    let set = page.lines().filter_map(|line| {
+        line.strip_prefix(r#"loom_circuit_state{service="iso",state=""#)?.strip_suffix(r#""} 1"#)
+    });
+    (text(&circuit, "state").to_owned(), set.map(str::to_owned).collect())
+}
+
+#[tokio::test]
+async fn an_isolated_circuit_has_its_own_state_in_lists_and_metrics() {
+    let world = World::new().await;
+    world.deploy("tick", &limited(r#""requests": 9, "per": "hour""#)).await;
+    assert_eq!(tick(&world).await, "Succeeded");
+    let only = |state: &str| (state.to_owned(), vec![state.to_owned()]);
+    assert_eq!(states(&world).await, only("Closed"));
+
+    assert_eq!(world.post("/api/v1/resilience/iso/isolate", "").await.status, 200);
+    assert_eq!(states(&world).await, only("Isolated"));
+    let page = world.get("/metrics").await.text();
+    for state in ["Closed", "Open", "HalfOpen"] {
+        let sample = format!(r#"loom_circuit_state{{service="iso",state="{state}"}} 0"#);
+        assert!(page.contains(&sample), "{sample} is missing");
+    }
+
+    assert_eq!(world.post("/api/v1/resilience/iso/close", "").await.status, 200);
+    assert_eq!(states(&world).await, only("Closed"));
+}

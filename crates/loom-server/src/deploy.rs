@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use loom_definition::{
-    Bound, Diagnostic, Diagnostics, LoadOptions, Surroundings, Workflow,
+    Bound, Definition, Diagnostic, Diagnostics, LoadOptions, Surroundings, Workflow,
     catalog::{Bump, Catalog, Draft, Entry, Version},
     model::ActionKind,
     trigger::Trigger,
@@ -176,7 +176,7 @@ impl Deployments {
         catalog.versions(&name.to_lowercase()).cloned().collect()
     }
 
-    /// Reads all versions from the store. Returns the current definitions from the API, to be deployed again.
+    /// Reads all versions from the store. Returns the latest definition of every name; only those from the API have their text.
     pub(crate) async fn load(&self) -> Result<Vec<Source>, loom_store::Error> {
         let mut after = None;
         let mut latest: BTreeMap<String, Source> = BTreeMap::new();
@@ -194,7 +194,29 @@ impl Deployments {
                 None => break,
             }
         }
-        Ok(latest.into_values().filter(|source| source.origin == Origin::Api).collect())
+        Ok(latest.into_values().collect())
+    }
+
+    /// Lists the latest stored version of a workflow from a file as if it were deployed, without the values of its parameters: its
+    /// file is not known. For a host that executes nothing.
+    pub(crate) fn list_stored(&self, source: &Source) {
+        let Some(id) = source.options.name.as_deref().map(str::to_lowercase) else { return };
+        let Some(entry) = self.versions(&id).pop() else { return };
+        let text = entry.definition.to_json_text();
+        // A definition of another build that no longer loads is listed by that build.
+        let Ok(loaded) = Definition::parse(text.as_bytes(), &source.options) else { return };
+        let deployment = Deployment {
+            has_response: responds(&loaded.workflow, false),
+            answers_later: responds(&loaded.workflow, true),
+            disabled: self.is_disabled(&id),
+            parameters: vec![Value::NULL; loaded.workflow.parameters.len()],
+            workflow: loaded.workflow,
+            version: entry.version,
+            warnings: loaded.warnings,
+            retired: CancellationToken::new(),
+            acting: Mutex::default(),
+        };
+        self.current.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(deployment));
     }
 
     /// Adds a stored version to the catalog. Versions must be added in order.

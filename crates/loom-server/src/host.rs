@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     batch::{self, Piles, Sender},
-    deploy::{DeployError, Deployment, Deployments, Source},
+    deploy::{DeployError, Deployment, Deployments, Origin, Source},
     gate::Place,
     hub::Hub,
     metrics::ProcessUsage,
@@ -58,6 +58,9 @@ pub struct HostSettings {
     pub policies: Option<Arc<Policies>>,
     /// Names, in lower case, of workflows whose triggers do not fire; see [`Host::set_disabled`].
     pub disabled: BTreeSet<String>,
+    /// Whether workflows from files that were deployed before are listed although their files are not known: for a host that
+    /// only inspects a data directory.
+    pub lists_stored: bool,
     /// The maximum number of runs in progress; further ones are rejected with `429`. Recovered runs, and those of a firing that starts
     /// more than 256, wait in a queue instead.
     pub runs_max: usize,
@@ -88,6 +91,7 @@ impl HostSettings {
             parameters_file: None,
             policies: None,
             disabled: BTreeSet::new(),
+            lists_stored: false,
             runs_max: 10_000,
             response_timeout: Duration::from_mins(2),
             trigger_calls: None,
@@ -247,7 +251,11 @@ impl Host {
         let saved = saved.and_then(|saved| serde_json::from_slice(&saved.value).ok());
         host.engine.restore_services(saved.as_ref()).await?;
         for source in host.deployments.load().await? {
-            if let Err(error) = host.deploy(&source).await {
+            if source.origin == Origin::File {
+                if host.settings.lists_stored {
+                    host.deployments.list_stored(&source);
+                }
+            } else if let Err(error) = host.deploy(&source).await {
                 tracing::warn!(%error, "cannot deploy a stored definition again");
             }
         }

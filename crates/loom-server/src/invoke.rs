@@ -287,6 +287,9 @@ pub(crate) fn refusal(error: FireError) -> Problem {
         .later(RETRY_AFTER),
         FireError::Start(StartError::OtherFiring { run }) => idempotency::reused(run),
         FireError::Start(StartError::Store(error)) => error.into(),
+        FireError::Start(StartError::Trigger(error)) => {
+            Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", error.message)
+        }
         FireError::Start(error) => Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", error.to_string()),
     }
 }

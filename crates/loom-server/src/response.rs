@@ -131,8 +131,10 @@ pub(crate) fn of_action(answer: &Value) -> Result<Response<Body>, Problem> {
         |message: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "InvalidResponse", message);
     let status = answer.get("statusCode").and_then(Value::as_i64).unwrap_or(200);
     let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-    let status =
-        status.ok_or_else(|| failed("The workflow's response has an invalid status code.".to_owned()))?;
+    let status = status.ok_or_else(|| {
+        let given = answer.get("statusCode").map(Value::to_json_text).unwrap_or_default();
+        failed(format!("The 'statusCode' of the workflow's response must be between 100 and 999 (got {given})."))
+    })?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -140,12 +142,14 @@ pub(crate) fn of_action(answer: &Value) -> Result<Response<Body>, Problem> {
         if value.is_null() || REMOVED.iter().any(|removed| name.eq_ignore_ascii_case(removed)) {
             continue;
         }
-        let name = HeaderName::from_bytes(name.as_bytes());
-        let value = HeaderValue::from_bytes(value.text().as_bytes());
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(failed("The workflow's response has an invalid header.".to_owned()));
-        };
-        headers.append(name, value);
+        let known = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| failed(format!("The workflow's response has a header with an invalid name: '{name}'.")))?;
+        // The value is not quoted: it may be a secret.
+        let value = HeaderValue::from_bytes(value.text().as_bytes()).map_err(|_| {
+            let why = "a line break or another character that a header cannot carry";
+            failed(format!("The value of the header '{name}' of the workflow's response has {why}."))
+        })?;
+        headers.append(known, value);
     }
     let declared = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
     let body = answer.get("body").cloned().unwrap_or_default();

@@ -116,6 +116,7 @@ async fn a_broken_definition_keeps_the_previous_version() {
     // The API says where the error is and how to fix it.
     let refused = world.call(Method::PUT, "/api/v1/workflows/orders", &broken).await;
     assert_eq!((refused.status, refused.error().as_str()), (400, "InvalidDefinition"));
+    assert!(refused.text().contains("the version deployed before stays in service"), "{}", refused.text());
     let details = refused.json();
     let details = list(details.get("error").unwrap(), "details").to_vec();
     assert!(details.len() >= 2, "all mistakes at once: {details:?}");
@@ -132,6 +133,7 @@ async fn a_broken_definition_keeps_the_previous_version() {
     for nonsense in ["", "{", "[]", "null", "\"a\"", "\u{feff}"] {
         let refused = world.call(Method::PUT, "/api/v1/workflows/other", nonsense).await;
         assert_eq!((refused.status, refused.error().as_str()), (400, "InvalidDefinition"), "{nonsense:?}");
+        assert!(refused.text().contains("nothing was deployed"), "{}", refused.text());
     }
     assert_eq!(world.get("/api/v1/workflows/other").await.error(), "WorkflowNotFound");
 }
@@ -341,4 +343,23 @@ async fn a_setting_that_disables_a_workflow_overrides_the_operator() {
     assert_eq!((text(&shown, "state"), text(&shown, "disabledBy")), ("Disabled", "workflow"));
     world.post("/api/v1/workflows/orders/enable", "").await;
     assert_eq!(answer(&world).await, "1");
+}
+
+#[tokio::test]
+async fn a_response_that_http_cannot_carry_names_what_is_wrong_with_it() {
+    let world = World::new().await;
+    for (inputs, said) in [
+        (r#"{"headers": {"x-note": "a\nb"}}"#, "The value of the header 'x-note'"),
+        (r#"{"headers": {"x note": "a"}}"#, "an invalid name: 'x note'"),
+        (r#"{"statusCode": 42}"#, "'statusCode'"),
+    ] {
+        let actions = format!(r#"{{"Answer": {{"type": "Response", "inputs": {inputs}, "runAfter": {{}}}}}}"#);
+        if world.try_deploy("orders", &requested(&actions)).await.is_err() {
+            // The definition itself is rejected: nothing is left to send.
+            continue;
+        }
+        let reply = world.post("/workflows/orders/triggers/manual/invoke", "").await;
+        assert_eq!((reply.status, reply.error().as_str()), (500, "InvalidResponse"), "{inputs}");
+        assert!(reply.text().contains(said), "{inputs}: {}", reply.text());
+    }
 }

@@ -62,6 +62,19 @@ pub struct HostLimit {
     /// Its value: a policy for [`HostLimitKind::DefaultRetryPolicy`], a number of days for
     /// [`HostLimitKind::RetentionDays`], otherwise a number of seconds.
     pub value: Value,
+    /// The settings that a policy consists of, by the names of its properties.
+    parts: Vec<(&'static str, Arc<str>)>,
+}
+
+impl HostLimit {
+    /// The setting that an error about a property of the policy is about, and the message without the property.
+    pub fn at_fault<'m>(&self, message: &'m str) -> (&str, &'m str) {
+        let found = self.parts.iter().find_map(|(property, name)| {
+            let (_, rest) = message.split_once(&format!("`{property}` "))?;
+            Some((&**name, rest))
+        });
+        found.unwrap_or((&self.name, message))
+    }
 }
 
 /// Why the named policies of a project cannot be used.
@@ -139,7 +152,7 @@ pub enum ProjectError {
         file: String,
     },
     /// A limit in `host.json` cannot be read.
-    #[error("host.json: `{name}` must be {expected} (got `{value}`)")]
+    #[error("`{name}` must be {expected} (got `{value}`)")]
     BadLimit {
         /// The setting.
         name: Arc<str>,
@@ -268,15 +281,18 @@ impl Project {
                 seconds = seconds.div_ceil(24 * 60 * 60);
             }
             let value = Value::from(i64::try_from(seconds).unwrap_or(i64::MAX));
-            limits.push(HostLimit { name: Arc::clone(name), kind, value });
+            limits.push(HostLimit { name: Arc::clone(name), kind, value, parts: Vec::new() });
         }
         let Some((first, _)) = RETRY.iter().find_map(|(wanted, _, _)| written(wanted)) else {
             return Ok(limits);
         };
         let mut policy: Object = [("type", "exponential")].into_iter().collect();
+        let mut parts = Vec::new();
         for (wanted, member, default) in RETRY {
             let default = Value::from(default);
-            let value = written(wanted).map_or(&default, |(_, value)| value);
+            let found = written(wanted);
+            parts.extend(found.map(|(name, _)| (member, Arc::clone(name))));
+            let value = found.map_or(&default, |(_, value)| value);
             if member == "count" {
                 policy.insert(member, count(wanted, value)?);
             } else {
@@ -287,7 +303,8 @@ impl Project {
             policy = [("type", "none")].into_iter().collect();
         }
         let value = Value::from(policy);
-        limits.push(HostLimit { name: Arc::clone(first), kind: HostLimitKind::DefaultRetryPolicy, value });
+        let kind = HostLimitKind::DefaultRetryPolicy;
+        limits.push(HostLimit { name: Arc::clone(first), kind, value, parts });
         Ok(limits)
     }
 

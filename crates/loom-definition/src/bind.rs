@@ -60,7 +60,8 @@ impl Workflow {
         for (index, parameter) in self.parameters.iter().enumerate() {
             match binding.value(index) {
                 Ok(value) => {
-                    problems.extend(check(parameter, &value));
+                    let is_supplied = supplied.keys().any(|name| same_name(name, &parameter.name));
+                    problems.extend(check(parameter, &value, place(parameter, is_supplied)));
                     values.push(if parameter.secure { value.into_secret() } else { value });
                 }
                 Err(problem) => problems.push(*problem),
@@ -75,12 +76,18 @@ impl Workflow {
                     pointer: "/parameters".to_owned(),
                     span: 0..0,
                     label: String::new(),
-                    hint: did_you_mean(name, self.parameters.iter().map(|parameter| &*parameter.name)),
+                    hint: Some(self.declared_instead(name)),
                     related: Vec::new(),
                 });
             }
         }
         if problems.is_empty() { Ok(values) } else { Err(Diagnostics(problems)) }
+    }
+
+    /// A hint for a parameter that is not declared: a similar name, otherwise all that are.
+    fn declared_instead(&self, name: &str) -> String {
+        let names = self.parameters.iter().map(|parameter| &*parameter.name);
+        did_you_mean(name, names).unwrap_or_else(|| "the definition declares no parameters".to_owned())
     }
 }
 
@@ -131,7 +138,9 @@ impl Binding<'_> {
         let value = match template.as_constant() {
             Some(value) => value.clone(),
             None => template.evaluate(self).map_err(|error| {
-                let message = format!("cannot evaluate the value of parameter `{}`: {error}", parameter.name);
+                let place = place(parameter, supplied.is_some());
+                let message =
+                    format!("cannot evaluate the value of parameter `{}`{place}: {error}", parameter.name);
                 Box::new(about(parameter, code::PARAMETER_EXPRESSION, message))
             })?,
         };
@@ -161,7 +170,12 @@ impl Context for Binding<'_> {
     }
 }
 
-fn check(parameter: &Parameter, value: &Value) -> Option<Diagnostic> {
+/// Where the value of a parameter is from, as it follows in a message: nothing if it is from the definition or was supplied.
+fn place(parameter: &Parameter, is_supplied: bool) -> &'static str {
+    if parameter.from_file && !is_supplied { " in parameters.json" } else { "" }
+}
+
+fn check(parameter: &Parameter, value: &Value, place: &str) -> Option<Diagnostic> {
     // A parameter of any type may be null if its default is null.
     if value.is_null()
         && parameter.default.as_ref().and_then(Template::as_constant).is_some_and(Value::is_null)
@@ -174,7 +188,7 @@ fn check(parameter: &Parameter, value: &Value) -> Option<Diagnostic> {
     }
     if !parameter.kind.accepts(value) {
         let message = format!(
-            "parameter `{}` has type {}, but its value is {}",
+            "parameter `{}` has type {}, but its value{place} is {}",
             parameter.name,
             parameter.kind.as_str(),
             json_type(value)
@@ -188,7 +202,7 @@ fn check(parameter: &Parameter, value: &Value) -> Option<Diagnostic> {
         && !allowed.iter().any(|allowed| allowed.wdl_equals(value))
     {
         let message =
-            format!("the value of parameter `{}` is not one of its `allowedValues`", parameter.name);
+            format!("the value of parameter `{}`{place} is not one of its `allowedValues`", parameter.name);
         let mut problem = about(parameter, code::PARAMETER_NOT_ALLOWED, message);
         if !parameter.secure {
             let shown: Vec<String> = allowed.iter().take(10).map(Value::to_json_text).collect();

@@ -63,6 +63,24 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// A warning that a connection is not defined, at its first mention in `source`.
+    pub fn connection_missing(name: &str, source: &str, hint: String) -> Diagnostic {
+        let quoted = ['"', '\''].into_iter().find_map(|quote| {
+            let at = source.find(&format!("{quote}{name}{quote}"))?;
+            Some(at + 1..at + 1 + name.len())
+        });
+        Diagnostic {
+            code: code::CONNECTION_MISSING,
+            severity: Severity::Warning,
+            message: format!("connection `{name}` is not defined"),
+            pointer: String::new(),
+            span: quoted.unwrap_or(0..0),
+            label: String::new(),
+            hint: Some(hint),
+            related: Vec::new(),
+        }
+    }
+
     /// The diagnostic as JSON: `code`, `severity`, `message`, `pointer`, `start` and `end` (each with `offset`, `line`
     /// and `column`), `label`, `hint`, `related`. The last three are omitted when they are empty.
     ///

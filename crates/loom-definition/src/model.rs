@@ -135,6 +135,8 @@ pub struct Parameter {
     pub secure: bool,
     /// The value if none is supplied. A template, because it may refer to app settings and other parameters.
     pub default: Option<Template>,
+    /// Whether that value is from the project's `parameters.json` rather than from the definition.
+    pub from_file: bool,
     /// The allowed values, if they are restricted.
     pub allowed: Option<Vec<Value>>,
     /// JSON pointer to the declaration in the file.

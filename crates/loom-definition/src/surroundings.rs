@@ -8,7 +8,7 @@ use std::sync::Arc;
 use loom_expression::{Object, Value};
 
 use crate::{
-    diagnostic::Diagnostics,
+    diagnostic::{Diagnostic, Diagnostics, code},
     load::{Definition, LoadOptions, Loaded},
     model::{Parameter, ValueType, same_name},
     policy::Policies,
@@ -120,10 +120,24 @@ impl Surroundings {
         if workflow.parameters.iter().any(|parameter| &*parameter.name == CONNECTIONS) {
             complete_connections(&mut values, &self.connections);
         }
-        workflow.bind_parameters(&values, &|name| {
+        let bound = workflow.bind_parameters(&values, &|name| {
             let mut settings = self.app_settings.iter();
             let found = settings.find(|(known, _)| known.eq_ignore_ascii_case(name));
             found.map(|(_, value)| Value::from(value.text().into_owned()).labelled(value.labels()))
+        });
+        bound.map_err(|mut problems| {
+            for (name, _) in &self.typed_parameters {
+                let message = format!("undeclared parameter `{name}`");
+                let of_it = |problem: &&mut Diagnostic| {
+                    problem.code == code::PARAMETER_UNDECLARED && problem.message == message
+                };
+                for problem in problems.0.iter_mut().filter(of_it) {
+                    problem.message = format!("{message} (from `--param {name}`)");
+                    // The mistake is in the argument, not at a place in the file.
+                    problem.pointer.clear();
+                }
+            }
+            problems
         })
     }
 }

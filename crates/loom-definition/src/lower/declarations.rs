@@ -67,7 +67,8 @@ impl Lowerer<'_, '_, '_> {
     /// type and allowed values come from the definition, and its value from the file.
     pub(super) fn parameters(&mut self, definition: &Node, values: Option<&Value>) -> Vec<Parameter> {
         let mut list: Vec<Parameter> = Vec::new();
-        if let Some(map) = definition.get("parameters") {
+        let map = definition.get("parameters");
+        if let Some(map) = map {
             self.found.want_object(map, "parameters");
             for member in map.members().unwrap_or_default() {
                 if list.iter().any(|parameter| same_name(&parameter.name, &member.name)) {
@@ -94,6 +95,7 @@ impl Lowerer<'_, '_, '_> {
                     kind,
                     secure,
                     default: default_node.map(|node| parameter_template(&node.to_value())),
+                    from_file: false,
                     allowed,
                     pointer: Arc::from(self.found.pointer(node.place)),
                     span: member.name_place.range(),
@@ -102,9 +104,18 @@ impl Lowerer<'_, '_, '_> {
         }
         let values = values.and_then(Value::as_object).into_iter().flat_map(|object| object.iter());
         for (name, entry) in values {
+            let known = ["value", "defaultValue", "type"].iter().any(|property| entry.get(property).is_some());
+            if !known && !name.starts_with('$') {
+                let shown = entry.as_object().is_none().then(|| entry.to_json_text());
+                let message = format!("parameter `{name}` in parameters.json must be an object with a `value`");
+                let place = map.map_or_else(|| head(definition), |map| map.place);
+                self.found.report(self.refusal, code::WRONG_KIND, place, message).hint =
+                    Some(format!("write {{\"value\": {}}}", shown.as_deref().unwrap_or("…")));
+            }
             let type_name = entry.get("type").and_then(Value::as_str).unwrap_or("any");
             let value = entry.get("value").or_else(|| entry.get("defaultValue")).map(parameter_template);
             if let Some(declared) = list.iter_mut().find(|parameter| same_name(&parameter.name, name)) {
+                declared.from_file = value.is_some();
                 declared.default = value.or(declared.default.take());
                 declared.secure |= is_secure(type_name);
                 continue;
@@ -113,6 +124,7 @@ impl Lowerer<'_, '_, '_> {
                 name: Arc::from(&**name),
                 kind: value_type(type_name).unwrap_or(ValueType::Any),
                 secure: is_secure(type_name),
+                from_file: value.is_some(),
                 default: value,
                 allowed: None,
                 pointer: Arc::from(""),

@@ -64,7 +64,8 @@ impl Lowerer<'_, '_, '_> {
             let message =
                 "`timeout` and `limit.timeout` both set the timeout of the action; keep one of them";
             self.found.error(code::CONTRADICTION, loom.place, message);
-            return None;
+            // Both are checked, so that all mistakes are reported at once.
+            self.span_setting(loom, "timeout", true, Some(owner));
         }
         if matches!(kind, ActionKind::Loop(_)) {
             return None;
@@ -395,10 +396,39 @@ impl Lowerer<'_, '_, '_> {
         if holds_expression(node) {
             return RetrySetting::Computed(self.template_of(node, &node.to_value(), owner), spelling);
         }
-        let read = RetryPolicy::read(&node.to_value(), spelling).map(Some);
+        let value = node.to_value();
+        let read = RetryPolicy::read(&value, spelling).map(Some);
+        if let Err(first) = &read {
+            self.further_problems(node, value, spelling, first.member);
+        }
         match self.policy(node, read, code::BAD_RETRY) {
             Some(policy) => RetrySetting::Fixed(Arc::new(policy)),
             None => RetrySetting::Default,
+        }
+    }
+
+    /// Reports the problems of a retry policy besides the one with the property `first`: reads it again without each faulty property.
+    fn further_problems(&mut self, node: &Node, value: Value, spelling: Spelling, first: &'static str) {
+        let Some(mut object) = value.into_object() else { return };
+        let mut seen = vec![first];
+        loop {
+            // Without its type, or without a property that is needed, a policy has other rules.
+            let faulty = seen.last().copied().unwrap_or_default();
+            let name = object.name_ignore_case(faulty).cloned();
+            let Some(name) = name.filter(|_| !["", "type"].contains(&faulty)) else { return };
+            // An interval alone makes the type `fixed`.
+            if faulty == "interval" && object.get("type").is_none() {
+                return;
+            }
+            object.remove(&name);
+            match RetryPolicy::read(&Value::from(object.clone()), spelling) {
+                Err(problem) if !seen.contains(&problem.member) && object.contains_key(problem.member) => {
+                    let place = member_of(node, problem.member).map_or(node.place, |member| member.place);
+                    self.found.error(code::BAD_RETRY, place, problem.message);
+                    seen.push(problem.member);
+                }
+                _ => return,
+            }
         }
     }
 

@@ -255,7 +255,7 @@ impl Lowerer<'_, '_, '_> {
                     .map(|action| &*outline.outlined(action).name)
                     .collect();
                 let hint = if around.is_empty() {
-                    Some("no loop encloses this expression".to_owned())
+                    Some("it is not inside a Foreach or Until".to_owned())
                 } else {
                     did_you_mean(name, around)
                 };

@@ -325,6 +325,7 @@ impl Lowerer<'_, '_, '_> {
         match Recurrence::from_value(&found.to_value()) {
             Ok(recurrence) => Some(Setting::Fixed(recurrence)),
             Err(RecurrenceError { member, span, message }) => {
+                let named = member;
                 let member = found.get(member).unwrap_or(found);
                 if holds_template_text(found) {
                     // The deployment fills these in; until then, the recurrence is unknown rather than invalid.
@@ -333,9 +334,19 @@ impl Lowerer<'_, '_, '_> {
                 } else {
                     let part = span.map_or(member.place, |span| self.found.part(member, &span));
                     self.found.error(code::BAD_RECURRENCE, part, message);
+                    self.other_problem(found, named);
                 }
                 None
             }
+        }
+    }
+
+    /// Reports an interval that no frequency allows, besides a problem with the property `first`, which hides it.
+    fn other_problem(&mut self, recurrence: &Node, first: &str) {
+        let Some(interval) = recurrence.get("interval").filter(|_| first != "interval") else { return };
+        if let Some(given) = interval.to_value().as_i64().filter(|given| *given < 1) {
+            let message = format!("`interval` must be at least 1 (got {given})");
+            self.found.error(code::BAD_RECURRENCE, interval.place, message);
         }
     }
 

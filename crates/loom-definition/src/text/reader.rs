@@ -181,6 +181,10 @@ impl<'a> Reader<'a> {
         end: usize,
     ) -> Box<ReadError> {
         let related = match self.open.last() {
+            // The deepest object is too deep, whether it is closed or not.
+            Some((opened, _)) if kind == ReadErrorKind::TooDeep => {
+                vec![(Place::new(*opened, *opened + 1), "inside this one".to_owned())]
+            }
             Some((opened, bracket)) => {
                 let what = if *bracket == b'{' { "object" } else { "array" };
                 vec![(Place::new(*opened, *opened + 1), format!("this {what} is not closed"))]

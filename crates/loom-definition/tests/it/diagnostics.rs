@@ -667,3 +667,35 @@ fn a_response_without_a_caller_is_an_error_only_with_a_recurrence() {
     let polling = r#"{"type": "ApiConnection", "recurrence": {"frequency": "Day"}, "inputs": {"host": {}, "path": "/"}}"#;
     assert_eq!(find(&text(polling), "L0209").severity, Error);
 }
+
+#[test]
+fn all_mistakes_of_one_object_are_reported_at_once() {
+    let mistakes = |actions: &str, trigger: &str| {
+        let text = format!(r#"{{"triggers": {{"t": {trigger}}}, "actions": {actions}}}"#);
+        let diagnostics = Definition::parse(text.as_bytes(), &LoadOptions::default()).unwrap_err();
+        let errors = diagnostics.0.into_iter().filter(|found| found.severity == Error);
+        let messages: Vec<String> = errors.map(|found| found.message).collect();
+        messages.join("\n")
+    };
+    let request = r#"{"type": "Request"}"#;
+    let retry = |policy: &str| {
+        let inputs = format!(r#"{{"method": "GET", "uri": "http://a", "retryPolicy": {policy}}}"#);
+        mistakes(&format!(r#"{{"A": {{"type": "Http", "inputs": {inputs}}}}}"#), request)
+    };
+    let said = retry(r#"{"type": "fixed", "count": 400, "interval": "PT1S"}"#);
+    assert!(said.contains("`count`") && said.contains("`interval` must be between"), "{said}");
+    let said = retry(r#"{"type": "exponential", "count": 400, "interval": "PT1S", "maximumInterval": "5x"}"#);
+    assert_eq!(said.lines().count(), 3, "{said}");
+    // What only follows from another mistake is not one.
+    assert_eq!(retry(r#"{"count": 3, "interval": "PT1S"}"#).lines().count(), 1);
+    assert_eq!(retry(r#"{"type": "fixd", "count": 3, "interval": "PT10S"}"#).lines().count(), 1);
+
+    let said = mistakes(
+        r#"{"A": {"type": "Compose", "inputs": 1, "timeout": "5x", "limit": {"timeout": "PT5S"}}}"#,
+        request,
+    );
+    assert!(said.contains("keep one of them") && said.contains("`timeout`: "), "{said}");
+    let every = r#"{"type": "Recurrence", "recurrence": {"frequency": "Minutes", "interval": -5}}"#;
+    let said = mistakes("{}", every);
+    assert!(said.contains("Minutes") && said.contains("`interval` must be at least 1 (got -5)"), "{said}");
+}

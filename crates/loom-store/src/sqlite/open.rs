@@ -212,8 +212,9 @@ fn check_progress(directory: &Path, database: &Path) -> Result<(), Error> {
             let missing = synced - found;
             let marks = directory.join(marks::NAME);
             let what = format!(
-                "{missing} synced records are missing: the end of loom.db-wal was cut off, or loom.db is gone or is an \
+                "{missing} synced {} missing: the end of loom.db-wal was cut off, or loom.db is gone or is an \
                  older copy. To continue without them, delete {}",
+                if missing == 1 { "record is" } else { "records are" },
                 marks.display()
             );
             Err(health::damaged(database, &what))

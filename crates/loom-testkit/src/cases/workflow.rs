@@ -177,16 +177,19 @@ fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, Obst
 
 /// Applies the limits in `host.json` that affect a case.
 fn limit(environment: &mut Environment, project: &Project) -> Result<(), Obstacle> {
-    for HostLimit { name, kind, value } in project.limits()? {
+    let limits = project.limits();
+    for limit in limits.map_err(|error| wrong("definitionFile", format!("host.json: {error}")))? {
+        let HostLimit { kind, value, .. } = &limit;
         match kind {
             HostLimitKind::RunDuration => {
                 let seconds = value.as_i64().and_then(|seconds| u64::try_from(seconds).ok());
                 environment.run_duration_max = Duration::from_secs(seconds.unwrap_or(u64::MAX));
             }
             HostLimitKind::DefaultRetryPolicy => {
-                let policy = RetryPolicy::read(&value, Spelling::Wdl);
+                let policy = RetryPolicy::read(value, Spelling::Wdl);
                 let policy = policy.map_err(|problem| {
-                    wrong("definitionFile", format!("host.json: `{name}`: {}", problem.message))
+                    let (name, why) = limit.at_fault(&problem.message);
+                    wrong("definitionFile", format!("host.json: `{name}` {why}"))
                 })?;
                 environment.default_retry = Arc::new(policy);
             }

@@ -160,10 +160,10 @@ pub(crate) struct Keep {
     /// Store the run on disk, so that it can be resumed after an interrupt, a crash or a power failure.
     #[arg(long)]
     pub(crate) durable: bool,
-    /// The directory in which the run is stored.
-    #[arg(long, value_name = "DIR", default_value = ".loom", requires = "durable", value_hint = ValueHint::DirPath)]
-    pub(crate) data: PathBuf,
-    /// The key of that directory, if it is encrypted.
+    /// The directory in which the run is stored [default: the data directory in the settings, `.loom` if there is none].
+    #[arg(long, value_name = "DIR", requires = "durable", value_hint = ValueHint::DirPath)]
+    pub(crate) data: Option<PathBuf>,
+    /// The key of that directory, if it is encrypted [default: the one in the settings].
     #[arg(long, value_name = "FILE", requires = "durable", value_hint = ValueHint::FilePath)]
     pub(crate) key_file: Option<PathBuf>,
     /// Resume this run instead of starting one. It continues with the definition it was started with.

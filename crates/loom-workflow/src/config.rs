@@ -33,9 +33,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, bail};
 
 pub(crate) use flags::Flags;
 pub(crate) use layers::Origin;
@@ -123,6 +127,34 @@ impl Config {
         layers::resolve(flags, files, &|name| std::env::var_os(name))
     }
 
+    /// Where a setting was given; none if it has its default.
+    pub(crate) fn origin(&self, key: &str) -> Option<&Origin> {
+        let place = table::TABLE.iter().position(|setting| setting.key() == key)?;
+        Some(&self.effective[place].origin).filter(|origin| **origin != Origin::Default)
+    }
+
+    /// Checks that the files named by these settings exist, so that an error says which setting names it.
+    ///
+    /// # Errors
+    /// A file does not exist or is a directory.
+    pub(crate) fn check_files(&self, keys: &[&str]) -> Result<()> {
+        for (setting, given) in table::TABLE.iter().zip(&self.effective) {
+            let (origin, key) = (&given.origin, setting.key());
+            if *origin == Origin::Default || !keys.contains(&&*key) {
+                continue;
+            }
+            for path in given.texts.iter().map(Path::new) {
+                let hint = if key == "secrets" { "; `loom secrets set NAME` creates it" } else { "" };
+                let found = fs::metadata(path)
+                    .map_err(|error| anyhow!("{origin}: cannot read {}: {error}{hint}", path.display()))?;
+                if found.is_dir() {
+                    bail!("{origin}: {} is a directory, expected a file", path.display());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Only the defaults, regardless of files and variables.
     pub(crate) fn defaults() -> Config {
         layers::defaults()
@@ -146,6 +178,29 @@ impl Config {
         let changed = table::TABLE.iter().zip(pairs).filter(|(_, (now, then))| now.texts != then.texts);
         changed.map(|(setting, _)| setting).collect()
     }
+}
+
+impl Values {
+    /// The URL at which this machine reaches a server with these settings.
+    ///
+    /// # Errors
+    /// The server takes a free port.
+    pub(crate) fn server(&self) -> Result<String> {
+        if self.addr.port() == 0 {
+            bail!("the setting `addr` takes a free port; name the server with --server URL");
+        }
+        Ok(format!("http://{}", reachable(self.addr)))
+    }
+}
+
+/// The address at which this machine reaches a server that listens on `address`.
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback =
+            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    address
 }
 
 /// Warns of environment variables that look like misspelt settings.

@@ -98,13 +98,13 @@ pub(crate) fn text(text: fmt::Arguments<'_>) {
     out(&lines(text));
 }
 
-/// Writes a requested string and a line break. It is not escaped unless standard output is a terminal, so that the next
+/// Writes a requested string, and `end` after it. It is not escaped unless standard output is a terminal, so that the next
 /// program gets it unchanged.
-pub(crate) fn value(text: &str) {
+pub(crate) fn value(text: &str, end: &str) {
     if stdout().is_terminal() {
-        print!("{text}\n");
+        print!("{text}{end}");
     } else {
-        out(&format!("{text}\n"));
+        out(&format!("{text}{end}"));
     }
 }
 

@@ -43,8 +43,8 @@ async fn open_with(
     signals::outlive_size_limits()?;
     let store = open(directory).map_err(|error| match error {
         StoreError::Locked { .. } => anyhow!(
-            "{error}: a server or `loom run` is using the directory; use `loom runs` without --data to query the server, or name \
-             another directory with --data"
+            "{error}: a server or `loom run` is using the directory; wait for it to stop, name another directory with --data, or \
+             inspect the runs of that server with `loom runs list`, without --data"
         ),
         error => error.into(),
     })?;
@@ -63,7 +63,7 @@ async fn open_with(
 
 fn read_key(path: &Path) -> Result<StoreKey> {
     files::warn_if_others_can_read(path);
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the key file {}", path.display()))?;
     match StoreKey::from_hex(&text) {
         Some(key) => Ok(key),
         None => bail!(

@@ -44,7 +44,8 @@ pub(crate) fn command(args: &EvalArgs, console: Console) -> Result<Exit> {
         }
         Err((mut problems, exit)) => {
             for problem in problems.iter_mut().filter(|problem| problem.refers_to_nothing()) {
-                problem.hint.get_or_insert_with(|| hint(args).to_owned());
+                let reads_secret = problem.is_about(&text, "secret(");
+                problem.hint.get_or_insert_with(|| if reads_secret { NO_SECRETS } else { hint(args) }.to_owned());
             }
             if args.json {
                 let list: Vec<Value> = problems.iter().map(Problem::to_json).collect();
@@ -131,6 +132,10 @@ fn without_its_sign(text: &str) -> Option<String> {
     (call && compiles()).then_some(meant)
 }
 
+/// The hint for an expression that reads a secret.
+const NO_SECRETS: &str =
+    "`loom eval` has no secrets; put a parameter in its place, or evaluate it in a workflow with `loom run`";
+
 /// A hint for an expression that refers to something that does not exist.
 fn hint(args: &EvalArgs) -> &'static str {
     if args.context.is_some() {
@@ -166,13 +171,19 @@ fn print_value(value: &Value, json: bool) {
         return;
     }
     match value.as_str() {
-        Some(text) if !json => console::value(text),
+        Some(text) if !json => console::value(text, "\n"),
         _ if json => console::json(&value.to_json_text()),
         _ => console::json(&value.to_json_text_pretty()),
     }
 }
 
 impl Problem {
+    /// Whether the part of the expression that it is about contains `call`, ignoring case.
+    fn is_about(&self, text: &str, call: &str) -> bool {
+        let part = self.span.clone().and_then(|span| text.get(span)).unwrap_or(text);
+        part.to_ascii_lowercase().contains(call)
+    }
+
     fn refers_to_nothing(&self) -> bool {
         matches!(self.code, Code::UnknownName | Code::NotRun | Code::NotAvailable)
     }

@@ -174,7 +174,13 @@ pub(crate) fn read_argument(option: &str, argument: &str) -> Result<Value> {
         if Path::new(argument).is_file() {
             anyhow!("{error:#}\n  = help: use `{option} @{argument}` to read the file")
         } else {
-            anyhow!("{error:#}\n  = help: a string needs double quotes inside the shell's quotes; use `{option} @FILE` to read a file")
+            // The reader's own hint about a bare word says the same.
+            let known = if error.to_string().contains("double quotes") {
+                ""
+            } else {
+                "a string needs double quotes inside the shell's quotes; "
+            };
+            anyhow!("{error:#}\n  = help: {known}use `{option} @FILE` to read a file")
         }
     })
 }

@@ -4,7 +4,11 @@ mod connection;
 mod resilience;
 mod workflows;
 
-use std::{fmt::Write, path::PathBuf, time::Duration};
+use std::{
+    fmt::{Display, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
@@ -13,8 +17,10 @@ use loom_definition::RunStatus;
 use loom_expression::{Timestamp, Value};
 
 use crate::{
+    config::{Config, Flags, Origin},
     console::{self, Console},
     exit::Exit,
+    files,
     live::{between, duration},
 };
 use connection::{Connection, Refusal};
@@ -54,17 +60,18 @@ pub(crate) struct RunsArgs {
 /// The server or data directory to use.
 #[derive(Args, Debug)]
 pub(crate) struct From {
-    /// The URL of the server.
-    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7070")]
-    server: String,
+    /// The URL of the server [default: the address in the settings, such as http://127.0.0.1:7070].
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
     /// Use this data directory instead of a server; no server may be using it. Changes to runs take effect when a server next
     /// uses the directory.
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "server")]
     data: Option<PathBuf>,
-    /// The key of the data directory, if it is encrypted.
+    /// The key of the data directory, if it is encrypted [default: the one in the settings].
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "data")]
     key_file: Option<PathBuf>,
-    /// A file whose first line is the server's token.
+    /// A file whose first line is the server's token [default: the token in the settings; with --server, only
+    /// LOOM_TOKEN_FILE or LOOM_TOKEN].
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     token_file: Option<PathBuf>,
     /// Print JSON.
@@ -79,7 +86,7 @@ enum RunsCommand {
         /// Only runs of this workflow.
         #[arg(long)]
         workflow: Option<String>,
-        /// Only runs with this status.
+        /// Only runs with this status, as the list shows it (such as Failed, or Held).
         #[arg(long, ignore_case = true, hide_possible_values = true, value_parser = statuses())]
         status: Option<String>,
         /// Only runs with this error code.
@@ -133,8 +140,8 @@ enum RunsCommand {
         run: String,
         /// The name that the action waits for.
         name: String,
-        /// The body of the signal.
-        #[arg(long, value_name = "JSON")]
+        /// The body of the signal: JSON, `@file`, or `-` for standard input.
+        #[arg(long, value_name = "JSON|@FILE|-")]
         body: Option<String>,
         /// Deliver a signal with this name and key only once, even if it is sent again.
         #[arg(long, value_name = "KEY")]
@@ -177,9 +184,39 @@ impl RunsCommand {
     }
 }
 
-/// The statuses by which runs can be filtered.
+/// The statuses by which runs can be filtered: those of the list.
 fn statuses() -> PossibleValuesParser {
-    PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str))
+    PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str).into_iter().chain(["Held"]))
+}
+
+/// The settings that `loom serve` has in this directory.
+fn settings() -> Result<Config> {
+    Config::resolve(&Flags::<false>::default(), &[])
+}
+
+impl From {
+    /// The URL of the server and its token: as given, otherwise those of the server that `loom serve` starts in this directory.
+    fn server(&self) -> Result<(String, Option<String>)> {
+        let given = self.token_file.as_deref().map(|path| token(path, &"--token-file")).transpose()?;
+        if let (Some(address), Some(token)) = (&self.server, &given) {
+            return Ok((address.clone(), Some(token.clone())));
+        }
+        let config = settings()?;
+        let address = match &self.server {
+            Some(address) => address.clone(),
+            None => config.values.server()?,
+        };
+        // The token of a file in this directory is for the server of this directory; it is not sent to any other.
+        let is_ours = self.server.is_none();
+        let origin =
+            |key: &str| config.origin(key).filter(|origin| is_ours || matches!(origin, Origin::Variable(_)));
+        let token = match (given, &config.values.token_file, origin("token-file")) {
+            (Some(token), _, _) => Some(token),
+            (None, Some(path), Some(origin)) => Some(token(path, origin)?),
+            _ => config.values.token.clone().filter(|_| origin("token").is_some()),
+        };
+        Ok((address, token))
+    }
 }
 
 /// Runs `loom runs`.
@@ -192,6 +229,10 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
         );
         return Ok(Exit::Failure);
     }
+    let body = match &args.command {
+        RunsCommand::Signal { body: Some(body), .. } => Some(files::read_argument("--body", body)?),
+        _ => None,
+    };
     with_connection(&args.from, args.command.changes(), async |connection| match &args.command {
         RunsCommand::List { workflow, status, error, limit, quiet } => {
             let mut path = format!("/api/v1/runs?limit={limit}");
@@ -200,7 +241,7 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
                     path.extend(["&", name, "=", &escape(value)]);
                 }
             }
-            let page = connection.ask(Method::GET, &path).await?;
+            let page = connection.ask(Method::GET, &path, "runs").await?;
             if args.from.json {
                 console::json(&page.to_json_text());
                 return Ok(Exit::Success);
@@ -261,9 +302,9 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
         RunsCommand::Resume { run } => {
             change(connection, &full_id(connection, run).await?, "resume", args.from.json).await
         }
-        RunsCommand::Signal { run, name, body, idempotency_key } => {
+        RunsCommand::Signal { run, name, idempotency_key, .. } => {
             let run = full_id(connection, run).await?;
-            signal(connection, (&run, name), body.as_deref(), idempotency_key.as_deref(), args.from.json)
+            signal(connection, (&run, name), body.as_ref(), idempotency_key.as_deref(), args.from.json)
                 .await
         }
         RunsCommand::Resubmit { run, current, from } => {
@@ -276,7 +317,7 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
         RunsCommand::Delete { runs } => {
             for run in runs {
                 let run = full_id(connection, run).await?;
-                connection.ask(Method::DELETE, &format!("/api/v1/runs/{}", escape(&run))).await?;
+                connection.ask(Method::DELETE, &format!("/api/v1/runs/{}", escape(&run)), "").await?;
                 println!("{run}  deleted");
             }
             Ok(Exit::Success)
@@ -293,8 +334,17 @@ fn with_connection(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let connection = match &from.data {
-            Some(directory) => Connection::directory(directory, from.key_file.as_deref(), changes).await?,
-            None => Connection::server(&from.server, from.token_file.as_deref())?,
+            Some(directory) => {
+                let key = match &from.key_file {
+                    Some(key) => Some(key.clone()),
+                    None => settings()?.values.key_file,
+                };
+                Connection::directory(directory, key.as_deref(), changes).await?
+            }
+            None => {
+                let (address, token) = from.server()?;
+                Connection::server(&address, token.as_deref())?
+            }
         };
         let outcome = work(&connection).await;
         let problem = connection.problem();
@@ -303,6 +353,12 @@ fn with_connection(
             Ok(exit) => Ok(exit),
             Err(Refusal::Answered { status, .. }) if status >= 500 && problem.is_some() => {
                 Err(anyhow!(problem.unwrap_or_default()))
+            }
+            Err(Refusal::Stranger { address }) => {
+                eprintln!(
+                    "loom: {address} responds, but not as a Loom server does; name the server's URL with `--server`"
+                );
+                Ok(Exit::Unreachable)
             }
             Err(Refusal::Unreachable(why)) => {
                 eprintln!("loom: {why}");
@@ -335,7 +391,7 @@ async fn full_id(connection: &Connection, typed: &str) -> Result<String, Refusal
     if typed.is_empty() || typed.len() >= RUN_ID_LENGTH {
         return Ok(typed);
     }
-    let page = connection.ask(Method::GET, &format!("/api/v1/runs?limit={NEWEST}")).await?;
+    let page = connection.ask(Method::GET, &format!("/api/v1/runs?limit={NEWEST}"), "runs").await?;
     let ids = members(&page, "runs").map(|run| text(run, "id"));
     let fitting: Vec<&str> = ids.filter(|id| id.starts_with(&typed)).collect();
     match fitting[..] {
@@ -353,8 +409,8 @@ async fn full_id(connection: &Connection, typed: &str) -> Result<String, Refusal
 
 async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Refusal> {
     let path = format!("/api/v1/runs/{}", escape(run));
-    let found = connection.ask(Method::GET, &path).await?;
-    let actions = connection.ask(Method::GET, &format!("{path}/actions")).await?;
+    let found = connection.ask(Method::GET, &path, "id").await?;
+    let actions = connection.ask(Method::GET, &format!("{path}/actions"), "actions").await?;
     if json {
         let mut all = found.into_object().unwrap_or_default();
         all.insert("actions", actions.get("actions").cloned().unwrap_or_default());
@@ -406,7 +462,7 @@ async fn show_action(connection: &Connection, run: &str, action: &str, json: boo
     let path = format!("/api/v1/runs/{}/actions/{}", escape(run), escape(action));
     let mut cursor = String::new();
     loop {
-        let page = connection.ask(Method::GET, &format!("{path}{cursor}")).await?;
+        let page = connection.ask(Method::GET, &format!("{path}{cursor}"), "occurrences").await?;
         for occurrence in members(&page, "occurrences") {
             if json {
                 console::json(&occurrence.to_json_text());
@@ -501,7 +557,7 @@ async fn events(
 ) -> Result<u64, Refusal> {
     loop {
         let path = format!("/api/v1/runs/{}/events?after={after}", escape(run));
-        let page = connection.ask(Method::GET, &path).await?;
+        let page = connection.ask(Method::GET, &path, "events").await?;
         for event in members(&page, "events") {
             each(event);
             after = event
@@ -520,15 +576,12 @@ async fn events(
 async fn signal(
     connection: &Connection,
     (run, name): (&str, &str),
-    body: Option<&str>,
+    body: Option<&Value>,
     key: Option<&str>,
     json: bool,
 ) -> Result<Exit, Refusal> {
     let refused = |message: String| Refusal::Answered { status: 400, message };
-    let body = body.unwrap_or_default();
-    if !body.is_empty() {
-        Value::from_json_str(body).map_err(|error| refused(format!("--body is not valid JSON: {error}")))?;
-    }
+    let body = body.map(Value::to_json_text).unwrap_or_default();
     let mut headers = HeaderMap::new();
     if let Some(key) = key {
         let key = HeaderValue::from_str(key);
@@ -538,7 +591,7 @@ async fn signal(
         headers.insert("idempotency-key", key);
     }
     let path = format!("/api/v1/runs/{}/signals/{}", escape(run), escape(name));
-    let answer = connection.send(Method::POST, &path, headers, body.as_bytes().to_vec()).await?;
+    let answer = connection.send(Method::POST, &path, headers, body.into_bytes()).await?;
     if json {
         console::json(&answer.to_json_text());
     } else {
@@ -553,7 +606,8 @@ async fn signal(
 }
 
 async fn change(connection: &Connection, run: &str, what: &str, json: bool) -> Result<Exit, Refusal> {
-    let answer = connection.ask(Method::POST, &format!("/api/v1/runs/{}/{what}", escape(run))).await?;
+    let path = format!("/api/v1/runs/{}/{what}", escape(run));
+    let answer = connection.ask(Method::POST, &path, "id").await?;
     if json {
         console::json(&answer.to_json_text());
     } else if let Some(order) = answer.get("ordered").and_then(Value::as_str) {
@@ -562,6 +616,8 @@ async fn change(connection: &Connection, run: &str, what: &str, json: bool) -> R
             text(&answer, "id"),
             text(&answer, "status")
         );
+    } else if what.starts_with("resubmit") {
+        println!("{}  resubmits {run}", text(&answer, "id"));
     } else {
         println!("{}  {}", text(&answer, "id"), text(&answer, "status"));
     }
@@ -603,13 +659,13 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-/// Reads the token from a file's first line.
-pub(crate) fn token(path: &std::path::Path) -> Result<String> {
-    crate::files::warn_if_others_can_read(path);
-    let text =
-        std::fs::read_to_string(path).map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
+/// Reads the token from the first line of a file that `given_by` names.
+pub(crate) fn token(path: &Path, given_by: &dyn Display) -> Result<String> {
+    files::warn_if_others_can_read(path);
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| anyhow!("{given_by}: cannot read {}: {error}", path.display()))?;
     match text.lines().next().map(str::trim) {
         Some(token) if !token.is_empty() => Ok(token.to_owned()),
-        _ => bail!("{} does not contain a token in its first line", path.display()),
+        _ => bail!("{given_by}: {} does not contain a token in its first line", path.display()),
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     exit::Exit,
     files,
     live::{Live, Style},
+    secrets,
     signals::Interrupts,
 };
 use kept::Kept;
@@ -37,8 +38,9 @@ use watch::{Outlook, Shown, Sight, watch};
 /// Runs the command.
 pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
     console::outlive_readers();
-    let config =
-        Config::resolve(&args.with.flags, args.file.as_slice())?.with_secrets_beside(&args.keep.data);
+    let config = Config::resolve(&args.with.flags, args.file.as_slice())?;
+    let data = args.keep.data.as_ref().unwrap_or(&config.values.data).clone();
+    let config = config.with_secrets_beside(&data);
     let children = args.with.children.iter().map(|path| Source::read(path)).collect::<Result<Vec<_>>>()?;
     let given = args.file.as_deref().map(Source::read).transpose()?;
     let prepared = match &given {
@@ -50,7 +52,7 @@ pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
-        let kept = Kept::open(&args.keep).await?;
+        let kept = Kept::open(&args.keep, &config).await?;
         let played = play(args, &config, prepared, &children, kept.as_ref(), console).await;
         if let Some(kept) = &kept {
             kept.close().await?;
@@ -85,8 +87,9 @@ async fn play(
         (None, None) => bail!("a definition is required"),
     };
     let longest = prepared.settings.run_duration_max();
+    let secrets = secrets::places(&config.values);
     let (engine, request) = prepared.into_parts(kept.map(Kept::store))?;
-    let play = Play { engine: &engine, longest, with: &args.with, console };
+    let play = Play { engine: &engine, longest, secrets, with: &args.with, console };
     let played = match kept {
         None => play.start(request, None).await,
         Some(kept) => kept.play(&play, request).await,
@@ -289,26 +292,33 @@ fn report_diagnostics(diagnostics: &Diagnostics, bytes: &[u8], name: &str, conso
     }
 }
 
-/// Reports missing connections before anything runs.
-fn report_missing(loaded: &Loaded, values: &[Value], settings: &Settings) {
+/// The connections that a definition uses and no file defines, each with what to do about it.
+pub(crate) fn missing_connections(
+    loaded: &Loaded,
+    values: &[Value],
+    settings: &Settings,
+) -> Vec<(String, String)> {
     let workflow = &loaded.workflow;
     let place = workflow.parameters.iter().position(|parameter| &*parameter.name == "$connections");
     let own = place.and_then(|place| values.get(place)).unwrap_or(&loaded.connections);
     let connections = settings.connections();
+    let remedy = |name: &str| {
+        if connections.is_provider(name) {
+            "it is a connection of a built-in service provider, whose protocol Loom does not implement; add it under 'connections' \
+             with the 'baseUrl' of an HTTP service that accepts its operations (see `loom explain connections`)"
+        } else {
+            "define it in the connections file (connections.json of the project, or --connections FILE); \
+             `loom explain connections` shows its format"
+        }
+    };
     let missing = connections.missing(workflow, own);
-    let (providers, missing): (Vec<_>, Vec<_>) =
-        missing.into_iter().partition(|name| connections.is_provider(name));
-    for name in providers {
-        eprintln!(
-            "loom: '{name}' is a connection of a built-in service provider, whose protocol Loom does not implement; add it under \
-             'connections' with the 'baseUrl' of an HTTP service that accepts its operations (see `loom explain connections`)"
-        );
-    }
-    if !missing.is_empty() {
-        let missing = missing.join("', '");
-        eprintln!(
-            "loom: no connections file (--connections) defines '{missing}'; `loom explain connections` shows its format"
-        );
+    missing.into_iter().map(|name| (name.clone(), remedy(&name).to_owned())).collect()
+}
+
+/// Reports missing connections before anything runs.
+fn report_missing(loaded: &Loaded, values: &[Value], settings: &Settings) {
+    for (name, remedy) in missing_connections(loaded, values, settings) {
+        eprintln!("loom: connection '{name}' is not defined; {remedy}");
     }
 }
 
@@ -388,6 +398,8 @@ impl Prepared {
 struct Play<'a> {
     engine: &'a Engine,
     longest: Option<Duration>,
+    /// The files in which secrets are looked up.
+    secrets: String,
     with: &'a RunWith,
     console: Console,
 }
@@ -453,7 +465,10 @@ impl Play<'_> {
         let history = live.history();
         result::print(report, &history, self.with.json);
         for name in result::missing_secrets(&history) {
-            eprintln!("loom: set the missing secret with `loom secrets set {name}`");
+            eprintln!(
+                "loom: set the missing secret with `loom secrets set {name}`; it is neither in {} nor in a LOOM_SECRET_* variable",
+                self.secrets
+            );
         }
         if self.with.quiet
             && let Some(error) = &report.error

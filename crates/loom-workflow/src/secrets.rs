@@ -21,7 +21,12 @@ use loom_actions::secrets::{
 use loom_engine::{clock::SystemClock, ports::Clock};
 use loom_expression::{Object, Timestamp, Value, Visible};
 
-use crate::{console, exit::Exit, files};
+use crate::{
+    config::{Config, Flags, Values},
+    console,
+    exit::Exit,
+    files,
+};
 
 /// The name of the secrets file in a data directory.
 pub(crate) const FILE: &str = "secrets.json";
@@ -48,6 +53,12 @@ pub(crate) fn source(file: Option<&Path>, directory: Option<&Path>) -> Result<Se
     Ok(Secrets::new(providers))
 }
 
+/// The files and directories in which secrets are looked up, as text.
+pub(crate) fn places(values: &Values) -> String {
+    let named = [&values.secrets, &values.secrets_dir].into_iter().flatten();
+    named.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
+}
+
 /// The secrets in environment variables. Variables without the prefix are ignored: they belong to other programs.
 fn of_environment(variables: impl Iterator<Item = (String, String)>) -> Result<FixedSecrets> {
     let secrets = variables.filter_map(|(name, value)| {
@@ -62,14 +73,19 @@ fn of_environment(variables: impl Iterator<Item = (String, String)>) -> Result<F
 #[command(after_help = "\
 The master key is the first of these that exists: the file $LOOM_MASTER_KEY_FILE, loom-master-key in $CREDENTIALS_DIRECTORY,
 the value of $LOOM_MASTER_KEY, loom/master.key in $XDG_CONFIG_HOME or ~/.config (created with the first secret).
-Back it up separately from the secrets: they cannot be decrypted without it.")]
+Back it up separately from the secrets: they cannot be decrypted without it.
+
+Exit codes:
+  0  success
+  1  no such secret, or no such version of it
+  2  invalid arguments, a value that cannot be used (disabled, expired or not valid yet), or a wrong or missing master key")]
 pub(crate) struct SecretsArgs {
     #[command(subcommand)]
     command: SecretsCommand,
-    /// The data directory whose secrets are used.
-    #[arg(long, global = true, value_name = "DIR", default_value = ".loom", value_hint = ValueHint::DirPath)]
-    data: PathBuf,
-    /// The secrets file [default: `secrets.json` in the data directory].
+    /// The data directory whose secrets are used [default: the one in the settings, `.loom` if there is none].
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    data: Option<PathBuf>,
+    /// The secrets file [default: the one in the settings, or `secrets.json` in the data directory].
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     secrets: Option<PathBuf>,
     /// Print JSON.
@@ -162,9 +178,44 @@ enum SecretsCommand {
     },
 }
 
+impl SecretsCommand {
+    /// The name of the secret, and whether the command takes `--version`.
+    fn name(&self) -> Option<(&str, bool)> {
+        match self {
+            SecretsCommand::Show { name, .. }
+            | SecretsCommand::Enable { name, .. }
+            | SecretsCommand::Disable { name, .. }
+            | SecretsCommand::Purge { name, .. } => Some((name, true)),
+            SecretsCommand::Set { name, .. }
+            | SecretsCommand::Versions { name }
+            | SecretsCommand::Delete { name }
+            | SecretsCommand::Undelete { name } => Some((name, false)),
+            SecretsCommand::List | SecretsCommand::RotateKey { .. } => None,
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn command(args: &SecretsArgs) -> Result<Exit> {
-    let file = args.secrets.clone().unwrap_or_else(|| args.data.join(FILE));
+    // `secret('NAME@VERSION')` is how an expression names a version.
+    match args.command.name() {
+        Some((given, takes_version)) if given.contains('@') => {
+            let (name, version) = given.split_once('@').unwrap_or_default();
+            if takes_version {
+                bail!("'{given}' names a version as an expression does; use `{name} --version {version}` here");
+            }
+            bail!("the name of a secret must not contain '@' (got '{given}'); this command applies to all versions of `{name}`");
+        }
+        _ => {}
+    }
+    let file = match (&args.secrets, &args.data) {
+        (Some(file), _) => file.clone(),
+        (None, Some(data)) => data.join(FILE),
+        (None, None) => {
+            let values = Config::resolve(&Flags::<false>::default(), &[])?.values;
+            values.secrets.unwrap_or_else(|| values.data.join(FILE))
+        }
+    };
     let set = matches!(args.command, SecretsCommand::Set { .. });
     let vault = vault(&file, set.then_some(()));
     match run(args, &vault) {
@@ -172,6 +223,10 @@ pub(crate) fn command(args: &SecretsArgs) -> Result<Exit> {
         Err(error) => match error.downcast_ref::<SecretError>() {
             Some(SecretError::NotFound { name }) => {
                 console::error(format_args!("{error:#}{}", like(name, &vault)));
+                Ok(Exit::Failure)
+            }
+            Some(SecretError::VersionNotFound { .. }) => {
+                console::error(format_args!("{error:#}"));
                 Ok(Exit::Failure)
             }
             Some(SecretError::WrongKey { .. }) => {
@@ -203,7 +258,9 @@ fn run(args: &SecretsArgs, vault: &Vault) -> Result<()> {
             let version = version.map(|version| version.to_string());
             if *reveal {
                 let (_, value) = vault.get(name, version.as_deref())?;
-                console::value(&value);
+                // Into a file or a pipe, the value goes unchanged; a terminal needs the line to end.
+                let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
+                console::value(&value, end);
             } else {
                 let versions = vault.versions(name)?;
                 let now = SystemClock.now();

@@ -6,7 +6,6 @@ mod telemetry;
 
 use std::{
     cell::Cell,
-    net::SocketAddr,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -16,8 +15,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueHint};
 use loom_actions::TriggerRequests;
+use loom_definition::trigger::TriggerKind;
 use loom_engine::{Engine, clock::SystemClock};
-use loom_server::{Host, HostSettings, LiveSettings, Server, ServerSettings, TelemetrySettings, is_loopback};
+use loom_server::{Deployment, Host, HostSettings, LiveSettings, Server, ServerSettings, TelemetrySettings, is_loopback};
 use loom_store::{Durability, MemoryStore, Retention, Store};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
@@ -102,7 +102,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     }
     #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
     let telemetry = telemetry::settings(values.otlp.as_deref(), |name| std::env::var(name).ok())?;
-    let token = token(values)?;
+    let token = token(&config)?;
     if !is_loopback(values.addr) && token.is_none() {
         bail!(
             "listening on {}, which other machines can reach, requires --token-file (or --token)",
@@ -111,6 +111,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     }
     signals::raise_file_limit();
     let (stop, mut reloads) = obey(Signals::hear()?);
+    config.check_files(&["key-file"])?;
     let store = open_store(values).await?;
     let listener = TcpListener::bind(values.addr).await.with_context(|| {
         format!(
@@ -118,7 +119,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
             values.addr
         )
     })?;
-    let here = format!("http://{}", reachable(listener.local_addr()?));
+    let here = format!("http://{}", config::reachable(listener.local_addr()?));
     let base = values.public_url.clone().unwrap_or_else(|| here.clone());
     let mut watched = Watched::new(&args.files, values.workflows.as_deref(), !values.memory);
     let host = open_host(args, &config, &base, store, &watched, telemetry).await?;
@@ -215,21 +216,25 @@ fn obey(mut signals: Signals) -> (CancellationToken, mpsc::Receiver<()>) {
 }
 
 /// The token that callers must send.
-fn token(values: &Values) -> Result<Option<Arc<str>>> {
-    let token = match &values.token_file {
-        None => values.token.clone(),
+fn token(config: &Config) -> Result<Option<Arc<str>>> {
+    let values = &config.values;
+    let (token, key) = match &values.token_file {
+        None => (values.token.clone(), "token"),
         Some(path) => {
+            config.check_files(&["token-file"])?;
             files::warn_if_others_can_read(path);
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Some(text.lines().next().unwrap_or_default().trim().to_owned())
+            (Some(text.lines().next().unwrap_or_default().trim().to_owned()), "token-file")
         }
     };
-    match token {
-        Some(token) if token.len() < 16 => {
-            bail!("the token must have at least 16 characters; `openssl rand -hex 32` generates one")
+    match (token, config.origin(key)) {
+        (Some(token), Some(origin)) if token.len() < 16 => {
+            bail!(
+                "{origin}: the token must have at least 16 characters; `openssl rand -hex 32` generates one"
+            )
         }
-        token => Ok(token.map(Arc::from)),
+        (token, _) => Ok(token.map(Arc::from)),
     }
 }
 
@@ -301,6 +306,16 @@ fn retention(values: &Values) -> Retention {
     }
 }
 
+/// Prints the signed addresses of a workflow's triggers.
+fn print_triggers(host: &Host, deployment: &Deployment) {
+    let workflow = &deployment.workflow;
+    for trigger in &workflow.triggers {
+        if matches!(trigger.kind, TriggerKind::Request { .. }) {
+            eprintln!("      {}", host.trigger_url(&workflow.name, &trigger.name));
+        }
+    }
+}
+
 /// Prints the workflows and their trigger URLs. The address goes to standard output, for programs that wait for it.
 fn print_addresses(values: &Values, host: &Host, here: &str) {
     let deployments = host.deployments();
@@ -316,14 +331,9 @@ fn print_addresses(values: &Values, host: &Host, here: &str) {
         }
     }
     for deployment in deployments {
-        let workflow = &deployment.workflow;
         let disabled = if deployment.disabled { ", disabled" } else { "" };
-        eprintln!("loom: {} {}{disabled}", workflow.name, deployment.version);
-        for trigger in &workflow.triggers {
-            if matches!(trigger.kind, loom_definition::trigger::TriggerKind::Request { .. }) {
-                eprintln!("      {}", host.trigger_url(&workflow.name, &trigger.name));
-            }
-        }
+        eprintln!("loom: {} {}{disabled}", deployment.workflow.name, deployment.version);
+        print_triggers(host, &deployment);
     }
     let sealed = if values.key_file.is_some() { ", encrypted" } else { "" };
     let kept =
@@ -347,12 +357,3 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Replaces an unspecified address, such as 0.0.0.0, with the loopback address under which it can be reached from here.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        let loopback =
-            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-        address.set_ip(loopback);
-    }
-    address
-}

@@ -22,7 +22,7 @@ use crate::{
     console::{self, Console},
     exit::Exit,
     explain, files,
-    run::{Settings, parameters},
+    run::{Settings, missing_connections, parameters},
 };
 
 /// Diagnostics for values that are only known at deployment: parameters without a value, and missing app settings.
@@ -131,6 +131,10 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
     // A value applies only to the files that declare its parameter.
     surroundings.shared = true;
     let mut names = Vec::new();
+    // A source that cannot be decoded is shown without its line.
+    let source = text::decode(&bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
+    // Outside a project, the connections of the deployment are unknown.
+    let knows_connections = settings.project().exists() || config.values.connections.is_some();
     let mut policies = Vec::new();
     let mut found = |options: &LoadOptions| match surroundings.load(&bytes, options) {
         Ok(bound) => {
@@ -138,7 +142,13 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
             if args.explain {
                 policies.extend(explained(&bound.loaded.workflow, settings.policies()));
             }
-            bound.loaded.warnings
+            let missing = missing_connections(&bound.loaded, &bound.parameters, &settings);
+            let mut findings = bound.loaded.warnings;
+            let missing = missing.into_iter().filter(|_| knows_connections);
+            findings.extend(
+                missing.map(|(name, remedy)| Diagnostic::connection_missing(&name, &source, remedy)),
+            );
+            findings
         }
         Err(diagnostics) => diagnostics.0,
     };
@@ -164,8 +174,6 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
     if args.strict {
         findings.iter_mut().for_each(|finding| finding.severity = Severity::Error);
     }
-    // A source that cannot be decoded is shown without its line.
-    let source = text::decode(&bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
     Ok(Checked { name, source, findings, policies, workflows: names })
 }
 

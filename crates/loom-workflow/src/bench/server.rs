@@ -96,7 +96,7 @@ impl Server {
             .filter(|rest| !rest.is_empty() && !rest.contains('/'))
             .ok_or_else(|| anyhow!("--url must be `http://HOST:PORT` (got `{url}`)"))?;
         let address = if address.contains(':') { address.to_owned() } else { format!("{address}:80") };
-        let token = token_file.map(token).transpose()?;
+        let token = token_file.map(|path| token(path, &"--token-file")).transpose()?;
         Ok(Server { target: Target { address, token }, process: None })
     }
 

@@ -5,10 +5,11 @@ use std::{
     ffi::OsString,
     fmt, fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use anyhow::{Context, Error, Result, anyhow, bail};
-use loom_actions::{HostLimitKind, Project};
+use anyhow::{Error, Result, anyhow, bail};
+use loom_actions::{HostLimitKind, Project, ProjectError};
 use loom_definition::{diagnostic::nearest, text};
 use loom_expression::Value;
 use toml::de::{DeTable, DeValue};
@@ -37,7 +38,7 @@ pub(crate) enum Origin {
     /// In the `Loom` section of `local.settings.json`.
     AppSettings { path: PathBuf, line: usize },
     /// In `host.json`, under the name that Azure uses.
-    Host { path: PathBuf, line: usize },
+    Host { path: PathBuf, line: usize, name: Arc<str> },
     /// Not set anywhere.
     Default,
 }
@@ -61,7 +62,7 @@ impl fmt::Display for Origin {
             Origin::Flag(name) | Origin::Variable(name) => f.write_str(name),
             Origin::File { path, line }
             | Origin::AppSettings { path, line }
-            | Origin::Host { path, line } => {
+            | Origin::Host { path, line, .. } => {
                 write!(f, "{}:{line}", path.display())
             }
             Origin::Default => f.write_str("default"),
@@ -80,12 +81,19 @@ pub(super) fn resolve<const SERVE: bool>(
 ) -> Result<Config> {
     let mut layers = vec![of_flags(flags), of_variables(variable)?];
     let workflows = path_in(&layers, "workflows");
-    let config = match flags.config.clone().or_else(|| variable("LOOM_CONFIG").map(PathBuf::from)) {
-        Some(path) => Some(path),
-        None => find_file(workflows.as_deref(), named, FILE)?,
+    let named_by = |name: &'static str| move |path: PathBuf| (path, Some(name));
+    let given = flags.config.clone().map(named_by("--config"));
+    let given = given.or_else(|| variable("LOOM_CONFIG").map(PathBuf::from).map(named_by("LOOM_CONFIG")));
+    let config = match given {
+        Some(given) => Some(given),
+        None => find_file(workflows.as_deref(), named, FILE)?.map(|path| (path, None)),
     };
-    if let Some(path) = &config {
-        layers.push(of_file(path)?);
+    if let Some((path, named_by)) = &config {
+        let source = fs::read_to_string(path).map_err(|error| {
+            let named_by = named_by.map(|name| format!("{name}: ")).unwrap_or_default();
+            anyhow!("{named_by}cannot read {}: {error}", path.display())
+        })?;
+        layers.push(of_file(path, &source)?);
     }
     let workflows = path_in(&layers, "workflows");
     let project = workflows.or_else(|| named.iter().find_map(|file| Project::directory_of(file)));
@@ -137,7 +145,7 @@ pub(super) fn refused(setting: &Setting, origin: &Origin, why: &str) -> Error {
         Origin::File { .. } => anyhow!("{origin}: `{}` {why}", setting.key()),
         Origin::AppSettings { .. } => anyhow!("{origin}: `Loom.{}` {why}", setting.member()),
         Origin::Flag(_) | Origin::Variable(_) | Origin::Default => anyhow!("{origin} {why}"),
-        Origin::Host { .. } => anyhow!("{origin}: the limit of `{}` {why}", setting.key()),
+        Origin::Host { name, .. } => anyhow!("{origin}: `{name}` {why}"),
     }
 }
 
@@ -239,10 +247,9 @@ pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<(String, Stri
     names.filter(ours).filter_map(meant).collect()
 }
 
-fn of_file(path: &Path) -> Result<Layer> {
-    let source = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let line = |at: usize| text::position(&source, at).line;
-    let table = DeTable::parse(&source).map_err(|error| {
+fn of_file(path: &Path, source: &str) -> Result<Layer> {
+    let line = |at: usize| text::position(source, at).line;
+    let table = DeTable::parse(source).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         anyhow!("{}:{}: {}", path.display(), line(at), error.message().replace('\n', ", "))
     })?;
@@ -296,7 +303,16 @@ fn of_host(path: &Path) -> Result<Layer> {
     let project = Project { host: Some(files::read_json(path)?), ..Project::default() };
     let source = files::read_text(path)?;
     let mut layer = Layer::new();
-    for limit in project.limits().with_context(|| path.display().to_string())? {
+    let line = |name: &str| {
+        // In quotes, because some names begin with another one.
+        let at = source.find(&format!("\"{name}\"")).unwrap_or(0);
+        text::position(&source, at).line
+    };
+    let limits = project.limits().map_err(|error| match &error {
+        ProjectError::BadLimit { name, .. } => anyhow!("{}:{}: {error}", path.display(), line(name)),
+        _ => anyhow!("{}: {error}", path.display()),
+    })?;
+    for limit in limits {
         let field = match limit.kind {
             HostLimitKind::RunDuration => "run_duration_max",
             HostLimitKind::AttemptTimeout => "attempt_timeout",
@@ -304,9 +320,18 @@ fn of_host(path: &Path) -> Result<Layer> {
             HostLimitKind::RetentionDays => "retain_days",
         };
         let place = place_of(field).expect("the table has this setting");
-        let written = source.find(&*limit.name).unwrap_or(0);
-        let origin = Origin::Host { path: path.to_path_buf(), line: text::position(&source, written).line };
         let text = limit.value.as_str().map_or_else(|| limit.value.to_json_text(), str::to_owned);
+        let origin = |name: &str| Origin::Host {
+            path: path.to_path_buf(),
+            line: line(name),
+            name: Arc::from(name),
+        };
+        let setting = &TABLE[place];
+        if let Err(why) = (setting.check)(&setting.kind, std::slice::from_ref(&text)) {
+            let (name, why) = limit.at_fault(&why);
+            return Err(refused(setting, &origin(name), why));
+        }
+        let origin = origin(&limit.name);
         layer.push((place, vec![text], origin));
     }
     Ok(layer)

@@ -29,18 +29,20 @@ pub(super) enum Connection {
 pub(super) enum Refusal {
     /// The server cannot be reached.
     Unreachable(String),
+    /// The response is not one of a Loom server.
+    Stranger { address: String },
     /// The response is an error.
     Answered { status: u16, message: String },
 }
 
 impl Connection {
-    pub(super) fn server(address: &str, token_file: Option<&Path>) -> Result<Connection> {
+    pub(super) fn server(address: &str, token: Option<&str>) -> Result<Connection> {
         let base = Url::parse(address).map_err(|error| anyhow::anyhow!("--server: {error}"))?;
         let client =
             Client::new(ClientOptions::default(), Arc::new(Egress::default()), Arc::new(SystemResolver))?;
         let mut headers = HeaderMap::new();
-        if let Some(path) = token_file {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", super::token(path)?))
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
                 .context("the token has a character that is not allowed in an HTTP header")?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -62,21 +64,36 @@ impl Connection {
         } else {
             data::look(directory, key_file).await?
         };
+        let mut settings = HostSettings::new("http://localhost");
+        settings.lists_stored = true;
         let host = Host::open(
             Engine::builder(),
             Environment::default(),
             store,
             Arc::new(SystemClock),
-            HostSettings::new("http://localhost"),
+            settings,
         )
         .await?;
         let server = Server::new(Arc::clone(&host), ServerSettings::default());
         Ok(Connection::Folder { server, host })
     }
 
-    /// Sends a request without a body; the response is JSON.
-    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Value, Refusal> {
-        self.send(method, path, HeaderMap::new(), Vec::new()).await
+    /// Sends a request without a body; the response is JSON with this property, or empty if it has no name.
+    pub(super) async fn ask(&self, method: Method, path: &str, property: &str) -> Result<Value, Refusal> {
+        let answer = self.send(method, path, HeaderMap::new(), Vec::new()).await?;
+        self.expect(answer, property)
+    }
+
+    /// A response, if it has this property as those of Loom do.
+    pub(super) fn expect(&self, answer: Value, property: &str) -> Result<Value, Refusal> {
+        if property.is_empty() || answer.get(property).is_some() {
+            return Ok(answer);
+        }
+        let address = match self {
+            Connection::Server { base, .. } => base.shown().to_owned(),
+            Connection::Folder { .. } => "the data directory".to_owned(),
+        };
+        Err(Refusal::Stranger { address })
     }
 
     /// Sends a request with a body and additional headers; the response is JSON.

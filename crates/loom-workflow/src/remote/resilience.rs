@@ -45,7 +45,7 @@ enum ResilienceCommand {
         /// The name of the service.
         service: String,
     },
-    /// Open a service's circuit: reject all calls until it is closed or reset.
+    /// Isolate a service: reject all calls with `ServiceIsolated` until its circuit is closed or reset.
     Open {
         /// The name of the service.
         service: String,
@@ -106,7 +106,10 @@ async fn ask(
     path: &str,
     body: Option<Vec<u8>>,
 ) -> Result<Value, Refusal> {
-    connection.send(method, path, HeaderMap::new(), body.unwrap_or_default()).await
+    let answer = connection.send(method, path, HeaderMap::new(), body.unwrap_or_default()).await?;
+    // A list of services, or the policy of one.
+    let property = if answer.get("services").is_some() { "services" } else { "name" };
+    connection.expect(answer, property)
 }
 
 /// Prints the policy of a service as a file defines it.
@@ -166,12 +169,10 @@ fn print_service(service: &Value) {
     let circuit = service.get("circuit").cloned().unwrap_or_default();
     let limiter = service.get("limiter").cloned().unwrap_or_default();
     let failures = circuit.get("consecutiveFailures").and_then(Value::as_i64).unwrap_or_default();
-    let isolated = circuit.get("isolated").and_then(Value::as_bool).unwrap_or_default();
     let mut line = format!(
-        "{}  {}{}  {failures} failures in a row",
+        "{}  {}  {failures} failures in a row",
         text(service, "name"),
         text(&circuit, "state"),
-        if isolated { " (isolated)" } else { "" },
     );
     if let Some(available) = limiter.get("available").and_then(Value::as_i64) {
         line.push_str(&format!("  {available} permits"));

@@ -86,7 +86,7 @@ pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
     let changes = !matches!(command, WorkflowsCommand::List | WorkflowsCommand::Show { .. });
     with_connection(&args.from, changes, async |connection| match command {
         WorkflowsCommand::List => {
-            let page = connection.ask(Method::GET, "/api/v1/workflows").await?;
+            let page = connection.ask(Method::GET, "/api/v1/workflows", "workflows").await?;
             if args.from.json {
                 console::json(&page.to_json_text());
                 return Ok(Exit::Success);
@@ -97,18 +97,18 @@ pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
             Ok(Exit::Success)
         }
         WorkflowsCommand::Show { name } => {
-            let workflow = connection.ask(Method::GET, &path(name, None, "")).await?;
-            show(&workflow, args.from.json);
+            let workflow = connection.ask(Method::GET, &path(name, None, ""), "name").await?;
+            show(&workflow, &args.from);
             Ok(Exit::Success)
         }
         WorkflowsCommand::Disable { name, trigger } => {
-            let workflow = connection.ask(Method::POST, &path(name, trigger.as_deref(), "/disable")).await?;
-            show(&workflow, args.from.json);
+            let workflow = connection.ask(Method::POST, &path(name, trigger.as_deref(), "/disable"), "name").await?;
+            show(&workflow, &args.from);
             Ok(Exit::Success)
         }
         WorkflowsCommand::Enable { name, trigger } => {
-            let workflow = connection.ask(Method::POST, &path(name, trigger.as_deref(), "/enable")).await?;
-            show(&workflow, args.from.json);
+            let workflow = connection.ask(Method::POST, &path(name, trigger.as_deref(), "/enable"), "name").await?;
+            show(&workflow, &args.from);
             if text(&workflow, "disabledBy") == "setting" {
                 eprintln!("loom: {} is still disabled by its FlowState setting", text(&workflow, "name"));
             }
@@ -117,7 +117,7 @@ pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
         WorkflowsCommand::Backfill { name, trigger, from, to, dry_run } => {
             let trigger = match trigger {
                 Some(trigger) => trigger.clone(),
-                None => only_recurrence(&connection.ask(Method::GET, &path(name, None, "")).await?)?,
+                None => only_recurrence(&connection.ask(Method::GET, &path(name, None, ""), "name").await?)?,
             };
             let mut body = Object::new();
             body.insert("from", from.as_str());
@@ -139,7 +139,7 @@ pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
         }
         WorkflowsCommand::RotateSignature { name, trigger } => {
             let path = path(name, trigger.as_deref(), "/rotate-signature");
-            let workflow = connection.ask(Method::POST, &path).await?;
+            let workflow = connection.ask(Method::POST, &path, "name").await?;
             if args.from.json {
                 console::json(&workflow.to_json_text());
                 return Ok(Exit::Success);
@@ -198,13 +198,18 @@ fn state(shown: &Value) -> String {
 }
 
 /// A workflow and its triggers.
-fn show(workflow: &Value, json: bool) {
-    if json {
+fn show(workflow: &Value, from: &From) {
+    if from.json {
         console::json(&workflow.to_json_text());
         return;
     }
     println!("{}", line(workflow));
     for trigger in members(workflow, "triggers") {
         println!("  {:<8}  {}  {}", state(trigger), text(trigger, "name"), text(trigger, "type"));
+        // Without a server, the address is not known.
+        let url = text(trigger, "url");
+        if from.data.is_none() && !url.is_empty() {
+            println!("            {url}");
+        }
     }
 }

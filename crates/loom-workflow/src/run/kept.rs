@@ -7,7 +7,7 @@ use loom_engine::{RunHandle, RunId, RunRequest, Watcher};
 use loom_store::{Durability, Store};
 
 use super::{Play, Source};
-use crate::{args::Keep, data, exit::Exit, live::Live, signals::Interrupts};
+use crate::{args::Keep, config::Config, data, exit::Exit, live::Live, signals::Interrupts};
 
 /// An open data directory.
 pub(super) struct Kept {
@@ -18,10 +18,15 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Opens the data directory if the run is durable.
-    pub(super) async fn open(keep: &Keep) -> Result<Option<Kept>> {
+    pub(super) async fn open(keep: &Keep, config: &Config) -> Result<Option<Kept>> {
         if !keep.durable {
             return Ok(None);
         }
+        let data = keep.data.as_ref().unwrap_or(&config.values.data);
+        if keep.key_file.is_none() {
+            config.check_files(&["key-file"])?;
+        }
+        let key_file = keep.key_file.as_ref().or(config.values.key_file.as_ref());
         let resume = match &keep.resume {
             None => None,
             Some(text) => {
@@ -29,20 +34,20 @@ impl Kept {
                 Some(id.map_err(|_| {
                     anyhow!(
                         "--resume must be a run id (got `{text}`); `loom runs list --data {}` lists the runs",
-                        keep.data.display()
+                        data.display()
                     )
                 })?)
             }
         };
         // A missing store is not created: the run cannot be in it.
-        if resume.is_some() && !keep.data.join("loom.db").is_file() {
+        if resume.is_some() && !data.join("loom.db").is_file() {
             bail!(
                 "cannot resume a run from {}: it is not a data directory (it has no loom.db)",
-                keep.data.display()
+                data.display()
             );
         }
-        let store = data::open(&keep.data, Durability::Durable, keep.key_file.as_deref()).await?;
-        Ok(Some(Kept { directory: keep.data.clone(), store, resume }))
+        let store = data::open(data, Durability::Durable, key_file.map(PathBuf::as_path)).await?;
+        Ok(Some(Kept { directory: data.clone(), store, resume }))
     }
 
     pub(super) fn store(&self) -> Arc<dyn Store> {

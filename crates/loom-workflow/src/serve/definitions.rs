@@ -244,6 +244,7 @@ impl Watched {
                 }
                 if announce && changed {
                     eprintln!("loom: deployed {} {}", deployment.workflow.name, deployment.version);
+                    super::print_triggers(host, &deployment);
                 }
                 true
             }

@@ -99,7 +99,7 @@ impl Serving<'_> {
     async fn reload(&mut self, host: &Arc<Host>) -> Result<()> {
         let config = Config::resolve(&self.args.flags, &self.args.files)?;
         let config = config.clone().with_secrets_beside(&config.values.data);
-        let token = token(&config.values)?;
+        let token = token(&config)?;
         let settings = Settings::read(&config)?;
         settings.warn_of_others();
         adopt_policies(&config, host)?;

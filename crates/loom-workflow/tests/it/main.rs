@@ -28,6 +28,7 @@ mod run;
 mod run_ended;
 mod secrets;
 mod served;
+mod settings;
 mod store_faults;
 mod terminal;
 mod traced;

@@ -62,6 +62,8 @@ fn workflows_and_triggers_are_disabled_at_a_server_and_in_its_directory() {
     assert!(shown.starts_with("Enabled") && shown.contains("orders  1.0.0"), "{shown}");
     let shown = done(&["workflows", "disable", "orders", "again", "--server", &url]);
     assert!(shown.contains("Disabled  again") && shown.contains("Enabled   manual"), "{shown}");
+    let shown = done(&["workflows", "show", "orders", "--server", &url]);
+    assert!(shown.contains(&format!("{url}/workflows/orders/triggers/manual/invoke?sig=")), "{shown}");
     assert_eq!((fire(&server, "manual"), fire(&server, "again")), (200, 400));
     let wrong = loom(&["workflows", "disable", "orders", "none", "--server", &url]);
     assert_eq!(wrong.code, Some(3), "{}", wrong.stderr);
@@ -71,6 +73,13 @@ fn workflows_and_triggers_are_disabled_at_a_server_and_in_its_directory() {
     let data = site.data();
     let shown = done(&["workflows", "enable", "orders", "again", "--data", text(&data)]);
     assert!(shown.contains("Enabled   again"), "{shown}");
+    // Lists show the versions that it stored.
+    let shown = done(&["workflows", "list", "--data", text(&data)]);
+    assert_eq!(shown, "Enabled   orders  1.0.0\n");
+    let shown = done(&["workflows", "show", "ORDERS", "--data", text(&data)]);
+    assert!(shown.contains("Enabled   manual"), "{shown}");
+    let unknown = loom(&["workflows", "show", "other", "--data", text(&data)]);
+    assert_eq!(unknown.code, Some(3), "{}", unknown.stderr);
     let shown = done(&["workflows", "disable", "Orders", "--data", text(&data)]);
     assert!(shown.starts_with("Disabled  orders"), "{shown}");
     let server = site.serve();

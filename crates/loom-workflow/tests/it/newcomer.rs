@@ -151,7 +151,7 @@ fn missing_connections_are_reported_before_the_first_action() {
     let flow = file("connector", "flow.json", flow).display().to_string();
     let without = loom(&["run", &flow]);
     assert!(
-        without.stderr.contains("no connections file (--connections) defines 'outlook'"),
+        without.stderr.contains("connection 'outlook' is not defined; define it in the connections file"),
         "{}",
         without.stderr
     );
@@ -327,4 +327,62 @@ fn a_missing_and_a_wrong_token_have_a_code_of_their_own() {
     assert_eq!(code(&[]), Some(4));
     assert_eq!(code(&["--token-file", &wrong]), Some(4));
     assert_eq!(code(&["--token-file", &right]), Some(0));
+}
+
+#[test]
+fn missing_connections_are_warnings_of_validate_where_the_connections_are_known() {
+    let flow = r#"{"triggers": {"manual": {"type": "Request"}},
+        "actions": {"Send": {"type": "ApiConnection", "inputs": {"host": {"connection": {"referenceName": "outlook"}}, "method": "post", "path": "/v2/Mail"}}}}"#;
+    let flow = file("known-connections", "flow.json", flow).display().to_string();
+    let none = file("known-connections", "none.json", "{}").display().to_string();
+    let alone = loom(&["validate", &flow]);
+    assert_eq!((alone.code, alone.stderr.contains("L0700")), (Some(0), false), "{}", alone.stderr);
+    let known = loom(&["validate", &flow, "--connections", &none]);
+    assert_eq!(known.code, Some(0), "{}", known.stderr);
+    assert!(known.stderr.contains("warning[L0700]: connection `outlook` is not defined"), "{}", known.stderr);
+    assert!(known.stderr.contains(":2:"), "it points at the action: {}", known.stderr);
+    assert_eq!(loom(&["validate", &flow, "--connections", &none, "--strict"]).code, Some(3));
+    let shown = loom(&["validate", &flow, "--connections", &none, "--json"]).stdout;
+    assert!(shown.contains("\"L0700\""), "{shown}");
+}
+
+#[test]
+fn errors_of_parameters_name_the_option_or_the_file() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
+        std::fs::write(&path, text).expect("it can be written");
+        path.display().to_string()
+    };
+    let order = write("order.json", WORKFLOW);
+    let run = |arguments: &[&str], said: &[&str]| {
+        let ended = loom(arguments);
+        assert_eq!(ended.code, Some(3), "{arguments:?}: {}", ended.stderr);
+        for part in said {
+            assert!(ended.stderr.contains(part), "{arguments:?}: `{part}` is missing: {}", ended.stderr);
+        }
+    };
+    run(
+        &["run", &order, "-p", "foo=1"],
+        &["undeclared parameter `foo` (from `--param foo`)", "the definition declares no parameters"],
+    );
+    let limited = WORKFLOW.replacen('{', r#"{"parameters": {"limit": {"type": "Int"}, "unit": {"type": "String", "defaultValue": "kg"}}, "#, 1);
+    let limited = write("Orders/workflow.json", &limited);
+    run(
+        &["run", &limited, "-p", "limit=1", "-p", "colour=red"],
+        &["undeclared parameter `colour`", "available: `limit`, `unit`"],
+    );
+    for (file, said) in [
+        (r#"{"limit": 10}"#, ["parameter `limit` in parameters.json must be an object", "write {\"value\": 10}"]),
+        (r#"{"limit": {"value": "x"}}"#, ["L0408", "its value in parameters.json is a string"]),
+        (r#"{"limit": {"value": "@appsetting('NO')"}}"#, ["L0411", "parameter `limit` in parameters.json: "]),
+    ] {
+        write("parameters.json", file);
+        run(&["run", &limited], &said);
+        run(&["validate", &limited], &said[..1]);
+    }
+    // A value on the command line replaces that of the file.
+    write("parameters.json", r#"{"limit": {"value": "x"}}"#);
+    run(&["run", &limited, "-p", "limit=many"], &["its value is a string"]);
 }

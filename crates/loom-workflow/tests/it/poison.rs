@@ -356,6 +356,17 @@ fn a_server_that_holds_its_runs_continues_and_starts_none() {
         assert_eq!(run["status"], "Running");
         assert!(run["held"].as_str().unwrap().contains("--hold-runs"), "{run}");
     }
+    let server = format!("http://{}", loom.address());
+    let listed = |status: &str| {
+        let listed = crate::loom(&["runs", "list", "--quiet", "--status", status, "--server", &server]);
+        assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+        listed.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let newest_first: Vec<&str> = vec![&poison, &waits, &calls];
+    assert_eq!(listed("held"), newest_first);
+    assert_eq!(listed("Running"), [""; 0], "the list shows them as Held");
+    let pages = loom.pages("/api/v1/runs?status=Held&limit=2", "runs", "cursor");
+    assert_eq!(pages.iter().map(|run| run["id"].as_str().unwrap()).collect::<Vec<_>>(), newest_first);
     let change = |run: &str, what: &str| {
         let answer = loom.request("POST", &format!("/api/v1/runs/{run}/{what}"), b"").unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -366,6 +377,9 @@ fn a_server_that_holds_its_runs_continues_and_starts_none() {
     assert_eq!(place.calls("/slow"), 1, "nothing continues automatically");
     assert_eq!(place.calls("/fast"), 1);
     assert!(change(&calls, "resume").get("held").is_none());
+    assert_eq!(listed("Held"), [""; 0]);
+    assert_eq!(listed("Suspended"), [waits.as_str()]);
+    assert_eq!(listed("Running"), [calls.as_str()]);
     place.open.store(true, Ordering::SeqCst);
     assert_eq!(loom.end_of(&calls), "Succeeded", "one that is resumed continues");
     assert_eq!(place.calls("/slow"), 2);

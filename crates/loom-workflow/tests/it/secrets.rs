@@ -58,7 +58,7 @@ fn a_secret_reaches_its_service_and_is_shown_nowhere() {
     let versions = loom(directory, &["secrets", "versions", "api-key", "--json"], "");
     assert_eq!(versions.stdout.lines().count(), 2, "{}", versions.stdout);
     let shown = loom(directory, &["secrets", "show", "api-key", "--version", "1", "--reveal"], "");
-    assert_eq!(shown.stdout, "0ne-secret\n");
+    assert_eq!(shown.stdout, "0ne-secret", "without a line break");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_new_master_key_replaces_the_old_one() {
     let key = fs::read_to_string(directory.join("new.key")).expect("it was created");
     assert_eq!(
         loom_under(key.trim(), directory, &["secrets", "show", "k", "--reveal"], "").stdout,
-        "v4lue\n"
+        "v4lue"
     );
 }
 

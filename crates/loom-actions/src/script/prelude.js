@@ -41,7 +41,7 @@
             return refuse(
                 'InlineCodeOperationMissing',
                 `workflowContext has no action '${name}'. A name that the code computes, or that is taken in another way ` +
-                    "than workflowContext.actions.Name, belongs into explicitDependencies.actions");
+                    "than workflowContext.actions.Name, belongs in explicitDependencies.actions");
         },
     });
     const members = { workflow: data.workflow, actions: actionsView };

@@ -22,7 +22,7 @@ pub(super) struct Lines {
     workflow: Arc<Workflow>,
     paint: Paint,
     began: Timestamp,
-    /// When the last action started; events of timers have no start time.
+    /// The latest time so far; events of timers and responses have none of their own.
     last: Timestamp,
     /// What opened each block, and the position of the iteration in its loop.
     frames: HashMap<FrameId, Frame>,
@@ -59,7 +59,7 @@ impl Lines {
     pub(super) fn write(&mut self, events: &[Event], out: &mut String) {
         for event in events {
             if let Event::ActionStarted { at, .. } = event {
-                self.last = *at;
+                self.last = self.last.max(*at);
             }
             self.event(event, out);
         }
@@ -212,7 +212,8 @@ impl Lines {
         format!("{outer}{}", Visible(&self.workflow.action(place.action).name))
     }
 
-    fn line(&self, at: Timestamp, text: &str, out: &mut String) {
+    fn line(&mut self, at: Timestamp, text: &str, out: &mut String) {
+        self.last = self.last.max(at);
         let seconds = words::between(self.began, at).as_secs_f64();
         let time = self.paint.dim(&format!("{seconds:9.3}s"));
         // Writing to a string cannot fail.

@@ -35,7 +35,7 @@ impl Scene {
             trigger: Value::from(Object::new()),
             workflow: Value::from(Object::new()),
             tracking_id: Arc::from("test"),
-            wants_response: false,
+            wants_response: true,
             trace: None,
             depth: 0,
         };
@@ -97,6 +97,25 @@ fn a_retry_tells_what_happened_and_when_the_next_one_is_due() {
             "└─ · Then",
         ]
     );
+}
+
+#[test]
+fn lines_are_in_the_order_of_their_times() {
+    let actions = r#"{
+        "Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s/a"}, "retryPolicy": {"maxAttempts": 2, "initialDelay": 200}, "runAfter": {}},
+        "Answer": {"type": "Response", "inputs": {"statusCode": 201}, "runAfter": {"Ask": ["Succeeded"]}}}"#;
+    let mut calls = 0;
+    let scene = Scene::new(actions).start(100, |_| {
+        calls += 1;
+        answered(if calls < 2 { 503 } else { 200 })
+    });
+    let lines = scene.lines();
+    let times: Vec<f64> = lines
+        .lines()
+        .map(|line| line.split('s').next().and_then(|time| time.trim().parse().ok()).expect("a time"))
+        .collect();
+    assert!(times.is_sorted(), "{lines}");
+    assert!(lines.contains("0.200s  response 201"), "{lines}");
 }
 
 #[test]

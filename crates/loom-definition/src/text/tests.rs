@@ -129,7 +129,9 @@ fn every_prefix_of_a_text_is_refused_as_truncated() {
 #[test]
 fn depth_and_size_have_limits() {
     let limits = Limits { bytes: 100, depth: 3 };
-    assert_eq!(read("[[[[]]]]", &limits).expect_err("too deep").kind, ReadErrorKind::TooDeep);
+    let deep = read("[[[[]]]]", &limits).expect_err("too deep");
+    assert_eq!(deep.kind, ReadErrorKind::TooDeep);
+    assert_eq!(deep.related[0].1, "inside this one", "every bracket is closed");
     assert!(read("[[[]]]", &limits).is_ok());
     let long = format!("\"{}\"", "x".repeat(100));
     assert_eq!(read(&long, &limits).expect_err("too large").kind, ReadErrorKind::TooLarge);

@@ -422,7 +422,9 @@ fn find<'a>(
         // Ids are paths; leftovers of a deployment template are not.
         let short = if named.starts_with('[') { named } else { named.rsplit('/').next().unwrap_or_default() };
         let message = if known.is_empty() {
-            format!("The {what} '{short}' cannot be found: the connections file defines no {what}, or there is none.")
+            format!(
+                "The {what} '{short}' cannot be found: the connections file defines no {what}, or there is none."
+            )
         } else {
             format!("The connections file has no {what} '{short}' (it defines: {}).", known.join(", "))
         };

@@ -181,14 +181,12 @@ impl Work {
 
 impl TransformHandler {
     fn prepare(&self, inputs: &Value, variant: Option<&str>) -> Result<Work, Failure> {
-        let content = || {
-            match inputs.get("content") {
-                None => Err(Failure::bad_request("The action has no 'content'.")),
-                Some(content) if content.is_null() => {
-                    Err(Failure::bad_request("The 'content' of the action is null."))
-                }
-                Some(content) => Ok(content),
+        let content = || match inputs.get("content") {
+            None => Err(Failure::bad_request("The action has no 'content'.")),
+            Some(content) if content.is_null() => {
+                Err(Failure::bad_request("The 'content' of the action is null."))
             }
+            Some(content) => Ok(content),
         };
         let text = || Ok::<_, Failure>(envelope::text(content()?).into_owned());
         let schema = || self.artifact(ArtifactKind::Schema, inputs);

@@ -14,9 +14,7 @@ use loom_definition::{
     model::WorkflowKind,
     trigger::{Trigger, TriggerKind},
 };
-use loom_engine::{
-    Order as RunOrder, ResubmitError, RunId, StartError, TriggerView, history::History,
-};
+use loom_engine::{Order as RunOrder, ResubmitError, RunId, StartError, TriggerView, history::History};
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{Condition, Deletion, Order, RunQuery, RunRow, UnixMillis};
 

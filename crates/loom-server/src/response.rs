@@ -133,7 +133,9 @@ pub(crate) fn of_action(answer: &Value) -> Result<Response<Body>, Problem> {
     let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
     let status = status.ok_or_else(|| {
         let given = answer.get("statusCode").map(Value::to_json_text).unwrap_or_default();
-        failed(format!("The 'statusCode' of the workflow's response must be between 100 and 999 (got {given})."))
+        failed(format!(
+            "The 'statusCode' of the workflow's response must be between 100 and 999 (got {given})."
+        ))
     })?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -142,8 +144,9 @@ pub(crate) fn of_action(answer: &Value) -> Result<Response<Body>, Problem> {
         if value.is_null() || REMOVED.iter().any(|removed| name.eq_ignore_ascii_case(removed)) {
             continue;
         }
-        let known = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| failed(format!("The workflow's response has a header with an invalid name: '{name}'.")))?;
+        let known = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+            failed(format!("The workflow's response has a header with an invalid name: '{name}'."))
+        })?;
         // The value is not quoted: it may be a secret.
         let value = HeaderValue::from_bytes(value.text().as_bytes()).map_err(|_| {
             let why = "a line break or another character that a header cannot carry";

@@ -45,7 +45,9 @@ pub(crate) fn command(args: &EvalArgs, console: Console) -> Result<Exit> {
         Err((mut problems, exit)) => {
             for problem in problems.iter_mut().filter(|problem| problem.refers_to_nothing()) {
                 let reads_secret = problem.is_about(&text, "secret(");
-                problem.hint.get_or_insert_with(|| if reads_secret { NO_SECRETS } else { hint(args) }.to_owned());
+                problem
+                    .hint
+                    .get_or_insert_with(|| if reads_secret { NO_SECRETS } else { hint(args) }.to_owned());
             }
             if args.json {
                 let list: Vec<Value> = problems.iter().map(Problem::to_json).collect();

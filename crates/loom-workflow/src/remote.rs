@@ -304,8 +304,7 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
         }
         RunsCommand::Signal { run, name, idempotency_key, .. } => {
             let run = full_id(connection, run).await?;
-            signal(connection, (&run, name), body.as_ref(), idempotency_key.as_deref(), args.from.json)
-                .await
+            signal(connection, (&run, name), body.as_ref(), idempotency_key.as_deref(), args.from.json).await
         }
         RunsCommand::Resubmit { run, current, from } => {
             let mut which = format!("resubmit?definition={}", if *current { "current" } else { "same" });

@@ -202,9 +202,13 @@ pub(crate) fn command(args: &SecretsArgs) -> Result<Exit> {
         Some((given, takes_version)) if given.contains('@') => {
             let (name, version) = given.split_once('@').unwrap_or_default();
             if takes_version {
-                bail!("'{given}' names a version as an expression does; use `{name} --version {version}` here");
+                bail!(
+                    "'{given}' names a version as an expression does; use `{name} --version {version}` here"
+                );
             }
-            bail!("the name of a secret must not contain '@' (got '{given}'); this command applies to all versions of `{name}`");
+            bail!(
+                "the name of a secret must not contain '@' (got '{given}'); this command applies to all versions of `{name}`"
+            );
         }
         _ => {}
     }

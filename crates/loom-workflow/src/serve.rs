@@ -17,7 +17,9 @@ use clap::{Args, ValueHint};
 use loom_actions::TriggerRequests;
 use loom_definition::trigger::TriggerKind;
 use loom_engine::{Engine, clock::SystemClock};
-use loom_server::{Deployment, Host, HostSettings, LiveSettings, Server, ServerSettings, TelemetrySettings, is_loopback};
+use loom_server::{
+    Deployment, Host, HostSettings, LiveSettings, Server, ServerSettings, TelemetrySettings, is_loopback,
+};
 use loom_store::{Durability, MemoryStore, Retention, Store};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
@@ -356,4 +358,3 @@ fn unfinished_runs(count: usize) -> String {
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }
-

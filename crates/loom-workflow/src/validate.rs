@@ -145,9 +145,8 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
             let missing = missing_connections(&bound.loaded, &bound.parameters, &settings);
             let mut findings = bound.loaded.warnings;
             let missing = missing.into_iter().filter(|_| knows_connections);
-            findings.extend(
-                missing.map(|(name, remedy)| Diagnostic::connection_missing(&name, &source, remedy)),
-            );
+            findings
+                .extend(missing.map(|(name, remedy)| Diagnostic::connection_missing(&name, &source, remedy)));
             findings
         }
         Err(diagnostics) => diagnostics.0,

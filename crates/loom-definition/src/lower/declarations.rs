@@ -104,10 +104,12 @@ impl Lowerer<'_, '_, '_> {
         }
         let values = values.and_then(Value::as_object).into_iter().flat_map(|object| object.iter());
         for (name, entry) in values {
-            let known = ["value", "defaultValue", "type"].iter().any(|property| entry.get(property).is_some());
+            let known =
+                ["value", "defaultValue", "type"].iter().any(|property| entry.get(property).is_some());
             if !known && !name.starts_with('$') {
                 let shown = entry.as_object().is_none().then(|| entry.to_json_text());
-                let message = format!("parameter `{name}` in parameters.json must be an object with a `value`");
+                let message =
+                    format!("parameter `{name}` in parameters.json must be an object with a `value`");
                 let place = map.map_or_else(|| head(definition), |map| map.place);
                 self.found.report(self.refusal, code::WRONG_KIND, place, message).hint =
                     Some(format!("write {{\"value\": {}}}", shown.as_deref().unwrap_or("…")));

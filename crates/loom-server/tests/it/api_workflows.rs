@@ -353,7 +353,8 @@ async fn a_response_that_http_cannot_carry_names_what_is_wrong_with_it() {
         (r#"{"headers": {"x note": "a"}}"#, "an invalid name: 'x note'"),
         (r#"{"statusCode": 42}"#, "'statusCode'"),
     ] {
-        let actions = format!(r#"{{"Answer": {{"type": "Response", "inputs": {inputs}, "runAfter": {{}}}}}}"#);
+        let actions =
+            format!(r#"{{"Answer": {{"type": "Response", "inputs": {inputs}, "runAfter": {{}}}}}}"#);
         if world.try_deploy("orders", &requested(&actions)).await.is_err() {
             // The definition itself is rejected: nothing is left to send.
             continue;

@@ -321,11 +321,8 @@ fn of_host(path: &Path) -> Result<Layer> {
         };
         let place = place_of(field).expect("the table has this setting");
         let text = limit.value.as_str().map_or_else(|| limit.value.to_json_text(), str::to_owned);
-        let origin = |name: &str| Origin::Host {
-            path: path.to_path_buf(),
-            line: line(name),
-            name: Arc::from(name),
-        };
+        let origin =
+            |name: &str| Origin::Host { path: path.to_path_buf(), line: line(name), name: Arc::from(name) };
         let setting = &TABLE[place];
         if let Err(why) = (setting.check)(&setting.kind, std::slice::from_ref(&text)) {
             let (name, why) = limit.at_fault(&why);

@@ -66,14 +66,9 @@ impl Connection {
         };
         let mut settings = HostSettings::new("http://localhost");
         settings.lists_stored = true;
-        let host = Host::open(
-            Engine::builder(),
-            Environment::default(),
-            store,
-            Arc::new(SystemClock),
-            settings,
-        )
-        .await?;
+        let host =
+            Host::open(Engine::builder(), Environment::default(), store, Arc::new(SystemClock), settings)
+                .await?;
         let server = Server::new(Arc::clone(&host), ServerSettings::default());
         Ok(Connection::Folder { server, host })
     }

@@ -169,11 +169,8 @@ fn print_service(service: &Value) {
     let circuit = service.get("circuit").cloned().unwrap_or_default();
     let limiter = service.get("limiter").cloned().unwrap_or_default();
     let failures = circuit.get("consecutiveFailures").and_then(Value::as_i64).unwrap_or_default();
-    let mut line = format!(
-        "{}  {}  {failures} failures in a row",
-        text(service, "name"),
-        text(&circuit, "state"),
-    );
+    let mut line =
+        format!("{}  {}  {failures} failures in a row", text(service, "name"), text(&circuit, "state"),);
     if let Some(available) = limiter.get("available").and_then(Value::as_i64) {
         line.push_str(&format!("  {available} permits"));
     }

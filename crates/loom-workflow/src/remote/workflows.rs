@@ -102,12 +102,14 @@ pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
             Ok(Exit::Success)
         }
         WorkflowsCommand::Disable { name, trigger } => {
-            let workflow = connection.ask(Method::POST, &path(name, trigger.as_deref(), "/disable"), "name").await?;
+            let workflow =
+                connection.ask(Method::POST, &path(name, trigger.as_deref(), "/disable"), "name").await?;
             show(&workflow, &args.from);
             Ok(Exit::Success)
         }
         WorkflowsCommand::Enable { name, trigger } => {
-            let workflow = connection.ask(Method::POST, &path(name, trigger.as_deref(), "/enable"), "name").await?;
+            let workflow =
+                connection.ask(Method::POST, &path(name, trigger.as_deref(), "/enable"), "name").await?;
             show(&workflow, &args.from);
             if text(&workflow, "disabledBy") == "setting" {
                 eprintln!("loom: {} is still disabled by its FlowState setting", text(&workflow, "name"));

@@ -41,7 +41,14 @@ impl Settings {
     /// Reads the files that the settings name, and those of the project.
     pub(crate) fn read(config: &Config) -> Result<Settings> {
         let values = &config.values;
-        config.check_files(&["settings", "template-params", "connections", "secrets", "egress", "resilience"])?;
+        config.check_files(&[
+            "settings",
+            "template-params",
+            "connections",
+            "secrets",
+            "egress",
+            "resilience",
+        ])?;
         let project = Project::read(
             config.project.as_deref(),
             values.settings.as_deref(),

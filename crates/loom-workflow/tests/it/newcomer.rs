@@ -367,14 +367,21 @@ fn errors_of_parameters_name_the_option_or_the_file() {
         &["run", &order, "-p", "foo=1"],
         &["undeclared parameter `foo` (from `--param foo`)", "the definition declares no parameters"],
     );
-    let limited = WORKFLOW.replacen('{', r#"{"parameters": {"limit": {"type": "Int"}, "unit": {"type": "String", "defaultValue": "kg"}}, "#, 1);
+    let limited = WORKFLOW.replacen(
+        '{',
+        r#"{"parameters": {"limit": {"type": "Int"}, "unit": {"type": "String", "defaultValue": "kg"}}, "#,
+        1,
+    );
     let limited = write("Orders/workflow.json", &limited);
     run(
         &["run", &limited, "-p", "limit=1", "-p", "colour=red"],
         &["undeclared parameter `colour`", "available: `limit`, `unit`"],
     );
     for (file, said) in [
-        (r#"{"limit": 10}"#, ["parameter `limit` in parameters.json must be an object", "write {\"value\": 10}"]),
+        (
+            r#"{"limit": 10}"#,
+            ["parameter `limit` in parameters.json must be an object", "write {\"value\": 10}"],
+        ),
         (r#"{"limit": {"value": "x"}}"#, ["L0408", "its value in parameters.json is a string"]),
         (r#"{"limit": {"value": "@appsetting('NO')"}}"#, ["L0411", "parameter `limit` in parameters.json: "]),
     ] {

@@ -102,10 +102,7 @@ fn a_new_master_key_replaces_the_old_one() {
     assert_eq!(rotated.code, Some(0), "{}", rotated.stderr);
     assert_eq!(loom(directory, &["secrets", "show", "k", "--reveal"], "").code, Some(2));
     let key = fs::read_to_string(directory.join("new.key")).expect("it was created");
-    assert_eq!(
-        loom_under(key.trim(), directory, &["secrets", "show", "k", "--reveal"], "").stdout,
-        "v4lue"
-    );
+    assert_eq!(loom_under(key.trim(), directory, &["secrets", "show", "k", "--reveal"], "").stdout, "v4lue");
 }
 
 /// The outputs that `loom run` shows for a workflow that cuts its settings into pieces. Masking by value does not find pieces,

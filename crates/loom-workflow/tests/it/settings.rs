@@ -94,7 +94,11 @@ fn a_file_that_does_not_exist_is_reported_with_the_setting_that_names_it() {
     }
     refused(&[("LOOM_CONFIG", "nope")], &["serve", "--addr", "0"], "LOOM_CONFIG: cannot read nope: ");
     refused(&[], &["run", "order.json", "--secrets", "nope"], "`loom secrets set NAME` creates it");
-    refused(&[], &["validate", "order.json", "--secrets", "."], "--secrets: . is a directory, expected a file");
+    refused(
+        &[],
+        &["validate", "order.json", "--secrets", "."],
+        "--secrets: . is a directory, expected a file",
+    );
     refused(&[], &["runs", "list", "--token-file", "nope"], "--token-file: cannot read nope: ");
     fs::write(directory.join("loom.toml"), "\nsecrets = \"nope\"\n").expect("it can be written");
     refused(&[], &["run", "order.json"], "loom.toml:2: cannot read nope: ");

@@ -485,7 +485,7 @@ fn invalid_expressions_are_marked_inside_their_strings() {
         Error,
         "/actions/A/inputs",
         "'L'",
-        "no loop encloses",
+        "is not inside a Foreach or Until",
     );
 }
 

@@ -686,7 +686,6 @@ fn all_mistakes_of_one_object_are_reported_at_once() {
     assert!(said.contains("`count`") && said.contains("`interval` must be between"), "{said}");
     let said = retry(r#"{"type": "exponential", "count": 400, "interval": "PT1S", "maximumInterval": "5x"}"#);
     assert_eq!(said.lines().count(), 3, "{said}");
-    // What only follows from another mistake is not one.
     assert_eq!(retry(r#"{"count": 3, "interval": "PT1S"}"#).lines().count(), 1);
     assert_eq!(retry(r#"{"type": "fixd", "count": 3, "interval": "PT10S"}"#).lines().count(), 1);
 

@@ -286,7 +286,11 @@ fn split_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
     };
     let port = match port {
         Some("") => None,
-        Some(port) => Some(port.parse().map_err(|_| "its port is not a number from 1 to 65,535")?),
+        Some(port) => {
+            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+            let number = port.parse().ok().filter(|number| digits && *number > 0);
+            Some(number.ok_or("its port is not a number from 1 to 65,535")?)
+        }
         None => return Err("its IPv6 address is not closed"),
     };
     if host.is_empty() {
@@ -295,7 +299,9 @@ fn split_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
     if !host.is_ascii() {
         return Err("its host is not written in ASCII (use the xn-- form)");
     }
-    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte)) {
+    // Brackets and colons belong to an IPv6 address, which was parsed above.
+    let allowed: &[u8] = if authority.starts_with('[') { b".[]:" } else { b"-._" };
+    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || allowed.contains(&byte)) {
         return Err("its host contains characters that are not allowed in a host");
     }
     Ok((host.to_ascii_lowercase(), port))

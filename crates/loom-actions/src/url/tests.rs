@@ -5,6 +5,22 @@ fn url(text: &str) -> Url {
 }
 
 #[test]
+fn an_authority_is_one_host_and_one_port() {
+    for address in [
+        "https://user:844ps:/x",
+        "http://a:1:2/",
+        "http://a:+80/",
+        "http://a:0/",
+        "http://a:65536/",
+        "http://a]/",
+    ] {
+        assert!(Url::parse(address).is_err(), "{address}");
+    }
+    assert_eq!(Url::parse("http://a:/x").unwrap().origin(), "http://a");
+    assert_eq!(Url::parse("http://[::1]:80/x").unwrap().origin(), "http://[::1]");
+}
+
+#[test]
 fn addresses_are_sent_as_written() {
     for (written, sent) in [
         ("https://api.example.com", "https://api.example.com/"),

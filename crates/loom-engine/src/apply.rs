@@ -104,10 +104,24 @@ impl RunState {
                 self.response = Some(response.clone());
                 return response.heap_bytes();
             }
+            Event::RunWaiting { .. } => {
+                self.waits = true;
+                self.status = RunStatus::Waiting;
+            }
+            Event::RunAdmitted { at } => {
+                self.waits = false;
+                self.started = *at;
+                if self.status == RunStatus::Waiting {
+                    self.status = RunStatus::Running;
+                }
+            }
             Event::Suspended { .. } => self.status = RunStatus::Suspended,
-            Event::Resumed { .. } => self.status = RunStatus::Running,
+            Event::Resumed { .. } => {
+                self.status = if self.waits { RunStatus::Waiting } else { RunStatus::Running };
+            }
             Event::RunEnded { status, error, outputs, at } => {
                 self.status = *status;
+                self.waits = false;
                 self.error.clone_from(error);
                 self.outputs.clone_from(outputs);
                 self.ended = Some(*at);

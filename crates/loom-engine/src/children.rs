@@ -2,17 +2,17 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use loom_definition::{Status, model::ActionKind};
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
     budgets::Budgets,
-    durable::{RecoverError, Written},
+    durable::{self, RecoverError, Written},
     engine::{Engine, Inner, RunHandle, RunRequest, StartError},
     event::{EffectResult, ErrorInfo, Outcome, RetryHint, RunId},
     fire::Fired,
@@ -29,25 +29,14 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// # Cancel safety
 /// Dropping the future leaves the child running, as the language prescribes when a parent is cancelled.
 pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
-    let host = call.inputs.get("host");
-    let wanted = host.and_then(|host| host.get("workflow"));
-    let id = wanted.and_then(|workflow| workflow.get("id").or(Some(workflow)));
-    // The spelling of Power Automate flows.
-    let id = id.or_else(|| host.and_then(|host| host.get("workflowReferenceName")));
-    let Some(id) = id.and_then(Value::as_str) else {
+    let Some(name) = child_name(&call.inputs) else {
         return failed(
             "BadRequest",
             "InvalidTemplate",
             "The inputs do not name a child workflow: 'host.workflow.id' is missing.".to_owned(),
         );
     };
-    // Ids are resource paths in the cloud; the last part is the name.
-    let name = id.rsplit('/').next().unwrap_or(id);
-    let child = {
-        let workflows = inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
-        workflows.get(&name.to_lowercase()).cloned()
-    };
-    let Some((child, parameters)) = child else {
+    let Some((child, parameters)) = inner.workflow(name) else {
         let message =
             format!("The child workflow '{name}' does not exist. Deploy it together with this workflow.");
         return failed("NotFound", "WorkflowNotFound", message);
@@ -93,6 +82,14 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
             return failed("BadRequest", "TriggerConditionNotMet", message);
         }
         Err(error @ StartError::Store(_)) => return later(error.to_string()),
+        // As a request would be answered: the retry policy decides whether the call is made again.
+        Err(error @ StartError::Full { .. }) => {
+            let error = ErrorInfo::new("WorkflowTriggerIsThrottled", error.to_string());
+            return EffectResult::Done {
+                outcome: Outcome::failed("TooManyRequests", error),
+                hint: RetryHint { transient: true, ..RetryHint::default() },
+            };
+        }
         Err(error) => return failed("BadRequest", "ChildWorkflowNotStarted", error.to_string()),
     };
     for child in &mut children {
@@ -132,6 +129,30 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     }
 }
 
+/// Whether the child of this attempt had ended by `due`. An earlier process started it, and this one has not asked for it yet.
+pub(crate) async fn had_ended(inner: &Inner, call: &Call, due: Timestamp) -> Result<bool, loom_store::Error> {
+    let (Some(durable), Some(name)) = (&inner.durable, child_name(&call.inputs)) else { return Ok(false) };
+    let Some(deployed) = inner.workflow(name) else { return Ok(false) };
+    let row = durable.store.run_by_key(&deployed.0.name, &child_key(call, 0)).await?;
+    Ok(row.and_then(|row| row.ended).is_some_and(|ended| ended <= durable::millis(due)))
+}
+
+/// The name of the workflow that a call starts. Ids are resource paths in the cloud; the last part is the name.
+fn child_name(inputs: &Value) -> Option<&str> {
+    let host = inputs.get("host");
+    let wanted = host.and_then(|host| host.get("workflow"));
+    let id = wanted.and_then(|workflow| workflow.get("id").or(Some(workflow)));
+    // The spelling of Power Automate flows.
+    let id = id.or_else(|| host.and_then(|host| host.get("workflowReferenceName")));
+    let id = id.and_then(Value::as_str)?;
+    Some(id.rsplit('/').next().unwrap_or(id))
+}
+
+/// The idempotency key of a child, by which a repeated attempt finds it.
+fn child_key(call: &Call, index: usize) -> Arc<str> {
+    Arc::from(format!("child:{}/{}/{index}", call.idempotency_key, call.attempt))
+}
+
 /// Whether a workflow, or the trigger that would fire, is disabled.
 fn is_disabled(inner: &Inner, workflow: &str, trigger: Option<&str>) -> bool {
     let disabled = inner.disabled.read().unwrap_or_else(PoisonError::into_inner);
@@ -149,11 +170,10 @@ enum Child {
 
 /// Starts the runs that one attempt at an action calls, each at most once. None when a condition of the trigger is not met.
 async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Option<Vec<Child>>, StartError> {
-    let workflow = Arc::clone(&request.workflow);
+    let (workflow, trigger) = (Arc::clone(&request.workflow), request.trigger.clone());
     let Fired::Runs(starts) = engine.decide(&workflow, request).await? else { return Ok(None) };
-    let key =
-        |index: usize| Arc::<str>::from(format!("child:{}/{}/{index}", call.idempotency_key, call.attempt));
-    let (mut children, mut fresh) = (Vec::with_capacity(starts.len()), HashMap::new());
+    let key = |index: usize| child_key(call, index);
+    let (mut children, mut fresh) = (Vec::with_capacity(starts.len()), BTreeMap::new());
     for (index, run) in starts.ids().enumerate() {
         let known = match &engine.inner().durable {
             Some(durable) => durable.store.run_by_key(&workflow.name, &key(index)).await,
@@ -164,6 +184,8 @@ async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Opti
             None => drop(fresh.insert(index, run)),
         }
     }
+    let ids: Vec<RunId> = fresh.values().copied().collect();
+    let passes = engine.enter(&workflow, trigger.as_deref(), &ids, None)?;
     let starting = starts.enumerate().filter(|(index, _)| fresh.contains_key(index)).map(|(index, start)| {
         let written = Written {
             parent: Some((call.run, Arc::clone(&call.idempotency_key))),
@@ -172,11 +194,13 @@ async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Opti
         };
         (start, written)
     });
+    let starting = starting.zip(passes);
     if engine.queues(fresh.len()) {
         engine.accept_all(&workflow, starting).await?;
         children.extend(fresh.values().map(|run| Child::Known(*run)));
     } else {
-        let spawn = |(start, written)| Child::Started(engine.spawn(&workflow, start, written, None));
+        let spawn =
+            |((start, written), pass)| Child::Started(engine.spawn(&workflow, start, written, pass, None));
         children.extend(starting.map(spawn));
     }
     Ok(Some(children))

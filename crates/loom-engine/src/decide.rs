@@ -66,7 +66,18 @@ impl<'a> Decider<'a> {
     pub(crate) fn command(&mut self, command: Command) {
         let status = self.state.status;
         match command {
-            Command::Start(start) if status == RunStatus::Waiting => self.start_run(start),
+            Command::Start(start) if self.state.start.is_none() => self.start_run(start),
+            Command::Accept(start) if self.state.start.is_none() => {
+                self.out.push(Event::RunStarted { start, at: self.now });
+                self.out.push(Event::RunWaiting { at: self.now });
+            }
+            Command::Admit if self.state.waits && !status.is_final() => {
+                self.out.push(Event::RunAdmitted { at: self.now });
+                // A run that was resubmitted from an action has opened its blocks already.
+                if self.state.frames.is_empty() {
+                    self.open_root();
+                }
+            }
             Command::EffectEnded { effect, result } => self.effect_ended(effect, result),
             Command::EffectNoted { effect, note } if self.state.effects.contains(effect) => {
                 let note = self.withheld_note(effect, note);
@@ -79,13 +90,15 @@ impl<'a> Decider<'a> {
                 let error = ErrorInfo::new("WorkflowRunTimedOut", "The run exceeded its maximum duration.");
                 self.stop(RunStatus::TimedOut, Some(Arc::new(error)), "WorkflowRunTimedOut");
             }
-            Command::Suspend if status == RunStatus::Running => {
+            Command::Suspend if matches!(status, RunStatus::Running | RunStatus::Waiting) => {
                 self.out.push(Event::Suspended { at: self.now });
             }
             Command::Resume if status == RunStatus::Suspended => {
                 self.out.push(Event::Resumed { at: self.now });
             }
             Command::Start(_)
+            | Command::Accept(_)
+            | Command::Admit
             | Command::EffectNoted { .. }
             | Command::Cancel
             | Command::TimeOut
@@ -109,6 +122,10 @@ impl<'a> Decider<'a> {
 
     fn start_run(&mut self, start: Arc<RunStart>) {
         self.out.push(Event::RunStarted { start, at: self.now });
+        self.open_root();
+    }
+
+    fn open_root(&mut self) {
         self.out.push(Event::FrameOpened {
             frame: FrameId::ROOT,
             block: loom_definition::Workflow::ROOT,

@@ -1,5 +1,6 @@
 //! One run's task: feeds the machine, performs the effects that its events request, and reports to the watcher.
 
+mod order;
 mod secrets;
 mod take_up;
 mod under_way;
@@ -12,30 +13,31 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt, StreamExt,
+    StreamExt,
     future::{AbortHandle, Abortable},
     stream::FuturesUnordered,
 };
 use loom_definition::{
-    RunStatus, Status,
-    model::{ActionKind, EffectKind, WorkflowKind},
+    Status,
+    model::{ActionKind, EffectKind},
 };
 use loom_expression::{Timestamp, Value};
-use loom_store::{Ack, AtWork};
+use loom_store::{Ack, AtWork, InboxId};
+use order::Happened;
 use tokio::sync::{mpsc, oneshot, watch};
-use under_way::{UnderWay, make_call};
+use under_way::{UnderWay, is_child, make_call};
 
 use crate::{
-    clock::{Now, RunClock},
+    clock::RunClock,
     durable::{self, RunJournal},
-    engine::{Inner, RunReport, Watcher},
-    event::{Command, EffectId, EffectResult, Event, Next, Note, Outcome, Phase, Place, TimerId},
+    engine::{Inner, Pass, RunReport, Watcher},
+    event::{Command, EffectId, EffectResult, Event, Next, Note, Outcome, Phase, Place},
     flights::Flight,
     guard::{Admission, Guarded, TimeLimit},
     machine::Run,
     orders::Given,
     ports::Call,
-    signals::{self, Mailbox},
+    signals::{self, Mailbox, Received},
     state::RunState,
     time,
 };
@@ -46,12 +48,6 @@ const FAIR_SHARE: usize = 2_048;
 /// Commands handled together, so that one commit covers everything that is ready when a run has many calls in flight.
 const BATCH_MAX: usize = 256;
 
-/// The maximum duration of a run of a stateless workflow.
-const STATELESS_DURATION_MAX: Duration = Duration::from_mins(5);
-
-/// The longest single sleep; then the wall clock is read again, because it may have been adjusted.
-const SLEEP_MAX: Duration = Duration::from_secs(30);
-
 type CallInProgress = Abortable<Pin<Box<dyn Future<Output = Finished> + Send>>>;
 
 /// The result of one of the run's futures.
@@ -59,7 +55,7 @@ enum Finished {
     /// A call ended.
     Call(EffectId, EffectResult, Vec<Note>, Option<Arc<Guarded>>),
     /// A wait for a signal ended; the mailbox keeps the signal for the call.
-    Signal(EffectId, EffectResult),
+    Signal(EffectId, Received),
     /// A service admitted an action; the admission is held while the engine executes it.
     Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>, Arc<Guarded>),
     /// Nothing that concerns the run.
@@ -71,31 +67,44 @@ enum Finished {
 #[derive(Debug)]
 pub(crate) struct Envelope {
     command: Command,
+    /// When it was sent, if that matters: timers that were due before are handled first.
+    sent: Option<Timestamp>,
+    /// The message that it came as.
+    message: Option<InboxId>,
     done: Option<oneshot::Sender<bool>>,
 }
 
 impl Envelope {
     pub(crate) fn new(command: Command) -> Envelope {
-        Envelope { command, done: None }
+        Envelope { command, sent: None, message: None, done: None }
     }
 
-    pub(crate) fn acknowledged(command: Command) -> (Envelope, oneshot::Receiver<bool>) {
+    /// A command that was sent at `now`, as a message if it is an order.
+    pub(crate) fn acknowledged(
+        command: Command,
+        now: Timestamp,
+        message: Option<InboxId>,
+    ) -> (Envelope, oneshot::Receiver<bool>) {
         let (done, result) = oneshot::channel();
-        (Envelope { command, done: Some(done) }, result)
+        // What an operator orders applies to the run as it is.
+        let sent = matches!(command, Command::Callback { .. }).then_some(now);
+        (Envelope { command, sent, message, done: Some(done) }, result)
     }
 }
 
 /// The store has failed, and the run must be held.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Unwritten {
     /// How often held runs had been released before the first write that may have failed.
     pub(crate) releases: u64,
     /// The store's error.
     pub(crate) why: loom_store::Error,
+    /// What the run still owns.
+    pub(crate) pass: Pass,
 }
 
 /// How the task of a run ended.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Driven {
     /// The run has ended, or the engine has been shut down.
     Over,
@@ -117,6 +126,8 @@ pub(crate) struct Links {
     pub(crate) mailbox: Arc<Mailbox>,
     /// Executed before a loaded run does anything else.
     pub(crate) orders: Vec<Given>,
+    /// What the run owns at the gate of its trigger.
+    pub(crate) pass: Pass,
 }
 
 pub(crate) struct Driver {
@@ -133,14 +144,22 @@ pub(crate) struct Driver {
     inbox: mpsc::Receiver<Envelope>,
     mailbox: Arc<Mailbox>,
     orders: Vec<Given>,
+    /// The orders that were executed when the run was loaded.
+    executed: Vec<InboxId>,
     /// Set while the run is being evaluated; never across an await that waits for something external.
     evaluating: Option<AtWork>,
     accepted: Option<oneshot::Sender<()>>,
     calls: FuturesUnordered<CallInProgress>,
+    /// Has happened, but after the time for which a timer was set that has not fired yet.
+    put_off: Option<Happened>,
+    /// When the run was loaded; earlier than any time for one that started here.
+    loaded: Timestamp,
     under_way: HashMap<EffectId, UnderWay>,
     /// The current step, and calls whose outcomes are not durable yet.
     landing: Vec<Flight>,
     admissions: HashMap<Place, Admission>,
+    /// See [`Links::pass`]. Given up when the end of the run is durable, and dropped with the run in any case.
+    pass: Pass,
     watcher: Option<Arc<dyn Watcher>>,
     respond: Option<watch::Sender<Option<Value>>>,
     report: watch::Sender<Option<Arc<RunReport>>>,
@@ -163,12 +182,16 @@ impl Driver {
             inbox: links.inbox,
             mailbox: links.mailbox,
             orders: links.orders,
+            executed: Vec::new(),
             evaluating: None,
             accepted: links.accepted,
             calls: FuturesUnordered::new(),
+            put_off: None,
+            loaded: Timestamp::MIN,
             under_way: HashMap::new(),
             landing: Vec::new(),
             admissions: HashMap::new(),
+            pass: links.pass,
             watcher: links.watcher,
             respond: Some(links.respond),
             report: links.report,
@@ -193,7 +216,7 @@ impl Driver {
             } else {
                 tracing::error!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
             }
-            return Driven::Unwritten(Unwritten { releases: self.releases, why });
+            return Driven::Unwritten(Unwritten { releases: self.releases, why, pass: self.pass });
         }
         self.report_end();
         self.end_calls().await;
@@ -268,12 +291,22 @@ impl Driver {
         let (mut more, mut senders) = (false, Vec::new());
         let mut next = Some(first);
         for _ in 0..BATCH_MAX {
-            let Some(Envelope { command, done }) = next else { break };
+            let Some(Envelope { command, message, done, .. }) = next else { break };
             let awaited = match &command {
                 Command::Callback { effect, .. } => self.run.state().waiting_for_callback(*effect).is_some(),
                 _ => true,
             };
             senders.extend(done.map(|done| (done, awaited)));
+            if let Some(message) = message {
+                if self.executed.contains(&message) {
+                    // It was found in the store when the run was loaded.
+                    next = self.ready_command();
+                    continue;
+                }
+                if let Some(journal) = &mut self.journal {
+                    journal.take_in(message);
+                }
+            }
             if matches!(command, Command::Resume) {
                 self.run.handle_some(command, at, 0);
                 self.complete_commands(at).await;
@@ -294,18 +327,6 @@ impl Driver {
         Ok(())
     }
 
-    /// A command that is available without waiting: the end of a call, or one that was sent.
-    fn ready_command(&mut self) -> Option<Envelope> {
-        while let Some(Some(finished)) = self.calls.next().now_or_never() {
-            // Aborted calls need no command: the run no longer waits for them.
-            let command = finished.ok().and_then(|finished| self.finished(finished));
-            if let Some(command) = command {
-                return Some(Envelope::new(command));
-            }
-        }
-        self.inbox.try_recv().ok()
-    }
-
     /// Events to process before yielding. A draining engine records what happens, but starts nothing because of it.
     fn share(&self) -> usize {
         if self.inner.flights.draining() { 0 } else { FAIR_SHARE }
@@ -315,51 +336,6 @@ impl Driver {
         self.run.state().status().is_final()
     }
 
-    /// Waits for a command, the end of a call or a timer, whichever comes first.
-    async fn next_command(&mut self) -> Option<Envelope> {
-        let now = self.clock.now();
-        let end = self.end_of_time();
-        let draining = self.inner.flights.draining();
-        if now.run >= end && !draining {
-            return Some(Envelope::new(Command::TimeOut));
-        }
-        let timer = self.first_to_fire(now).map(|(_, wait)| wait);
-        let wait = timer.into_iter().fold(time::between(now.run, end), Duration::min);
-        tokio::select! {
-            biased;
-            finished = self.calls.next(), if !self.calls.is_empty() => match finished {
-                Some(Ok(finished)) => self.finished(finished).map(Envelope::new),
-                // Aborted calls need no command: the run no longer waits for them.
-                Some(Err(_)) | None => None,
-            },
-            command = self.inbox.recv(), if !self.inbox.is_closed() => command,
-            () = self.inner.flights.drains(), if !draining => None,
-            () = std::future::pending(), if draining => None,
-            () = tokio::time::sleep(wait.min(SLEEP_MAX)), if !draining => {
-                let now = self.clock.now();
-                let (timer, wait) = self.first_to_fire(now)?;
-                wait.is_zero().then(|| Envelope::new(Command::TimerFired(timer)))
-            }
-        }
-    }
-
-    /// The timer that fires next, and the time until then. The timers of a suspended run fire when it is resumed.
-    fn first_to_fire(&self, now: Now) -> Option<(TimerId, Duration)> {
-        let state = self.run.state();
-        (state.status() == RunStatus::Running).then(|| state.first_to_fire(now)).flatten()
-    }
-
-    /// The time at which the run reaches its maximum duration.
-    fn end_of_time(&self) -> Timestamp {
-        let most = self.run.environment().run_duration_max;
-        let state = self.run.state();
-        let most = match state.workflow().kind {
-            WorkflowKind::Stateless => most.min(STATELESS_DURATION_MAX),
-            WorkflowKind::Stateful | WorkflowKind::Agentic => most,
-        };
-        time::after(state.started_at(), most)
-    }
-
     /// Turns the end of a call into a command, and records its notes.
     fn finished(&mut self, finished: Finished) -> Option<Command> {
         let (effect, result, notes) = match finished {
@@ -367,7 +343,7 @@ impl Driver {
                 self.store_services(guarded.as_deref());
                 (effect, self.with_echoes_labelled(effect, result), notes)
             }
-            Finished::Signal(effect, result) => {
+            Finished::Signal(effect, Received { result, .. }) => {
                 // A signal that was not received stays for the next wait; the commit that ends the wait consumes a received
                 // one.
                 if !self.run.state().waits_for(effect) {
@@ -478,6 +454,10 @@ impl Driver {
 
     /// Reports durable events to the watcher and to waiting callers.
     fn show(&mut self, events: &[Event]) {
+        if self.is_over() {
+            // Before anybody learns of the end, so that whoever starts the next run because of it finds room.
+            self.pass = Pass::Free;
+        }
         if let Some(accepted) = self.accepted.take() {
             accepted.send(()).ok();
         }
@@ -599,27 +579,15 @@ impl Driver {
             return None;
         }
         if call.phase != Phase::Admit {
-            let inner = Arc::clone(&self.inner);
-            // A draining engine does not wait for a child workflow: it is a run, which continues in the next process.
-            let child =
-                matches!(&call.definition().kind, ActionKind::Effect { effect: EffectKind::Workflow, .. });
-            let flight = (!child).then(|| self.inner.flights.begin());
-            let limit = Arc::new(TimeLimit::default());
-            let keeper = Arc::clone(&limit);
-            let abort = self.push(async move {
-                let mut notes = Vec::new();
-                // Boxed, because a large future is copied several times on its way to its task.
-                let made = Box::pin(make_call(&inner, &call, left, &keeper, &mut notes));
-                let (result, guarded) = made.await;
-                Finished::Call(effect, result, notes, guarded)
-            });
-            self.under_way
-                .insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: Some(limit), flight });
+            self.send(call, place, left);
             return None;
         }
         let admitted = Command::EffectEnded { effect, result: EffectResult::Admitted };
         let Some(service) = self.inner.services.of_action(&call, None) else { return Some(admitted) };
-        if let Some(admission) = service.try_admit(left) {
+        let opens = self.inner.services.opens();
+        if opens.is_none()
+            && let Some(admission) = service.try_admit(left)
+        {
             self.store_services(Some(&service));
             self.admissions.insert(place, admission);
             return Some(admitted);
@@ -630,6 +598,9 @@ impl Driver {
         let guarded = Arc::clone(&service);
         let holding = self.push(async move {
             let mut notes = Vec::new();
+            if let Some(opens) = opens {
+                opens.await;
+            }
             match service.hold(left, &mut notes, admitted_sender).await {
                 Some(refusal) => Finished::Call(effect, refusal, notes, None),
                 None => Finished::Nothing,
@@ -644,6 +615,24 @@ impl Driver {
         let aborts = [Some(holding), Some(waiting)];
         self.under_way.insert(effect, UnderWay { place, aborts, limit: None, flight: None });
         None
+    }
+
+    /// Makes a call. `left` is the time until the action's deadline.
+    fn send(&mut self, call: Call, place: Place, left: Option<Duration>) {
+        let (inner, effect) = (Arc::clone(&self.inner), call.effect);
+        // A draining engine does not wait for a child workflow: it is a run, which continues in the next process.
+        let flight = (!is_child(&call)).then(|| self.inner.flights.begin());
+        let limit = Arc::new(TimeLimit::default());
+        let keeper = Arc::clone(&limit);
+        let abort = self.push(async move {
+            let mut notes = Vec::new();
+            // Boxed, because a large future is copied several times on its way to its task.
+            let made = Box::pin(make_call(&inner, &call, left, &keeper, &mut notes));
+            let (result, guarded) = made.await;
+            Finished::Call(effect, result, notes, guarded)
+        });
+        self.under_way
+            .insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: Some(limit), flight });
     }
 
     /// Whether a call is a wait for a signal that the engine itself handles, because no handler is registered.

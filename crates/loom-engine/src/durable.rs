@@ -476,7 +476,7 @@ pub(crate) struct RunJournal {
     services: Vec<Service>,
     /// Consumed by the next commit.
     messages: Vec<InboxId>,
-    /// The store already has a run with this idempotency key.
+    /// The store already has a run with this idempotency key, or one that was started from the same messages.
     is_duplicate: bool,
     /// The run is suspected of crashing the process.
     is_suspect: bool,
@@ -499,6 +499,15 @@ impl RunJournal {
                     if state.calls().next().is_some() {
                         self.keys.push(unsubscribing(self.row.id, Some(Bytes::new())));
                     }
+                }
+                Event::RunWaiting { .. } => {
+                    self.row.status = status_number(RunStatus::Waiting);
+                    self.row.started = None;
+                }
+                Event::RunAdmitted { at } => {
+                    self.row.status = status_number(state.status());
+                    self.row.started = Some(millis(*at));
+                    self.row_changed = true;
                 }
                 Event::Suspended { .. } => {
                     self.row.status = status_number(state.status());
@@ -541,7 +550,7 @@ impl RunJournal {
         self.reached
     }
 
-    /// Whether the store rejected the run because it has another with the same idempotency key.
+    /// Whether the store rejected the run because it has another with the same idempotency key, or from the same messages.
     pub(crate) fn is_duplicate(&self) -> bool {
         self.is_duplicate
     }
@@ -586,7 +595,8 @@ impl RunJournal {
         let stored = self.values.put(&*self.store).await?;
         let frame = Frame { at: millis(now), payload: std::mem::take(&mut self.gathered).finish(&stored) };
         let mut commit = Commit::to_run(self.row.id, self.next, vec![frame]);
-        if self.pace.is_due() && !state.status.is_final() {
+        // A run that waits has done nothing, and its snapshot could not say that it waits.
+        if self.pace.is_due() && !state.waits && !state.status.is_final() {
             let snapshot = journal::draft_snapshot(state, &mut self.values).finish(&stored);
             self.pace.snapshot_taken(snapshot.len());
             // A larger snapshot is not worth its space in the queue; the frames contain the same.
@@ -617,12 +627,19 @@ impl RunJournal {
         if self.is_clean() {
             return self.take_messages_in().await;
         }
+        let is_start = self.next == Seq::FIRST;
         let commit = self.take_commit(state, now).await?;
-        match self.store.commit(commit).await? {
-            Committed::Written(_) => Ok(()),
-            Committed::Duplicate(_) => {
+        match self.store.commit(commit).await {
+            Ok(Committed::Written(_)) => Ok(()),
+            Ok(Committed::Duplicate(_)) => {
                 self.is_duplicate = true;
                 Err(StoreError::Conflict(Conflict::Identity { run: self.row.id }))
+            }
+            Err(error) => {
+                // Another run was started from the messages.
+                self.is_duplicate |=
+                    is_start && matches!(error, StoreError::Conflict(Conflict::Taken { .. }));
+                Err(error)
             }
         }
     }
@@ -634,7 +651,11 @@ impl RunJournal {
         }
         let mut commit = Commit::new();
         commit.inbox_consumed = std::mem::take(&mut self.messages);
-        self.store.commit(commit).await.map(drop)
+        match self.store.commit(commit).await {
+            // They are not pending any more, which is all that was wanted.
+            Err(StoreError::Conflict(Conflict::Taken { .. })) => Ok(()),
+            written => written.map(drop),
+        }
     }
 
     /// Passes everything recorded to the store without waiting for the disk. Returns the acknowledgement to wait for,
@@ -660,6 +681,8 @@ impl RunJournal {
 pub(crate) fn needs_barrier(events: &[Event]) -> bool {
     events.iter().any(|event| match event {
         Event::RunStarted { .. }
+        | Event::RunWaiting { .. }
+        | Event::RunAdmitted { .. }
         | Event::Responded { .. }
         | Event::TimerSet { .. }
         | Event::Suspended { .. }

@@ -4,6 +4,8 @@
 //! request; see `driver`. Shutting the engine down ends all its tasks; none is detached.
 
 mod builder;
+mod gate;
+mod hand_over;
 mod queue;
 mod recovery;
 mod run;
@@ -27,7 +29,7 @@ use crate::{
     chaos::Chaos,
     driver::{Driven, Driver, Envelope, Links},
     durable::{self, Durable, RecoverError, Written},
-    event::{Command, EffectId, ErrorInfo, Event, RunId, RunStart},
+    event::{Command, ErrorInfo, Event, RunId, RunStart},
     fire::{self, Fired, Firing},
     flights::Flights,
     guard::Services,
@@ -43,9 +45,12 @@ use crate::{
 };
 
 use builder::Handlers;
+use gate::{Aside, Gates, first_command};
 use queue::Queue;
 
 pub use builder::EngineBuilder;
+pub(crate) use gate::Pass;
+pub use gate::Permit;
 pub use recovery::Recovered;
 pub use run::{Accepted, FiringCommit, RunHandle, RunReport, RunRequest, StartError, Started};
 
@@ -132,6 +137,8 @@ pub(crate) struct Inner {
     pub(crate) ordered: Mutex<BTreeSet<RunId>>,
     runs: Mutex<HashMap<RunId, InProgress>>,
     queue: Queue,
+    pub(crate) gates: Arc<Gates>,
+    aside: Aside,
 }
 
 /// Runs whose journal could not be written, or could not be read afterwards, with the reason.
@@ -151,7 +158,7 @@ struct InProgress {
 }
 
 /// A workflow that others may call, with the parameter values of its runs.
-type Deployed = (Arc<Workflow>, Vec<Value>);
+pub(crate) type Deployed = (Arc<Workflow>, Vec<Value>);
 
 impl Engine {
     pub(crate) fn inner(&self) -> &Inner {
@@ -233,9 +240,10 @@ impl Engine {
 
     /// Registers a workflow under its name, with the parameter values of its runs, so that actions of other workflows can
     /// call it. Its rate limits, bulkheads and circuit breakers replace those that earlier deployments set for the same
-    /// services.
+    /// services, and the concurrency limits of its triggers apply to all its runs; a higher limit admits runs that wait.
     pub fn deploy(&self, workflow: Arc<Workflow>, parameters: Vec<Value>) {
         self.inner.services.deployed(&workflow);
+        self.inner.gates.deployed(&workflow);
         let mut workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         workflows.insert(workflow.name.to_lowercase(), (workflow, parameters));
     }
@@ -287,12 +295,15 @@ impl Engine {
         request: RunRequest,
         watcher: Option<&Arc<dyn Watcher>>,
     ) -> Result<Started, StartError> {
-        let workflow = Arc::clone(&request.workflow);
+        let (workflow, trigger) = (Arc::clone(&request.workflow), request.trigger.clone());
         match self.decide(&workflow, request).await? {
             Fired::Held { condition } => Ok(Started::Held { condition }),
             Fired::Runs(starts) => {
-                let spawn = |start| self.spawn(&workflow, start, Written::default(), watcher.cloned());
-                Ok(Started::Runs(starts.map(spawn).collect()))
+                let ids: Vec<RunId> = starts.ids().collect();
+                let passes = self.enter(&workflow, trigger.as_deref(), &ids, None)?;
+                let spawn =
+                    |(start, pass)| self.spawn(&workflow, start, Written::default(), pass, watcher.cloned());
+                Ok(Started::Runs(starts.zip(passes).map(spawn).collect()))
             }
         }
     }
@@ -316,8 +327,8 @@ impl Engine {
         request: RunRequest,
         commit: FiringCommit,
     ) -> Result<(Accepted, Vec<KeyWrite>), StartError> {
-        let workflow = Arc::clone(&request.workflow);
-        let FiringCommit { name, mark, keys, messages } = commit;
+        let (workflow, trigger) = (Arc::clone(&request.workflow), request.trigger.clone());
+        let FiringCommit { name, mark, keys, messages, permit } = commit;
         let starts = match self.decide(&workflow, request).await? {
             Fired::Held { condition } => {
                 let keys = keys.map(|keys| keys(&[])).unwrap_or_default();
@@ -342,10 +353,12 @@ impl Engine {
             .filter(|(index, _)| !known.contains(index))
             .map(|(_, run)| run)
             .collect();
+        let passes = self.enter(&workflow, trigger.as_deref(), &ids, permit)?;
         let mut left = keys.map(|keys| keys(&ids)).unwrap_or_default();
         let fresh = starts.enumerate().filter(|(index, _)| !known.contains(index)).map(|(index, start)| {
             (start, Written { idempotency_key: key(index), mark: mark.clone(), ..Written::default() })
         });
+        let fresh = fresh.zip(passes);
         if self.queues(ids.len()) {
             let first = self.accept_all(&workflow, fresh).await?;
             return Ok((Accepted::Queued { runs: ids, first }, left));
@@ -356,9 +369,9 @@ impl Engine {
         } else {
             messages.clear();
         }
-        let spawn = |(start, written)| {
+        let spawn = |((start, written), pass)| {
             let (keys, messages) = (std::mem::take(&mut with_first), std::mem::take(&mut messages));
-            self.spawn(&workflow, start, Written { keys, messages, ..written }, None)
+            self.spawn(&workflow, start, Written { keys, messages, ..written }, pass, None)
         };
         Ok((Accepted::Runs(fresh.map(spawn).collect()), left))
     }
@@ -413,7 +426,7 @@ impl Engine {
     /// Conditions and `splitOn` were evaluated when the trigger fired, and are not evaluated again.
     ///
     /// # Errors
-    /// [`StartError::Stopping`].
+    /// [`StartError::Stopping`], [`StartError::Full`].
     pub fn resubmit(
         &self,
         workflow: &Arc<Workflow>,
@@ -425,8 +438,9 @@ impl Engine {
         }
         let (run, seed) = self.inner.next_run();
         let start = fire::again(workflow, parameters, before, (run, seed));
+        let pass = self.enter(workflow, start.trigger_name(), &[run], None)?.pop().unwrap_or_default();
         let written = Written { origin: Some(before.run), ..Written::default() };
-        Ok(self.spawn(workflow, start, written, None))
+        Ok(self.spawn(workflow, start, written, pass, None))
     }
 
     /// Whether a run has ended while its unsubscriptions are still pending.
@@ -515,6 +529,7 @@ impl Engine {
         workflow: &Arc<Workflow>,
         start: Arc<RunStart>,
         written: Written,
+        pass: Pass,
         watcher: Option<Arc<dyn Watcher>>,
     ) -> RunHandle {
         let id = start.run;
@@ -535,11 +550,13 @@ impl Engine {
             accepted: Some(accepted),
             mailbox: Arc::clone(&mailbox),
             orders: Vec::new(),
+            pass,
         };
+        let first = first_command(&links.pass, Arc::clone(&start));
         let driver = Driver::new(Arc::clone(&self.inner), run, journal, links);
         let reached = InProgress { commands: commands.clone(), response: response.clone(), mailbox };
         self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reached);
-        self.adopt(id, driver, Some(Command::Start(Arc::clone(&start))));
+        self.adopt(id, driver, Some(first));
         RunHandle { id, start, commands, accepted: Some(acceptance), response, ended }
     }
 
@@ -549,11 +566,15 @@ impl Engine {
         let watcher = driver.watcher().cloned();
         let stopping = self.inner.stopping.clone();
         self.inner.tasks.spawn(async move {
-            let driven = tokio::select! {
+            let mut driven = tokio::select! {
                 biased;
                 () = stopping.cancelled() => Driven::Over,
                 driven = driver.drive(first) => driven,
             };
+            if let Driven::Unwritten(unwritten) = &mut driven {
+                // The run is not over, so it keeps what it owns; whoever loads it again finds it there.
+                engine.inner.aside.put(id, std::mem::take(&mut unwritten.pass));
+            }
             engine.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             engine.inner.queue.ended();
             match driven {
@@ -570,36 +591,6 @@ impl Engine {
         if let Some(watcher) = watcher.or(self.inner.watcher.as_ref()) {
             watcher.gone(run);
         }
-    }
-
-    /// Sends a command to a run in progress and waits until its effects are durable. False when no such run is in
-    /// progress, or when it ended before it received the command.
-    pub async fn command(&self, run: RunId, command: Command) -> bool {
-        self.deliver_command(run, command).await.is_some()
-    }
-
-    /// Delivers a callback to a run and waits until its effects are durable.
-    ///
-    /// # Cancel safety
-    /// If the future is dropped, the callback may or may not have been delivered.
-    pub async fn deliver(&self, run: RunId, effect: EffectId, payload: Value) -> Delivered {
-        match self.deliver_command(run, Command::Callback { effect, payload }).await {
-            Some(true) => Delivered::Taken,
-            Some(false) => Delivered::NotAwaited,
-            None => Delivered::NotInProgress,
-        }
-    }
-
-    /// Whether the run was waiting for the command; none when no run in progress received it.
-    async fn deliver_command(&self, run: RunId, command: Command) -> Option<bool> {
-        self.call_up(run).await;
-        let sender = {
-            let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            runs.get(&run).map(|reached| reached.commands.clone())
-        };
-        let (envelope, done) = Envelope::acknowledged(command);
-        sender?.send(envelope).await.ok()?;
-        done.await.ok()
     }
 
     /// Runs that are held because the store cannot read or write their data, each with the reason; see
@@ -665,6 +656,12 @@ fn find_trigger<'w>(
 }
 
 impl Inner {
+    /// A workflow that others may call, by its name.
+    pub(crate) fn workflow(&self, name: &str) -> Option<Deployed> {
+        let workflows = self.workflows.lock().unwrap_or_else(PoisonError::into_inner);
+        workflows.get(&name.to_lowercase()).cloned()
+    }
+
     /// Number of times held runs have been released.
     pub(crate) fn releases(&self) -> u64 {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).releases

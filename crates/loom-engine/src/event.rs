@@ -378,6 +378,16 @@ pub enum Event {
         /// The properties.
         properties: Value,
     },
+    /// The run waits: as many runs of its trigger are in progress as may be. Part of the commit that accepts it.
+    RunWaiting {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// The run waits no longer.
+    RunAdmitted {
+        /// When.
+        at: Timestamp,
+    },
     /// The run was suspended.
     Suspended {
         /// When.
@@ -475,11 +485,22 @@ pub struct RunStart {
     pub depth: u8,
 }
 
+impl RunStart {
+    /// The name of the trigger that fired.
+    pub fn trigger_name(&self) -> Option<&str> {
+        self.trigger.get("name").and_then(Value::as_str)
+    }
+}
+
 /// A request to a run, from its caller, a handler, a timer or an operator.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Start the run.
     Start(Arc<RunStart>),
+    /// Accept the run, which waits for [`Command::Admit`] before anything of it is evaluated.
+    Accept(Arc<RunStart>),
+    /// Start a run that waits.
+    Admit,
     /// A call ended.
     EffectEnded {
         /// The call.

@@ -26,7 +26,7 @@ use loom_resilience::{
     BudgetConfig, CircuitState, Hedge, Instant, Mode, Policy, ResilienceRegistry, Service, Verdict,
 };
 use settings::{Settings, Source, version_of};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -50,6 +50,18 @@ pub(crate) struct Services {
     /// By the name of the service.
     recorded: Mutex<HashMap<String, Arc<Mutex<Recorded>>>>,
     settings: Mutex<Settings>,
+    /// Whether nobody is admitted, because runs are being recovered that have places already.
+    closed: watch::Sender<bool>,
+}
+
+/// Until it is dropped, no action is admitted to a service; see [`Services::close`].
+#[must_use = "dropping it opens the services"]
+pub(crate) struct Closed<'s>(&'s Services);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.0.closed.send_replace(false);
+    }
 }
 
 /// The last change of a circuit that was recorded in a history.
@@ -93,6 +105,7 @@ impl Services {
             cache: RwLock::new(HashMap::new()),
             recorded: Mutex::new(HashMap::new()),
             settings: Mutex::default(),
+            closed: watch::channel(false).0,
         };
         services.adopt(&services.policies.policies());
         services
@@ -134,6 +147,21 @@ impl Services {
         }
     }
 
+    /// Admits nobody until the returned guard is dropped, except actions that are admitted again.
+    pub(crate) fn close(&self) -> Closed<'_> {
+        self.closed.send_replace(true);
+        Closed(self)
+    }
+
+    /// The end of a period in which nobody is admitted; none if there is none.
+    pub(crate) fn opens(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let is_closed = *self.closed.borrow();
+        is_closed.then(|| self.closed.subscribe()).map(|mut closed| async move {
+            // The services live as long as the engine, which outlives all runs.
+            closed.wait_for(|closed| !closed).await.ok();
+        })
+    }
+
     pub(crate) fn registry(&self) -> &Arc<ResilienceRegistry> {
         &self.registry
     }
@@ -141,22 +169,32 @@ impl Services {
     /// The guard of an action's calls; none when its definition has no rate limit, bulkhead or breaker. `origin` is the name
     /// of the service if the definition has none.
     pub(crate) fn of_action(&self, call: &Call, origin: Option<Arc<str>>) -> Option<Arc<Guarded>> {
-        let action = call.definition();
+        self.of(&call.workflow, call.action, origin)
+    }
+
+    /// Like [`Services::of_action`], without a call.
+    pub(crate) fn of(
+        &self,
+        workflow: &Arc<Workflow>,
+        index: ActionIdx,
+        origin: Option<Arc<str>>,
+    ) -> Option<Arc<Guarded>> {
+        let action = workflow.action(index);
         let wanted = self.policies.of(action)?;
         if !is_guarded(&wanted) {
             return None;
         }
-        let key = (Arc::clone(&call.workflow.name), version_of(&call.workflow), call.action, origin);
+        let key = (Arc::clone(&workflow.name), version_of(workflow), index, origin);
         if let Some(known) = self.cache.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Some(Arc::clone(known));
         }
         let fallback = match (&wanted.named, key.3.as_deref()) {
             // Of an action that overrides the guards of the service.
-            (Some(named), _) => format!("{}/{}", named.name, own_service(&call.workflow, action)),
+            (Some(named), _) => format!("{}/{}", named.name, own_service(workflow, action)),
             (None, Some(origin)) => origin.to_owned(),
-            (None, None) => own_service(&call.workflow, action),
+            (None, None) => own_service(workflow, action),
         };
-        let source = lock(&self.settings).source(&call.workflow);
+        let source = lock(&self.settings).source(workflow);
         let named = policies(&wanted, &fallback);
         let services = named.iter().map(|(name, policy)| {
             let service = self.service(name, policy, &source);
@@ -372,6 +410,12 @@ impl Guarded {
             held.push(service.try_admit_for(left, service.clock().now()).ok()?);
         }
         Some(Admission::Held(held))
+    }
+
+    /// Admits an action that an earlier process was executing; never refused.
+    pub(crate) fn admit_again(&self, left: Option<Duration>) -> Admission {
+        let again = |(service, _): &(Service, _)| service.admit_again(left, service.clock().now());
+        Admission::Held(self.services.iter().map(again).collect())
     }
 
     /// Waits for admission, reports it through `admitted`, and holds it until the action has ended. Returns a rejection as the

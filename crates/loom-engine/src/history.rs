@@ -33,6 +33,8 @@ pub struct History {
     pub start: Option<Arc<RunStart>>,
     /// The run's status.
     pub status: RunStatus,
+    /// Whether it waits for the concurrency limit of its trigger.
+    waits: bool,
     /// When it started.
     pub started: Timestamp,
     /// When it ended.
@@ -176,6 +178,7 @@ impl History {
             effects: HashMap::new(),
             start: None,
             status: RunStatus::Waiting,
+            waits: false,
             started: Timestamp::MIN,
             ended: None,
             error: None,
@@ -348,8 +351,21 @@ impl History {
                     occurrence.tracked = Some(properties.clone());
                 }
             }
+            Event::RunWaiting { .. } => {
+                self.waits = true;
+                self.status = RunStatus::Waiting;
+            }
+            Event::RunAdmitted { at } => {
+                self.waits = false;
+                self.started = *at;
+                if self.status == RunStatus::Waiting {
+                    self.status = RunStatus::Running;
+                }
+            }
             Event::Suspended { .. } => self.status = RunStatus::Suspended,
-            Event::Resumed { .. } => self.status = RunStatus::Running,
+            Event::Resumed { .. } => {
+                self.status = if self.waits { RunStatus::Waiting } else { RunStatus::Running };
+            }
             Event::RunEnded { status, error, outputs, at } => {
                 self.status = *status;
                 self.error.clone_from(error);

@@ -85,8 +85,8 @@ pub use callback::Callbacks;
 pub use durable::RecoverError;
 pub use ended::ENDED_RUNS;
 pub use engine::{
-    Accepted, Delivered, Engine, EngineBuilder, FiringCommit, PolicyInUse, Recovered, RunHandle, RunReport,
-    RunRequest, StartError, Started, Watcher,
+    Accepted, Delivered, Engine, EngineBuilder, FiringCommit, Permit, PolicyInUse, Recovered, RunHandle,
+    RunReport, RunRequest, StartError, Started, Watcher,
 };
 pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
 pub use journal::{status_from_number, status_number};

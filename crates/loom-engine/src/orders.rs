@@ -1,5 +1,7 @@
-//! Orders: commands that are left in the store for runs that are not in progress. The next process that loads the run executes
-//! them before it does anything else for the run.
+//! Orders: commands of an operator. Each is a durable message before anybody acts on it, whether it comes from the process that
+//! executes the run, or from one that only has the data directory. A run in progress executes it at once; a run that is not
+//! in progress executes it when it is loaded, before anything else: timers and signals that are older than the order may crash
+//! the process or make calls, which is what the order is to prevent.
 //!
 //! An order is a message in the store's inbox, like a signal, and is consumed by the commit that records its consequences. A
 //! run is not evaluated before that commit is durable, so an order is executed once, whatever the run does afterwards.
@@ -11,7 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use loom_expression::{Object, Value};
-use loom_store::{Commit, Error as StoreError, InboxId, InboxMessage, InboxQuery, Post, Recipient, Store};
+use loom_store::{
+    Commit, Committed, Error as StoreError, InboxId, InboxMessage, InboxQuery, Post, Recipient, Store,
+};
 
 use crate::{
     durable::{self, RecoverError},
@@ -25,7 +29,7 @@ const KIND: u16 = 3;
 /// Messages read at a time.
 const PAGE: usize = 500;
 
-/// A command for a run that is not in progress.
+/// A command of an operator for a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Cancel the run.
@@ -45,6 +49,16 @@ impl Order {
             Order::Cancel => "cancel",
             Order::Suspend => "suspend",
             Order::Resume => "resume",
+        }
+    }
+
+    /// The order that a command stands for; none for other commands.
+    pub(crate) fn of(command: &Command) -> Option<Order> {
+        match command {
+            Command::Cancel => Some(Order::Cancel),
+            Command::Suspend => Some(Order::Suspend),
+            Command::Resume => Some(Order::Resume),
+            _ => None,
         }
     }
 
@@ -73,7 +87,15 @@ impl Engine {
     /// # Errors
     /// When the store does not accept it.
     pub async fn leave(&self, run: RunId, order: Order) -> Result<(), StoreError> {
-        let Some(durable) = &self.inner().durable else { return Ok(()) };
+        self.post(run, order).await?;
+        let mut ordered = self.inner().ordered.lock().unwrap_or_else(PoisonError::into_inner);
+        ordered.insert(run);
+        Ok(())
+    }
+
+    /// Makes an order durable; none without a store.
+    pub(crate) async fn post(&self, run: RunId, order: Order) -> Result<Option<InboxId>, StoreError> {
+        let Some(durable) = &self.inner().durable else { return Ok(None) };
         let now = self.inner().clock.now();
         let mut kept = Object::new();
         kept.insert("command", order.as_str());
@@ -86,10 +108,10 @@ impl Engine {
             idempotency_key: None,
             payload: Bytes::from(Value::from(kept).to_json_text()),
         });
-        durable.store.commit(commit).await?;
-        let mut ordered = self.inner().ordered.lock().unwrap_or_else(PoisonError::into_inner);
-        ordered.insert(run);
-        Ok(())
+        Ok(match durable.store.commit(commit).await? {
+            Committed::Written(written) => written.inbox.first().copied(),
+            Committed::Duplicate(_) => None,
+        })
     }
 
     /// Finds the runs that have orders, so that loading the others needs no query.

@@ -25,6 +25,9 @@ pub enum ResubmitError {
     /// The engine is stopping.
     #[error("the engine is shutting down and starts no more runs")]
     Stopping,
+    /// The new run cannot start: the concurrency limit of its trigger is reached, and as many runs wait as may.
+    #[error(transparent)]
+    Full(crate::StartError),
     /// There is no such run, or its history has been deleted.
     #[error("the run {run} does not exist, or its history has been deleted")]
     Unknown {
@@ -274,7 +277,11 @@ impl Taken<'_> {
     fn take(&mut self, at: usize, event: &Event) {
         match event {
             Event::RunStarted { at, .. } => self.reached = *at,
-            Event::Suspended { .. } | Event::Resumed { .. } | Event::RunEnded { .. } => {}
+            Event::RunWaiting { .. }
+            | Event::RunAdmitted { .. }
+            | Event::Suspended { .. }
+            | Event::Resumed { .. }
+            | Event::RunEnded { .. } => {}
             Event::FrameOpened { frame, block, parent, index, at: time } => {
                 self.reached = *time;
                 if self.opened.frames.get(frame).is_some_and(|(_, opening)| *opening == at) {
@@ -460,6 +467,8 @@ impl<'w> Translation<'w> {
             Event::RunStarted { .. }
             | Event::AttemptNoted { .. }
             | Event::TimerEnded { .. }
+            | Event::RunWaiting { .. }
+            | Event::RunAdmitted { .. }
             | Event::Suspended { .. }
             | Event::Resumed { .. }
             | Event::RunEnded { .. } => {}

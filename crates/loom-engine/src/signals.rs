@@ -16,7 +16,7 @@ use loom_definition::{
     Workflow,
     model::{ActionKind, EffectKind, same_name},
 };
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Timestamp, Value};
 use loom_store::{Commit, Error as StoreError, InboxId, InboxMessage, InboxQuery, Post, Recipient, Store};
 use tokio::sync::watch;
 
@@ -179,6 +179,15 @@ fn awaited(workflow: &Workflow, name: &Arc<str>) -> Result<(), SignalError> {
     Err(SignalError::NotAwaited { workflow: Arc::clone(&workflow.name), name: Arc::clone(name), known })
 }
 
+/// The result of a wait for a signal.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// The outcome of the action that waited.
+    pub(crate) result: EffectResult,
+    /// When the signal was sent, if there is one.
+    pub(crate) sent: Option<Timestamp>,
+}
+
 /// The signals of one run in progress.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
@@ -234,9 +243,10 @@ impl Mailbox {
     ///
     /// # Cancel safety
     /// Dropping the future gives up the call's turn; a signal that it was about to receive goes to the next call.
-    pub(crate) async fn receive(self: Arc<Mailbox>, store: Arc<dyn Store>, call: &Call) -> EffectResult {
+    pub(crate) async fn receive(self: Arc<Mailbox>, store: Arc<dyn Store>, call: &Call) -> Received {
         let Some(name) = call.inputs.get("name").and_then(Value::as_str).filter(|name| is_name(name)) else {
-            return failed("BadRequest", "InvalidTemplateInputs", SignalError::BadName.to_string());
+            let result = failed("BadRequest", "InvalidTemplateInputs", SignalError::BadName.to_string());
+            return Received { result, sent: None };
         };
         let turn = Turn::of(&self, call.effect, name);
         let mut news = self.news.subscribe();
@@ -260,17 +270,39 @@ impl Mailbox {
         }
     }
 
-    async fn look(&self, store: &dyn Store, call: &Call) -> Result<Option<EffectResult>, StoreError> {
+    /// Whether a call that waits is about to receive a signal that is in the store by now.
+    pub(crate) async fn has_news(&self, store: &dyn Store, run: RunId) -> Result<bool, StoreError> {
+        if self.lock().waiting.is_empty() {
+            return Ok(false);
+        }
+        self.read_on(store, run).await?;
+        let has_news = {
+            let pending = self.lock();
+            let has = |(effect, wanted): (&EffectId, &Arc<str>)| {
+                pending.given.contains_key(effect)
+                    || pending.names.values().any(|name| same_name(name, wanted))
+            };
+            pending.waiting.iter().any(has)
+        };
+        if has_news {
+            self.notify();
+        }
+        Ok(has_news)
+    }
+
+    async fn look(&self, store: &dyn Store, call: &Call) -> Result<Option<Received>, StoreError> {
         self.read_on(store, call.run).await?;
         loop {
             let Some(message) = self.lock().give(call.effect) else { return Ok(None) };
             let after = Some(InboxId(message.0.saturating_sub(1)));
             let query = InboxQuery { recipient: Recipient::Run(call.run), after, limit: 1 };
             let found = store.inbox(query).await?.into_iter().find(|found| found.id == message);
-            if let Some(found) = found.as_ref().and_then(read) {
-                return Ok(Some(EffectResult::Done {
-                    outcome: Outcome::ok(Some(found)),
-                    hint: RetryHint::default(),
+            if let Some((signal, sent)) = found.as_ref().and_then(|found| Some((read(found)?, found.post.at)))
+            {
+                let outcome = Outcome::ok(Some(signal));
+                return Ok(Some(Received {
+                    result: EffectResult::Done { outcome, hint: RetryHint::default() },
+                    sent: Some(Timestamp::from_unix_millis(sent.0)),
                 }));
             }
             // The message has been consumed, or is not a signal.

@@ -21,6 +21,8 @@ pub struct RunState {
     pub(crate) workflow: Arc<Workflow>,
     pub(crate) start: Option<Arc<RunStart>>,
     pub(crate) status: RunStatus,
+    /// Whether it has been accepted but waits for the concurrency limit of its trigger, even while it is suspended.
+    pub(crate) waits: bool,
     pub(crate) started: Timestamp,
     pub(crate) ended: Option<Timestamp>,
     pub(crate) frames: Vec<Frame>,
@@ -211,6 +213,7 @@ impl RunState {
             workflow,
             start: None,
             status: RunStatus::Waiting,
+            waits: false,
             started: Timestamp::MIN,
             ended: None,
             frames: Vec::new(),
@@ -246,7 +249,7 @@ impl RunState {
         self.start.as_ref()
     }
 
-    /// When it started.
+    /// When it started; for a run that waits, when it was accepted.
     pub fn started_at(&self) -> Timestamp {
         self.started
     }
@@ -279,6 +282,11 @@ impl RunState {
     /// Timers that have not fired, by id.
     pub fn timers(&self) -> impl Iterator<Item = (TimerId, Timer)> {
         self.timers.iter().map(|(id, timer)| (*id, *timer))
+    }
+
+    /// The timer with this id, if it has not fired.
+    pub(crate) fn timer(&self, timer: TimerId) -> Option<&Timer> {
+        self.timers.get(timer)
     }
 
     /// The timer that is due first.
@@ -327,6 +335,16 @@ impl RunState {
     pub fn openings(&self) -> impl Iterator<Item = (FrameId, Option<Place>, u32)> {
         let taken = self.frames.iter().enumerate().filter(|(_, frame)| frame.phase != FramePhase::Free);
         taken.map(|(index, frame)| (FrameId(index as u32), frame.parent, frame.index))
+    }
+
+    /// Actions that the engine executes under an admission to a service, and the end of the time that each may take.
+    pub(crate) fn admitted(&self) -> impl Iterator<Item = (Place, Option<Timestamp>)> {
+        self.running_actions().filter_map(|(place, ..)| {
+            let activity = self.activity(place)?;
+            activity.call.as_ref()?.admitted?;
+            let limit = activity.limit.and_then(|limit| self.timers.get(limit));
+            Some((place, limit.map(|timer| timer.due)))
+        })
     }
 
     /// Running actions: when each started, and its inputs.

@@ -176,6 +176,12 @@ impl Bulkhead {
         }
     }
 
+    /// Takes a permit for a call that is already in flight, even beyond the limit and past those that wait.
+    pub(crate) fn enter_again(&self) -> BulkheadPermit<'_> {
+        self.word.fetch_add(1, Ordering::AcqRel);
+        BulkheadPermit(self)
+    }
+
     #[inline]
     fn enter_now(&self) -> Result<(), Refused> {
         let mut word = self.word.load(Ordering::Acquire);

@@ -314,6 +314,14 @@ impl Service {
         }
     }
 
+    /// Admits work that an earlier process had already been admitted to, and that is still in progress.
+    ///
+    /// It is never refused: it takes a permit of the bulkhead even beyond the limit, and no permit of the limiter. A closed
+    /// circuit counts its outcome, a half-open one counts it as a probe if it has a free slot, and an open one ignores it.
+    pub fn admit_again(&self, limit: Option<Duration>, now: Instant) -> Admission<Self> {
+        Admission::new(self.clone(), self.0.enter_again(limit, now))
+    }
+
     /// Whether this service has an owner other than the registry.
     pub(crate) fn is_held(&self) -> bool {
         Arc::strong_count(&self.0) > 1

@@ -21,7 +21,7 @@ use loom_store::{Condition, Deletion, Order, RunQuery, RunRow, UnixMillis};
 use crate::{
     deploy::{DeployError, Deployment, Origin, Source},
     hold::Ordered,
-    host::{Fire, FireError, gate_key},
+    host::{Fire, FireError, trigger_key},
     invoke::{deployed, find_trigger, refusal},
     path::Path,
     redact::hide,
@@ -96,7 +96,7 @@ pub(crate) fn shown(shared: &Shared, deployment: &Deployment) -> Object {
             shown.insert("evaluatedRecurrence", recurrence);
         }
         if let TriggerKind::Batch { .. } = trigger.kind {
-            let key = gate_key(&workflow.name, &trigger.name);
+            let key = trigger_key(&workflow.name, &trigger.name);
             shown.insert("waiting", shared.host.piles.waiting(&key));
         }
         Value::from(shown)
@@ -287,7 +287,7 @@ pub(crate) async fn trigger_history(
 ) -> Answer {
     let deployment = deployed(&shared, &name)?;
     let trigger = find_trigger(&deployment, &trigger)?;
-    let key = gate_key(&deployment.workflow.name, &trigger.name);
+    let key = trigger_key(&deployment.workflow.name, &trigger.name);
     Ok(list("histories", trigger_history::read(&*shared.host.store, &key).await?, None))
 }
 
@@ -597,7 +597,7 @@ pub(crate) async fn resubmit(
     let mut started = match &from {
         None => {
             let started = shared.host.engine.resubmit(&workflow, parameters, &before);
-            started.map_err(|error| refusal(FireError::Start(error)))?
+            started.map_err(|error| refusal(error.into()))?
         }
         Some(from) => {
             let started = shared.host.engine.resubmit_from(&workflow, parameters, run, from).await;
@@ -646,6 +646,7 @@ fn not_resubmitted(id: &str, error: ResubmitError) -> Problem {
     let conflict = |code| Problem::new(StatusCode::CONFLICT, code, message.clone());
     match error {
         ResubmitError::Stopping => refusal(FireError::Start(StartError::Stopping)),
+        ResubmitError::Full(error) => refusal(error.into()),
         ResubmitError::Store(error) => error.into(),
         ResubmitError::Unreadable(error) => error.into(),
         ResubmitError::Unknown { .. } => forgotten_run(id),

@@ -15,7 +15,7 @@ use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
     api::Answer,
-    host::{Fire, FireError, gate_key},
+    host::{Fire, FireError, trigger_key},
     invoke::{deployed, find_trigger, refusal},
     path::Path,
     recurrence::Timetable,
@@ -80,7 +80,7 @@ pub(crate) async fn backfill(
         );
         return Err(Problem::new(StatusCode::BAD_REQUEST, "TriggerNotRecurrent", message));
     };
-    let key = gate_key(&deployment.workflow.name, &trigger.name);
+    let key = trigger_key(&deployment.workflow.name, &trigger.name);
     let progress = last_state(&*host.store, &key).await?.unwrap_or_else(|| Progress::begun(&timetable, now));
     let occurrences = occurrences(&timetable, progress, from, to)?;
     let fired = fired_before(&shared, &key).await?;
@@ -124,7 +124,7 @@ pub(crate) async fn backfill(
                 wants_response: false,
                 trace: None,
             };
-            match host.fire_along(fire, along, None).await {
+            match host.fire_along(fire, along).await {
                 Ok(begun) => {
                     one.insert("status", "Fired");
                     let runs: Vec<Value> = begun.runs.iter().map(|run| run.to_string().into()).collect();

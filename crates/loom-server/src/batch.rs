@@ -22,7 +22,6 @@ pub(crate) use send::{Sender, TYPE};
 
 use self::pile::PileName;
 use crate::{
-    gate::Place,
     recurrence::Timetable,
     sealed,
     trigger_history::{Note, NoteStatus},
@@ -211,7 +210,6 @@ impl Collector {
     ) -> Result<bool, loom_store::Error> {
         let (host, key) = (&keeper.host, keeper.key());
         let Some(chosen) = host.piles.choose(&key, pile, measure) else { return Ok(false) };
-        let Some(place) = self.place(keeper).await else { return Ok(false) };
         let messages = read(keeper, &chosen).await?;
         if messages.len() < chosen.len() {
             // Another process or an operator has removed messages.
@@ -221,7 +219,7 @@ impl Collector {
             return Ok(true);
         }
         let outputs = self.outputs(pile, messages.into_iter().map(|(_, message)| message));
-        match keeper.fire(outputs, None, place, self.state(), note, chosen.clone()).await? {
+        match keeper.fire(outputs, None, None, self.state(), note, chosen.clone()).await? {
             Fired::Runs => {
                 host.piles.remove(&key, pile, &chosen);
                 Ok(true)
@@ -232,24 +230,6 @@ impl Collector {
                     () = tokio::time::sleep(AGAIN) => Ok(true),
                     () = keeper.retired.cancelled() => Ok(false),
                 }
-            }
-        }
-    }
-
-    /// A place at the trigger's gate, if it has one. None if the trigger is retired before there is room.
-    async fn place(&self, keeper: &Keeper) -> Option<Option<Place>> {
-        let Some(limit) = keeper.trigger().concurrency else { return Some(None) };
-        let key = keeper.key();
-        loop {
-            tokio::select! {
-                place = keeper.host.hub.gates.enter(&key, limit) => if let Ok(place) = place {
-                    return Some(Some(place));
-                },
-                () = keeper.retired.cancelled() => return None,
-            }
-            tokio::select! {
-                () = tokio::time::sleep(AGAIN) => {}
-                () = keeper.retired.cancelled() => return None,
             }
         }
     }

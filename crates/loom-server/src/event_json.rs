@@ -175,6 +175,14 @@ impl EventWriter {
                 data.insert("properties", hide(properties));
                 ("action.tracked", Some(*place))
             }
+            Event::RunWaiting { at } => {
+                self.at = *at;
+                ("run.waiting", None)
+            }
+            Event::RunAdmitted { at } => {
+                self.at = *at;
+                ("run.admitted", None)
+            }
             Event::Suspended { at } => {
                 self.at = *at;
                 ("run.suspended", None)

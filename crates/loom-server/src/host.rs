@@ -20,13 +20,12 @@ use loom_engine::{
 };
 use loom_expression::{Object, Timestamp, Value};
 use loom_resilience::{Observer, Policy, ResilienceRegistry};
-use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retention, RunRow, Store};
+use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retention, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     batch::{self, Piles, Sender},
     deploy::{DeployError, Deployment, Deployments, Origin, Source},
-    gate::Place,
     hub::Hub,
     metrics::ProcessUsage,
     remember, retain, revive, run_ended,
@@ -371,17 +370,7 @@ impl Host {
             self.save_resilience().await?;
         }
         self.engine.clear_stored_services().await?;
-        // Runs of triggers with a concurrency limit are few, and count against it from the start.
-        let may_wait = |row: &RunRow| {
-            let deployment = self.deployments.get(&row.workflow);
-            deployment.is_none_or(|deployment| {
-                deployment.workflow.triggers.iter().all(|trigger| trigger.concurrency.is_none())
-            })
-        };
-        let recovered = self.engine.recover_with_queue(None, &may_wait).await?;
-        for run in &recovered.runs {
-            self.count_at_gate(run);
-        }
+        let recovered = self.engine.recover(None).await?;
         self.ready.store(true, Ordering::Release);
         subscription::end_orphans(self).await?;
         for deployment in self.deployments.all() {
@@ -395,17 +384,6 @@ impl Host {
         revive::start(self);
         remember::start(self);
         Ok(Recovery { runs: recovered.runs.len() + recovered.waiting, unreadable: recovered.unreadable })
-    }
-
-    /// Counts a recovered run against the concurrency limit of its trigger.
-    fn count_at_gate(&self, run: &RunHandle) {
-        let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-        let Some(workflow) = text(&run.start.workflow, "name") else { return };
-        let Some(trigger) = text(&run.start.trigger, "name") else { return };
-        let Some(deployment) = self.deployments.get(&workflow) else { return };
-        if let Some(limit) = deployment.trigger(&trigger).and_then(|trigger| trigger.concurrency) {
-            self.hub.gates.adopt(&gate_key(&workflow, &trigger), limit, run.id);
-        }
     }
 
     /// Whether unfinished runs have been recovered and triggers fire.
@@ -447,16 +425,14 @@ impl Host {
 
     /// Fires a trigger and waits until its runs are durable.
     pub(crate) async fn fire(&self, request: Fire<'_>) -> Result<Begun, FireError> {
-        self.fire_along(request, FiringCommit::default(), None).await
+        self.fire_along(request, FiringCommit::default()).await
     }
 
-    /// Like [`Host::fire`], with more writes in the same commit; see [`Engine::start_with`]. `place` is a place at the
-    /// trigger's gate; without one, the call waits for it.
+    /// Like [`Host::fire`], with more writes in the same commit; see [`Engine::start_with`].
     pub(crate) async fn fire_along(
         &self,
         request: Fire<'_>,
         along: FiringCommit,
-        place: Option<Place>,
     ) -> Result<Begun, FireError> {
         if self.is_holding() {
             return Err(FireError::RunsHeld);
@@ -472,14 +448,6 @@ impl Host {
             return Err(FireError::StorePaused);
         }
         let Fire { deployment, trigger, outputs, tracking_id, wants_response, trace } = request;
-        let place = match (place, trigger.concurrency) {
-            (Some(place), _) => Some(place),
-            (None, None) => None,
-            (None, Some(limit)) => {
-                let key = gate_key(&deployment.workflow.name, &trigger.name);
-                Some(self.hub.gates.enter(&key, limit).await.map_err(|_| FireError::Busy)?)
-            }
-        };
         let request = RunRequest {
             workflow: Arc::clone(&deployment.workflow),
             trigger: Some(Arc::clone(&trigger.name)),
@@ -490,7 +458,7 @@ impl Host {
             trace,
             depth: 0,
         };
-        let (accepted, left) = self.engine.start_with(request, along).await.map_err(FireError::Start)?;
+        let (accepted, left) = self.engine.start_with(request, along).await?;
         let (mut begun, mut held) = (Begun::default(), None);
         let mut runs = Vec::new();
         match accepted {
@@ -502,10 +470,6 @@ impl Host {
             begun.runs = runs.iter().map(|run| run.id).collect();
             begun.first = runs.first().map(|run| Arc::clone(&run.start));
         }
-        if let Some(place) = place {
-            place.keep(&begun.runs);
-        }
-        // Runs whose start the store rejects give their places back; see `Hub::gone`.
         let mut all_accepted = true;
         for run in &mut runs {
             all_accepted &= run.accepted().await;
@@ -643,7 +607,17 @@ pub(crate) enum FireError {
     Start(StartError),
 }
 
-pub(crate) fn gate_key(workflow: &str, trigger: &str) -> String {
+impl From<StartError> for FireError {
+    fn from(error: StartError) -> FireError {
+        match error {
+            StartError::Full { .. } => FireError::Busy,
+            error => FireError::Start(error),
+        }
+    }
+}
+
+/// `workflow/trigger`, in lower case: what a trigger is known by here and in the store.
+pub(crate) fn trigger_key(workflow: &str, trigger: &str) -> String {
     format!("{}/{}", workflow.to_lowercase(), trigger.to_lowercase())
 }
 

@@ -1,4 +1,4 @@
-//! Receives the events of all runs: notifies watchers, frees places at gates, counts.
+//! Receives the events of all runs: notifies watchers, counts.
 //!
 //! Nothing is buffered here. A watcher only learns the length of a run's journal and reads the journal itself; so a slow watcher
 //! costs nothing, and none can miss an event or see one that is not durable.
@@ -11,12 +11,11 @@ use std::{
 use loom_engine::{Event, RunId, RunState, Watcher};
 use tokio::sync::{Notify, watch};
 
-use crate::{gate::Gates, metrics::Tally, telemetry::Recorder};
+use crate::{metrics::Tally, telemetry::Recorder};
 
 /// The receiver of all events.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
-    pub(crate) gates: Arc<Gates>,
     pub(crate) tally: Arc<Tally>,
     /// Records traces, if an exporter is configured.
     pub(crate) recorder: Option<Recorder>,
@@ -44,7 +43,6 @@ impl Watcher for Hub {
     fn events(&self, state: &RunState, events: &[Event]) {
         let Some(run) = state.start().map(|start| start.run) else { return };
         if state.status().is_final() {
-            self.gates.ended(run);
             self.ended.notify_one();
         }
         self.tally.events(state, events);
@@ -64,7 +62,6 @@ impl Watcher for Hub {
     }
 
     fn gone(&self, run: RunId) {
-        self.gates.ended(run);
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = watched.get(&run) {
             // Wakes the watchers, which read the journal.

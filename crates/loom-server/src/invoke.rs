@@ -144,7 +144,7 @@ async fn fire_with_body(
         trace: request::trace(&parts.headers),
     };
     let along = keyed.as_ref().map(Keyed::along).unwrap_or_default();
-    let fired = shared.host.fire_along(fire, along, None).await;
+    let fired = shared.host.fire_along(fire, along).await;
     drop(body);
     let fired = match fired {
         // A valid request that starts no run.

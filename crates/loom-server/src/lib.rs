@@ -10,7 +10,6 @@ mod routes;
 mod server;
 
 mod deploy;
-mod gate;
 mod hub;
 mod redact;
 mod sign;

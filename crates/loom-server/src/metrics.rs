@@ -104,8 +104,12 @@ fn runs(page: &mut Page, host: &Host) {
     page.sample("loom_runs_in_progress", &[], host.engine.runs_in_progress());
     page.head("loom_runs_held", "gauge", "Runs held because the store is unavailable.");
     page.sample("loom_runs_held", &[], host.engine.held().len());
-    page.head("loom_callers_waiting", "gauge", "Callers waiting for the concurrency limit of their trigger.");
-    page.sample("loom_callers_waiting", &[], host.hub.gates.waiting());
+    page.head(
+        "loom_runs_waiting",
+        "gauge",
+        "Accepted runs waiting for the concurrency limit of their trigger.",
+    );
+    page.sample("loom_runs_waiting", &[], host.engine.runs_waiting());
     page.head("loom_workflows", "gauge", "Deployed workflows.");
     page.sample("loom_workflows", &[], host.deployments.all().len());
 }

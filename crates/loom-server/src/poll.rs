@@ -11,7 +11,7 @@
 //! stored, too: a process that starts during such a wait continues it, and polls no sooner than the service and the policy
 //! allow.
 
-use loom_engine::ports::TriggerPurpose;
+use loom_engine::{Permit, ports::TriggerPurpose};
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
@@ -77,16 +77,10 @@ async fn ask(
         next.map_or(i128::MAX, jiff::Timestamp::as_nanosecond)
     };
     // A trigger that cannot start a run now does not poll: the response would be lost.
-    let place = match keeper.trigger().concurrency {
-        None => None,
-        Some(limit) => {
-            let Some(place) = keeper.host.hub.gates.try_enter(&keeper.key(), limit) else {
-                progress.next_question(start, by_recurrence(start, progress.anchor));
-                let note = note.skipped("The limit of concurrent runs is reached.");
-                return keep_progress(keeper, progress, note).await;
-            };
-            Some(place)
-        }
+    let Some(permit) = keeper.reserve() else {
+        progress.next_question(start, by_recurrence(start, progress.anchor));
+        let note = note.skipped("The limit of concurrent runs is reached.");
+        return keep_progress(keeper, progress, note).await;
     };
     let view = keeper.view(progress.previous.as_ref(), None);
     let inputs = match keeper.host.engine.trigger_inputs(view, None).await {
@@ -120,7 +114,7 @@ async fn ask(
     match (&answered.outcome.outputs, status) {
         (Some(outputs), Some(status)) if status == 200 || asks_conditions => {
             progress.previous = Some(previous(keeper, outputs, now));
-            fire(keeper, outputs.clone(), place, &progress, note).await?;
+            fire(keeper, outputs.clone(), Some(permit), &progress, note).await?;
             Ok(progress)
         }
         (_, Some(202)) => keep_progress(keeper, progress, note).await,
@@ -136,7 +130,7 @@ async fn ask(
 async fn fire(
     keeper: &Keeper,
     outputs: Value,
-    place: Option<crate::gate::Place>,
+    permit: Option<Permit>,
     progress: &Progress,
     note: Note,
 ) -> Result<(), loom_store::Error> {
@@ -145,10 +139,10 @@ async fn fire(
         let pending = Progress { pending: Some(outputs.clone()), ..progress.clone() };
         keeper.commit(vec![keeper.state(pending.state())]).await?;
     }
-    let mut place = place;
+    let mut permit = permit;
     loop {
         let (outputs, name, note) = (outputs.clone(), Some(name.clone()), note.clone().fired());
-        match keeper.fire(outputs, name, place.take(), progress.state(), note, Vec::new()).await? {
+        match keeper.fire(outputs, name, permit.take(), progress.state(), note, Vec::new()).await? {
             Fired::Runs | Fired::Held | Fired::Failed => return Ok(()),
             // The service may not give this response again, so it is held until there is room.
             Fired::NoRoom => tokio::time::sleep(AGAIN).await,

@@ -16,7 +16,7 @@ use loom_store::{Commit, KeyQuery};
 
 use crate::{
     deploy::Deployment,
-    host::{Fire, FireError, Host, gate_key},
+    host::{Fire, FireError, Host, trigger_key},
     trigger_history::{self, Note, NoteStatus},
     triggers::{AGAIN, key_write},
 };
@@ -130,19 +130,12 @@ async fn fire(
     trigger: &Trigger,
     end: &Value,
 ) -> Result<bool, loom_store::Error> {
-    let key = gate_key(&deployment.workflow.name, &trigger.name);
+    let key = trigger_key(&deployment.workflow.name, &trigger.name);
     let text = |name: &str| end.get(name).and_then(Value::as_str);
     let run = text("run").unwrap_or_default();
     if has_started(host, &key, end).await? {
         return Ok(true);
     }
-    let place = match trigger.concurrency {
-        None => None,
-        Some(limit) => match host.hub.gates.try_enter(&key, limit) {
-            Some(place) => Some(place),
-            None => return Ok(false),
-        },
-    };
     let number = trigger_history::next_number(&*host.store, &key).await?;
     let note = Note::new(host.now().unix_nanos(), NoteStatus::Succeeded);
     let keys = {
@@ -166,7 +159,7 @@ async fn fire(
         wants_response: false,
         trace: None,
     };
-    match host.fire_along(fire, along, place).await {
+    match host.fire_along(fire, along).await {
         Ok(_) | Err(FireError::Held { .. } | FireError::Disabled { .. }) => Ok(true),
         Err(FireError::Start(StartError::Trigger(error))) => {
             tracing::warn!(trigger = %trigger.name, error = %error.message, "the trigger failed");

@@ -58,7 +58,7 @@ pub(crate) struct Switches {
 pub(crate) fn key(workflow: &str, trigger: Option<&str>) -> String {
     match trigger {
         None => workflow.to_lowercase(),
-        Some(trigger) => crate::host::gate_key(workflow, trigger),
+        Some(trigger) => crate::host::trigger_key(workflow, trigger),
     }
 }
 

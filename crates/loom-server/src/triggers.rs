@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use loom_definition::trigger::{Trigger, TriggerKind};
 use loom_engine::{
-    FiringCommit, RunId, StartError, TriggerView,
+    FiringCommit, Permit, RunId, StartError, TriggerView,
     event::{EffectResult, ErrorInfo, Outcome, RetryHint},
     ports::{TriggerCall, TriggerPurpose},
 };
@@ -25,8 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     batch,
     deploy::Deployment,
-    gate::Place,
-    host::{Fire, FireError, Host, gate_key},
+    host::{Fire, FireError, Host, trigger_key},
     poll,
     recurrence::Timetable,
     subscription, timetable,
@@ -170,9 +169,14 @@ impl Keeper {
         }
     }
 
+    /// The right to start one run now; none if the run would have to wait for the trigger's concurrency limit.
+    pub(crate) fn reserve(&self) -> Option<Permit> {
+        self.host.engine.reserve(&self.deployment.workflow, &self.trigger().name)
+    }
+
     /// `workflow/trigger`, in lower case.
     pub(crate) fn key(&self) -> String {
-        gate_key(&self.deployment.workflow.name, &self.trigger().name)
+        trigger_key(&self.deployment.workflow.name, &self.trigger().name)
     }
 
     pub(crate) fn now(&self) -> i128 {
@@ -260,7 +264,8 @@ impl Keeper {
 
     /// Fires. The progress is stored with the run that starts, or immediately afterwards if none or several start.
     ///
-    /// `place` is a place at the trigger's gate; without one, the call waits for it. The run consumes `messages`, if one starts.
+    /// `permit` is the right to start one run; without one, the run waits for the trigger's concurrency limit. The run
+    /// consumes `messages`, if one starts.
     ///
     /// # Errors
     /// The store failed. Its contents tell whether the run has started.
@@ -268,7 +273,7 @@ impl Keeper {
         &self,
         outputs: Value,
         name: Option<String>,
-        place: Option<Place>,
+        permit: Option<Permit>,
         state: Object,
         note: Note,
         messages: Vec<InboxId>,
@@ -294,9 +299,10 @@ impl Keeper {
             name: name.map(Arc::from),
             keys: Some(Box::new(keys)),
             messages,
+            permit,
             ..FiringCommit::default()
         };
-        match self.host.fire_along(fire, along, place).await {
+        match self.host.fire_along(fire, along).await {
             Ok(_) => Ok(Fired::Runs),
             Err(FireError::Held { .. } | FireError::Disabled { .. }) => Ok(Fired::Held),
             Err(FireError::Busy) => Ok(Fired::NoRoom),

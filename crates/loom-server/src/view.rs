@@ -57,7 +57,10 @@ pub(crate) fn run(row: &RunRow, state: &RunState) -> Object {
     };
     object.insert("status", state.status().as_str());
     let redaction = Redaction::of(state.workflow(), start.trigger.get("name").and_then(Value::as_str));
-    object.insert("startTime", state.started_at().to_string());
+    // A run that waits has not started.
+    if row.started.is_some() {
+        object.insert("startTime", state.started_at().to_string());
+    }
     object.insert("clientTrackingId", Arc::clone(&start.tracking_id));
     object.insert("traceId", format!("{:032x}", RunTrace::of(start).trace));
     object.insert("trigger", redaction.trigger(&start.trigger));

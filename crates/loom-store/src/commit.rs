@@ -28,7 +28,8 @@ pub struct Commit {
     pub definitions: Vec<Definition>,
     /// Blobs to store under their hash. They belong to the run of `journal` or `row` and live as long as it does.
     pub blobs: Vec<Blob>,
-    /// Messages that this commit consumes; they are no longer pending.
+    /// Messages that this commit consumes; they are no longer pending. When one is not pending, the whole commit is refused
+    /// with [`Conflict::Taken`]: another commit consumed it, or retention removed it.
     pub inbox_consumed: Vec<InboxId>,
     /// Messages to post, to this run, to others or to none.
     pub inbox_posted: Vec<Post>,

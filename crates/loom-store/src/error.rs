@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, path::PathBuf, sync::Arc};
 
-use crate::{ContentHash, RunId, Seq, commit::Commit};
+use crate::{ContentHash, InboxId, RunId, Seq, commit::Commit};
 
 /// A cause that many waiting commits can share.
 pub type Cause = Arc<dyn StdError + Send + Sync>;
@@ -136,6 +136,12 @@ pub enum Conflict {
         key: Arc<str>,
         /// The current version, if the value exists.
         actual: Option<u64>,
+    },
+    /// The commit consumes a message that is not pending: another commit has consumed it.
+    #[error("message {} is not pending: it has been consumed already, or does not exist", message.0)]
+    Taken {
+        /// The message.
+        message: InboxId,
     },
     /// The content is neither in the commit nor in the store.
     #[error("blob {0} is not in the store")]

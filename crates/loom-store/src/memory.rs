@@ -375,6 +375,9 @@ impl Content {
                 return Err(Conflict::MissingBlob(blob.hash));
             }
         }
+        if let Some(message) = commit.inbox_consumed.iter().find(|id| !self.inbox.contains_key(id)) {
+            return Err(Conflict::Taken { message: *message });
+        }
         check_keys(&commit.keys, |namespace, key| {
             Ok(self.keys.get(&(Arc::clone(namespace), Arc::clone(key))).map(|value| value.version))
         })

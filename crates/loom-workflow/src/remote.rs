@@ -418,6 +418,9 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
     }
     println!("{}  {}  {}", text(&found, "id"), text(&found, "workflow"), text(&found, "status"));
     match text(&found, "endTime") {
+        "" if text(&found, "status") == "Waiting" => {
+            println!("  waits for the concurrency limit of its trigger");
+        }
         "" => println!("  since {}", text(&found, "startTime")),
         ended => println!("  from {} to {ended}", text(&found, "startTime")),
     }
@@ -529,7 +532,10 @@ fn print_event(event: &Value) {
             println!("{at}  run {} of {} started", text(event, "runId"), text(&data, "workflow"));
         }
         "run.completed" => println!("{at}  run {status}"),
-        "run.suspended" | "run.resumed" | "run.responded" => println!("{at}  {}", kind.replace('.', " ")),
+        "run.waiting" => println!("{at}  run waits for the concurrency limit of its trigger"),
+        "run.admitted" | "run.suspended" | "run.resumed" | "run.responded" => {
+            println!("{at}  {}", kind.replace('.', " "))
+        }
         "action.completed" => {
             let why = data.get("error").map(|error| format!(": {}", text(error, "message")));
             println!("{at}  {action}: {status} ({code}){}", why.unwrap_or_default());

@@ -422,7 +422,7 @@ fn wait_until(now: Timestamp, inputs: &Value) -> Result<Timestamp, String> {
 }
 
 /// Whether an action that the engine executes itself has retries, a circuit breaker or a limit.
-pub(super) fn needs_admission(action: &Action) -> bool {
+pub(crate) fn needs_admission(action: &Action) -> bool {
     action.resilience.is_some() && !is_call(&action.kind) && !matches!(action.kind, ActionKind::Retry { .. })
 }
 

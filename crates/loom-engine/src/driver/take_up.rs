@@ -12,10 +12,12 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::Driver;
 use crate::{
+    decide::calls::needs_admission,
     durable::RunJournal,
     event::{Command, EffectId, EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
     orders::Given,
     ports::Call,
+    time,
 };
 
 impl Driver {
@@ -31,6 +33,21 @@ impl Driver {
             self.handle(command).await?;
         }
         self.advance().await
+    }
+
+    /// Takes the places in services again that the executing actions of a loaded run have, before anything of it continues.
+    pub(crate) fn admit_again(&mut self) {
+        self.loaded = self.clock.now().run;
+        let (state, now) = (self.run.state(), self.clock.now().run);
+        if !state.workflow().actions.iter().any(needs_admission) {
+            return;
+        }
+        for (place, due) in state.admitted() {
+            if let Some(service) = self.inner.services.of(state.workflow(), place.action, None) {
+                let left = due.map(|due| time::between(now, due));
+                self.admissions.insert(place, service.admit_again(left));
+            }
+        }
     }
 
     /// Handles a call that was in progress when the last process ended, as the definition's `onUncertain` says.
@@ -136,6 +153,7 @@ impl Driver {
         for Given { order, message } in std::mem::take(&mut self.orders) {
             if let (Some(message), Some(journal)) = (message, &mut self.journal) {
                 journal.take_in(message);
+                self.executed.push(message);
             }
             let at = self.clock.now();
             let was_suspended = self.run.state().status() == RunStatus::Suspended;

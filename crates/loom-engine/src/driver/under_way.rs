@@ -80,12 +80,21 @@ pub(super) async fn make_call(
     let result = match &guarded {
         None => work().await,
         Some(service) => {
+            if let Some(opens) = inner.services.opens() {
+                opens.await;
+            }
             let idempotent = handler.is_some_and(|handler| handler.is_idempotent(&call.inputs));
             service.attempt(left, call.attempt, idempotent, limit, notes, work).await
         }
     };
     notes.append(&mut injected.into_inner().unwrap_or_else(PoisonError::into_inner));
     (result, guarded)
+}
+
+/// Whether a call starts a child workflow.
+pub(super) fn is_child(call: &Call) -> bool {
+    let kind = &call.definition().kind;
+    call.phase == Phase::Call && matches!(kind, ActionKind::Effect { effect: EffectKind::Workflow, .. })
 }
 
 /// The result of an action that has no handler.

@@ -11,7 +11,7 @@ use loom_resilience::ResilienceRegistry;
 use loom_store::{RunIdSource, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Engine, Held, Inner, Watcher, queue::Queue};
+use super::{Aside, Engine, Held, Inner, Watcher, queue::Queue};
 use crate::{
     chaos::Chaos,
     durable::Durable,
@@ -184,6 +184,8 @@ impl EngineBuilder {
                 ordered: Mutex::default(),
                 runs: Mutex::new(HashMap::new()),
                 queue: Queue::default(),
+                gates: Arc::default(),
+                aside: Aside::default(),
             }),
         }
     }

@@ -12,10 +12,10 @@ use futures_util::future::join_all;
 use loom_definition::Workflow;
 use tokio::sync::Notify;
 
-use super::{Engine, StartError};
+use super::{Engine, Pass, StartError, gate::first_command};
 use crate::{
     durable::{RecoverError, Written},
-    event::{Command, RunId, RunStart},
+    event::{RunId, RunStart},
     machine::Run,
 };
 
@@ -88,12 +88,12 @@ impl Engine {
     pub(crate) async fn accept_all(
         &self,
         workflow: &Arc<Workflow>,
-        mut runs: impl Iterator<Item = (Arc<RunStart>, Written)> + Send,
+        mut runs: impl Iterator<Item = ((Arc<RunStart>, Written), Pass)> + Send,
     ) -> Result<Option<Arc<RunStart>>, StartError> {
         let mut first = None;
         loop {
             let piece: Vec<_> = runs.by_ref().take(AT_ONCE).collect();
-            let Some((start, _)) = piece.first() else { return Ok(first) };
+            let Some(((start, _), _)) = piece.first() else { return Ok(first) };
             first.get_or_insert_with(|| Arc::clone(start));
             let (engine, workflow) = (self.clone(), Arc::clone(workflow));
             // A task of its own, so that a caller that goes away leaves no run accepted but not queued.
@@ -106,34 +106,35 @@ impl Engine {
     async fn accept_piece(
         &self,
         workflow: &Arc<Workflow>,
-        piece: Vec<(Arc<RunStart>, Written)>,
+        piece: Vec<((Arc<RunStart>, Written), Pass)>,
     ) -> Result<(), StartError> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
         if self.inner.stopping.is_cancelled() || self.inner.flights.draining() {
             return Err(StartError::Stopping);
         }
         let now = self.inner.clock.now();
-        let begun = piece.into_iter().map(|(start, written)| {
+        let begun = piece.into_iter().map(|((start, written), pass)| {
             self.inner.environment.learn_parameters(&start);
             let mut journal = durable.begin(workflow, &start, written);
             let mut run = Run::new(Arc::clone(workflow), Arc::clone(&self.inner.environment));
             let id = start.run;
             // Everything after the start is left to the task that loads the run.
-            run.handle_some(Command::Start(start), now, 0);
+            run.handle_some(first_command(&pass, start), now, 0);
             let events = run.take_events();
             async move {
                 journal.record(&events, run.state());
                 let written = journal.flush(run.state(), now).await;
-                written.map(|()| (id, events, run))
+                written.map(|()| (id, events, run, pass))
             }
         });
         let mut refused = None;
         for written in join_all(begun).await {
             match written {
-                Ok((id, events, run)) => {
+                Ok((id, events, run, pass)) => {
                     if let Some(watcher) = &self.inner.watcher {
                         watcher.events(run.state(), &events);
                     }
+                    self.inner.aside.put(id, pass);
                     self.inner.queue.add(id);
                 }
                 Err(error) => refused = refused.or(Some(error)),

@@ -12,8 +12,9 @@ use loom_expression::Value;
 use loom_store::{Condition, RunIdSource, RunQuery, RunRow};
 use tokio::sync::{mpsc, watch};
 
-use super::{Engine, INBOX_CAPACITY, InProgress, Inner, RunHandle, Watcher};
+use super::{Engine, INBOX_CAPACITY, InProgress, Inner, Pass, RunHandle, Watcher};
 use crate::{
+    decide::calls::needs_admission,
     driver::{Driver, Links, Unwritten},
     durable::{self, RecoverError, RunJournal, Written},
     event::{Event, RunId, RunStart},
@@ -55,23 +56,12 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read at all.
     pub async fn recover(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<Recovered, loom_store::Error> {
-        self.recover_with_queue(watcher, &|_| true).await
-    }
-
-    /// Like [`Engine::recover`], except that runs beyond [`Budgets::runs_max`](crate::Budgets::runs_max) are queued if
-    /// `may_wait` returns true for them.
-    ///
-    /// # Errors
-    /// Like [`Engine::recover`].
-    pub async fn recover_with_queue(
-        &self,
-        watcher: Option<&Arc<dyn Watcher>>,
-        may_wait: &(dyn Fn(&RunRow) -> bool + Sync),
-    ) -> Result<Recovered, loom_store::Error> {
         let mut recovered = Recovered { runs: Vec::new(), waiting: 0, unreadable: Vec::new() };
         // Queued runs are loaded without the caller's watcher, so with a watcher none is queued.
         let mut room = if watcher.is_some() { usize::MAX } else { self.inner.environment.budgets.runs_max };
         let Some(durable) = &self.inner.durable else { return Ok(recovered) };
+        // Runs that were in progress have their permits, and places in services, before anybody else is admitted.
+        let _closed = (self.inner.gates.close(), self.inner.services.close());
         self.continue_numbering().await?;
         self.note_suspects().await?;
         // Runs that end from here on end their subscriptions themselves.
@@ -81,7 +71,7 @@ impl Engine {
             let page = durable.store.unfinished(after, RECOVERY_PAGE).await?;
             let mut now = Vec::with_capacity(page.len());
             for row in &page {
-                if room > 0 || !may_wait(row) {
+                if room > 0 || self.owns_something(row).await {
                     room = room.saturating_sub(1);
                     now.push(row.id);
                 } else {
@@ -118,6 +108,17 @@ impl Engine {
             self.attend_queue();
         }
         Ok(recovered)
+    }
+
+    /// Whether a run may own something that others wait for: a permit of its trigger, a place in a service. Such runs are
+    /// never queued.
+    async fn owns_something(&self, row: &RunRow) -> bool {
+        let Some(durable) = &self.inner.durable else { return false };
+        // A definition that cannot be read is reported when the run is loaded.
+        let workflow = durable.workflow_of(row.id, row).await;
+        workflow.map_or(true, |workflow| {
+            self.inner.gates.may_limit(&workflow) || workflow.actions.iter().any(needs_admission)
+        })
     }
 
     /// Continues the numbering of runs after the newest one in the store, or by the clock if it was ahead when the newest ones
@@ -163,11 +164,12 @@ impl Engine {
         };
         let Some(claim) = Claim::of(&self.inner, id, reached) else { return Ok(None) };
         let Some((state, journal)) = durable.load(id).await? else {
+            claim.give_up();
             self.gone(id, watcher);
             return Ok(None);
         };
         if state.status().is_final() {
-            drop(claim);
+            claim.give_up();
             if state.calls().next().is_some() {
                 self.unsubscribe_later(id);
             }
@@ -184,9 +186,13 @@ impl Engine {
         if let Some(watcher) = &watcher {
             watcher.resumes(run.state());
         }
-        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox, orders };
-        let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
-        claim.keep();
+        let pass = claim.keep().unwrap_or_else(|| {
+            let waits = run.state().waits;
+            self.inner.gates.take_again(run.state().workflow(), start.trigger_name(), id, waits)
+        });
+        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox, orders, pass };
+        let mut driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
+        driver.admit_again();
         self.adopt(id, driver, None);
         Ok(Some(RunHandle { id, start, commands, accepted: None, response, ended }))
     }
@@ -298,6 +304,13 @@ impl Engine {
             mailbox: Arc::clone(&mailbox),
         };
         let claim = Claim::of(&self.inner, id, reached).ok_or(ResubmitError::Stopping)?;
+        let pass = self.enter(workflow, start.trigger_name(), &[id], None).map_err(ResubmitError::Full)?;
+        let pass = pass.into_iter().next().unwrap_or_default();
+        if pass.waits() {
+            let waiting = [Event::RunWaiting { at: state.started_at() }];
+            state.replay(&waiting);
+            journal.record(&waiting, &state);
+        }
         journal.flush(&state, state.started_at()).await.map_err(ResubmitError::Store)?;
         let watcher = self.inner.watcher.clone();
         if let Some(watcher) = &watcher {
@@ -305,9 +318,12 @@ impl Engine {
             watcher.resumes(&state);
         }
         let (report, ended) = watch::channel(None);
-        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox, orders: Vec::new() };
+        let orders = Vec::new();
+        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox, orders, pass };
         let run = Run::resume(state, Arc::clone(&self.inner.environment));
-        let driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
+        let mut driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
+        // Actions that the new run continues in the middle were admitted in the old one.
+        driver.admit_again();
         claim.keep();
         self.adopt(id, driver, None);
         Ok(RunHandle { id, start, commands, accepted: None, response, ended })
@@ -459,8 +475,9 @@ impl Engine {
                 let (_, inbox) = mpsc::channel(1);
                 let (respond, report) = (watch::channel(None).0, watch::channel(None).0);
                 let mailbox = Arc::default();
-                let orders = Vec::new();
-                let links = Links { inbox, watcher: None, respond, report, accepted: None, mailbox, orders };
+                let (orders, pass) = (Vec::new(), Pass::Free);
+                let links =
+                    Links { inbox, watcher: None, respond, report, accepted: None, mailbox, orders, pass };
                 let run = Run::resume(state, Arc::clone(&self.inner.environment));
                 Driver::new(Arc::clone(&self.inner), run, None, links).unsubscribe().await;
             }
@@ -488,10 +505,12 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A claim on a run that is being loaded: no other task can load it in the meantime.
+/// A claim on a run that is being loaded: no other task can load it in the meantime. It holds what the run owns, and puts it
+/// back if the run cannot be loaded now.
 struct Claim<'e> {
     engine: &'e Inner,
     run: RunId,
+    pass: Option<Pass>,
     kept: bool,
 }
 
@@ -503,20 +522,29 @@ impl<'e> Claim<'e> {
             Entry::Occupied(_) => None,
             Entry::Vacant(place) => {
                 place.insert(reached);
-                Some(Claim { engine, run, kept: false })
+                Some(Claim { engine, run, pass: engine.aside.take(run), kept: false })
             }
         }
     }
 
-    /// Keeps the entry: the run is in progress now.
-    fn keep(mut self) {
+    /// Keeps the entry: the run is in progress now. Returns what it owned before.
+    fn keep(mut self) -> Option<Pass> {
         self.kept = true;
+        self.pass.take()
+    }
+
+    /// Gives up the claim and what the run owned: it is over.
+    fn give_up(mut self) {
+        self.pass = None;
     }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if !self.kept {
+            if let Some(pass) = self.pass.take() {
+                self.engine.aside.put(self.run, pass);
+            }
             self.engine.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     driver::Envelope,
+    engine::gate::Permit,
     event::{Command, ErrorInfo, RunId, RunStart},
     trace::TraceParent,
 };
@@ -70,6 +71,8 @@ pub struct FiringCommit {
     /// Messages of the store's inbox that the start of the run consumes. They stay in the inbox unless exactly one run
     /// starts.
     pub messages: Vec<InboxId>,
+    /// A permit from [`Engine::reserve`](crate::Engine::reserve), for the first run.
+    pub permit: Option<Permit>,
 }
 
 impl fmt::Debug for FiringCommit {
@@ -98,6 +101,19 @@ pub enum StartError {
     OtherFiring {
         /// The run that the earlier firing started.
         run: RunId,
+    },
+    /// The concurrency limit of the trigger is reached, and as many runs wait as may.
+    #[error(
+        "{waiting} runs of '{workflow}' wait for its concurrency limit of {runs}, as many as may \
+         (`maximumWaitingRuns` of its trigger)"
+    )]
+    Full {
+        /// The workflow.
+        workflow: Arc<str>,
+        /// How many of the trigger's runs may be in progress.
+        runs: u32,
+        /// How many may wait.
+        waiting: u32,
     },
     /// The store could not be read or written.
     #[error("the store is unavailable")]

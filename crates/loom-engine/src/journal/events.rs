@@ -39,6 +39,8 @@ mod tag {
     pub(super) const RESUMED: u8 = 16;
     pub(super) const RUN_ENDED: u8 = 17;
     pub(super) const TRACED_RUN_STARTED: u8 = 18;
+    pub(super) const RUN_WAITING: u8 = 19;
+    pub(super) const RUN_ADMITTED: u8 = 20;
 }
 
 pub(super) fn write(w: &mut Writer<'_>, event: &Event) {
@@ -137,6 +139,14 @@ pub(super) fn write(w: &mut Writer<'_>, event: &Event) {
             write_place(w, *place);
             w.value(properties);
         }
+        Event::RunWaiting { at } => {
+            w.byte(tag::RUN_WAITING);
+            w.time(*at);
+        }
+        Event::RunAdmitted { at } => {
+            w.byte(tag::RUN_ADMITTED);
+            w.time(*at);
+        }
         Event::Suspended { at } => {
             w.byte(tag::SUSPENDED);
             w.time(*at);
@@ -217,6 +227,8 @@ pub(super) fn read(r: &mut Reader<'_>) -> Read<Event> {
             outcome: read_outcome(r)?,
         },
         tag::TRACKED => Event::Tracked { place: read_place(r)?, properties: r.value()? },
+        tag::RUN_WAITING => Event::RunWaiting { at: r.time()? },
+        tag::RUN_ADMITTED => Event::RunAdmitted { at: r.time()? },
         tag::SUSPENDED => Event::Suspended { at: r.time()? },
         tag::RESUMED => Event::Resumed { at: r.time()? },
         tag::RUN_ENDED => Event::RunEnded {

@@ -112,7 +112,7 @@ impl Book<'_> {
         }
         self.tick(event)?;
         match event {
-            Event::RunStarted { .. } => {}
+            Event::RunStarted { .. } | Event::RunWaiting { .. } | Event::RunAdmitted { .. } => {}
             Event::FrameOpened { frame, block, parent, index, .. } => {
                 self.open(*frame, *block, *parent, *index)?;
             }
@@ -486,6 +486,8 @@ fn at_of(event: &Event) -> Option<Timestamp> {
         | Event::AttemptNoted { at, .. }
         | Event::AttemptEnded { at, .. }
         | Event::ActionEnded { at, .. }
+        | Event::RunWaiting { at }
+        | Event::RunAdmitted { at }
         | Event::Suspended { at }
         | Event::Resumed { at }
         | Event::RunEnded { at, .. } => Some(*at),

@@ -112,6 +112,19 @@ impl Pipeline {
         Ok(Entry { ticket, at: now, has_place })
     }
 
+    /// Takes what work in progress holds, whether or not there is room.
+    pub(super) fn enter_again(&self, lease: Option<Duration>, now: Instant) -> Entry {
+        let has_place = self.bulkhead.is_on();
+        if has_place {
+            self.bulkhead.enter_again().keep();
+        }
+        let ticket = match self.breaker.peek(now) {
+            Ok(()) => self.breaker.enter(now, lease).unwrap_or_else(|_| Ticket::inert(now)),
+            Err(_) => Ticket::inert(now),
+        };
+        Entry { ticket, at: now, has_place }
+    }
+
     /// Requests admission by every part, waiting for permits until the deadline.
     ///
     /// # Cancel safety

@@ -14,7 +14,7 @@ use loom_store::{InboxId, InboxQuery, Recipient, Store};
 use tokio::sync::watch;
 
 use super::{KIND, Measure, SEAL};
-use crate::{host::gate_key, sealed};
+use crate::{host::trigger_key, sealed};
 
 /// The number of messages that are read from the store at once.
 const PAGE: usize = 200;
@@ -82,7 +82,7 @@ impl Piles {
                     batch: text("batchName").to_lowercase(),
                     partition: text("partitionName").to_owned(),
                 };
-                let trigger = triggers.entry(gate_key(text("workflow"), text("trigger"))).or_default();
+                let trigger = triggers.entry(trigger_key(text("workflow"), text("trigger"))).or_default();
                 let bytes = value.get("content").map_or(0, |content| content.text().len() as u64);
                 let pile = trigger.piles.entry(name.clone()).or_default();
                 if pile.messages.insert(message.id, bytes).is_none() {

@@ -187,13 +187,16 @@ async fn a_batch_waits_for_room() {
     let text = text.replace(r#"{"Seen""#, slow);
     let host = world.process(&[("collector", &text), ("sender", SENDER)]).await;
     send(&host, "[[null, 1], [null, 2], [null, 3]]").await;
-    assert_eq!(batches(&world, &host).await, ["DEFAULT: 1"]);
-    pass(3_601).await;
+    // The second batch is a run that waits, and the third stays where it was collected.
     assert_eq!(batches(&world, &host).await, ["DEFAULT: 1", "DEFAULT: 2"]);
+    assert_eq!(host.engine.runs_waiting(), 1);
     crash(host).await;
     let host = world.process(&[("collector", &text), ("sender", SENDER)]).await;
-    pass(2 * 3_600).await;
+    pass(3_601).await;
     assert_eq!(batches(&world, &host).await, ["DEFAULT: 1", "DEFAULT: 2", "DEFAULT: 3"]);
+    assert_eq!(host.engine.runs_waiting(), 1);
+    pass(2 * 3_600).await;
+    assert_eq!((host.engine.runs_waiting(), host.engine.runs_in_progress()), (0, 0));
     crash(host).await;
 }
 

@@ -188,7 +188,10 @@ impl Recorded {
             Event::ActionEnded { place, started, at, outcome, .. } => {
                 self.end(*place, *started, *at, outcome, exporter);
             }
-            Event::Suspended { .. } | Event::Resumed { .. } => {}
+            Event::RunWaiting { .. }
+            | Event::RunAdmitted { .. }
+            | Event::Suspended { .. }
+            | Event::Resumed { .. } => {}
             Event::RunEnded { status, error, at, .. } => {
                 let open: Vec<EffectId> = self.calls.keys().copied().collect();
                 for effect in open {

@@ -271,20 +271,32 @@ async fn a_trigger_at_its_limit_rejects_requests_and_loses_nothing() {
         r#"{"Pause": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Day"}}, "runAfter": {}}}"#;
     let definition = format!(r#"{{"definition": {{"triggers": {{"t": {trigger}}}, "actions": {waits}}}}}"#);
     world.deploy("w", &definition).await;
-    let first = world.post(INVOKE, "{}").await;
-    assert_eq!(first.status, 202);
-    let run = first.header("x-ms-workflow-run-id").unwrap().to_owned();
-    // Of two more requests, one waits and the other is rejected, whichever comes first.
-    let (one, other) = (world.post(INVOKE, "{}"), world.post(INVOKE, "{}"));
-    tokio::pin!(one, other);
-    let (refused, waiting) = tokio::select! {
-        refused = &mut one => (refused, &mut other),
-        refused = &mut other => (refused, &mut one),
-    };
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let accepted = world.post(INVOKE, "{}").await;
+        assert_eq!(accepted.status, 202);
+        runs.push(accepted.header("x-ms-workflow-run-id").unwrap().to_owned());
+    }
+    let refused = world.post(INVOKE, "{}").await;
     assert_eq!((refused.status, refused.error().as_str()), (429, "WorkflowTriggerIsThrottled"));
     assert!(refused.header("retry-after").is_some());
-    world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
-    assert_eq!(waiting.await.status, 202);
+    // The second run is accepted, has not started, and is listed and counted as one that waits.
+    let second = format!("/api/v1/runs/{}", runs[1]);
+    let waiting = world.get(&second).await.json();
+    assert_eq!((text(&waiting, "status"), waiting.get("startTime")), ("Waiting", None));
+    let listed = world.get("/api/v1/runs?status=Waiting").await.json();
+    assert_eq!(list(&listed, "runs").len(), 1);
+    assert!(world.get("/metrics").await.text().contains("loom_runs_waiting 1\n"));
+    let resubmitted = world.post(&format!("/api/v1/runs/{}/resubmit", runs[0]), "").await;
+    assert_eq!((resubmitted.status, resubmitted.error().as_str()), (429, "WorkflowTriggerIsThrottled"));
+    world.post(&format!("/api/v1/runs/{}/cancel", runs[0]), "").await;
+    let started = async || text(&world.get(&second).await.json(), "status") == "Running";
+    while !started().await {
+        tokio::task::yield_now().await;
+    }
+    let events = world.get(&format!("{second}/events")).await.json();
+    let kinds: Vec<&str> = list(&events, "events").iter().map(|event| text(event, "type")).collect();
+    assert_eq!(kinds[..3], ["run.started", "run.waiting", "run.admitted"]);
 }
 
 #[tokio::test]

@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use crate::{
     BLOB_ROW_MAX, Blob, Commit, Committed, Conflict, ContentHash, Definition, Error, Frame, FrameQuery,
-    InboxQuery, Journal, KeyExpectation, KeyQuery, KeyWrite, Order, Post, Recipient, Refusal, Retention,
-    RunId, RunQuery, RunRow, Seq, Snapshot, Store, Swept, Timer, TimerKey, TimerQuery, UnixMillis, Urgency,
-    Written,
+    InboxId, InboxQuery, Journal, KeyExpectation, KeyQuery, KeyWrite, Order, Post, Recipient, Refusal,
+    Retention, RunId, RunQuery, RunRow, Seq, Snapshot, Store, Swept, Timer, TimerKey, TimerQuery, UnixMillis,
+    Urgency, Written,
 };
 
 use super::{Case, NAMESPACE, Seeded};
@@ -424,6 +424,15 @@ async fn messages_are_consumed_once(store: Arc<dyn Store>) {
     write(&*store, consume).await;
     assert_eq!(read(Recipient::Anyone, None, 9).await, [ids[1], ids[3], ids[4]]);
     assert_eq!([pending(1).await, pending(2).await], [2, 1]);
+    // Whoever comes second learns that somebody else took the message, and nothing of the commit is written.
+    for consumer in [Commit::to_run(run(2), Seq::FIRST, vec![frame("too late")]), Commit::new()] {
+        let mut late = consumer;
+        late.inbox_consumed = vec![ids[3], ids[2]];
+        assert_eq!(conflict(&*store, late).await, Conflict::Taken { message: ids[2] });
+    }
+    let unknown = Commit { inbox_consumed: vec![InboxId(u64::MAX >> 1)], ..Commit::new() };
+    assert_eq!(conflict(&*store, unknown).await, Conflict::Taken { message: InboxId(u64::MAX >> 1) });
+    assert_eq!(read(Recipient::Anyone, None, 9).await, [ids[1], ids[3], ids[4]]);
     // A key is remembered after its message was consumed.
     let posted = async |of, key| store.posted(of, key).await.expect(WORKS);
     assert_eq!(

@@ -174,6 +174,13 @@ pub(super) fn apply(
         }
     }
     check_blobs(connection, &commit.blobs)?;
+    for message in &commit.inbox_consumed {
+        let mut pending =
+            connection.prepare_cached("SELECT 1 FROM inbox WHERE id = ?1 AND taken_by IS NULL")?;
+        if !pending.exists([message.0.cast_signed()])? {
+            return Err(Conflict::Taken { message: *message }.into());
+        }
+    }
     check_keys(&commit.keys, |namespace, key| {
         key_version(connection, namespace, key).map_err(Failure::from)
     })?;

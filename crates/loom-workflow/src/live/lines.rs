@@ -98,6 +98,13 @@ impl Lines {
             Event::ActionEnded { place, started, at, outcome, .. } => {
                 self.action_ended(*place, *started, *at, outcome, out);
             }
+            Event::RunWaiting { at } => {
+                self.line(*at, "waits for the concurrency limit of its trigger", out);
+            }
+            Event::RunAdmitted { at } => {
+                self.began = *at;
+                self.line(*at, "admitted", out);
+            }
             Event::Suspended { at } => self.line(*at, "suspended", out),
             Event::Resumed { at } => self.line(*at, "resumed", out),
             Event::Responded { response, .. } => {

@@ -8,6 +8,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -281,4 +282,63 @@ fn signals_survive_kills_and_are_received_once() {
     let refused = crate::loom(&["runs", "signal", &run, "next", "--server", &server]);
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("has ended"), "{}", refused.stderr);
+}
+
+/// A run of a trigger with a limit is over at the next start before anybody has looked at it; its place is free again.
+#[test]
+fn killed_a_trigger_with_a_limit_has_all_its_places_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let trigger = |concurrency: Value| json!({"manual": {"type": "Request", "runtimeConfiguration": {"concurrency": concurrency}}});
+    let rest = |count: u32, unit: &str| json!({"Rest": {"type": "Wait", "inputs": {"interval": {"count": count, "unit": unit}}, "runAfter": {}}});
+    let limit = json!({"runs": 1, "maximumWaitingRuns": 1});
+    let one = json!({"triggers": trigger(limit), "actions": rest(2, "Second")});
+    let many = json!({"triggers": {"manual": {"type": "Request"}}, "actions": rest(1, "Hour")});
+    let workflows = [("one", one), ("many", many)];
+    let fire = |loom: &Loom, name: &str| {
+        let path = format!("/workflows/{name}/triggers/manual/invoke");
+        let answer = loom.request("POST", &path, b"{}").expect("it is answered");
+        (answer.status, answer.header("x-ms-workflow-run-id"))
+    };
+    let loom = serve(folder.path(), &workflows);
+    let (status, over) = fire(&loom, "one");
+    assert_eq!(status, 202);
+    let (status, waits) = fire(&loom, "one");
+    assert_eq!(status, 202);
+    assert_eq!(fire(&loom, "one").0, 429);
+    for _ in 0..200 {
+        assert_eq!(fire(&loom, "many").0, 202);
+    }
+    loom.kill();
+    pause(Duration::from_secs(3));
+    let loom = serve(folder.path(), &workflows);
+    for run in [over.unwrap(), waits.unwrap()] {
+        assert_eq!(loom.end_of(&run), "Succeeded");
+    }
+    let (status, next) = fire(&loom, "one");
+    assert_eq!(status, 202);
+    assert_eq!(loom.end_of(&next.unwrap()), "Succeeded");
+}
+
+/// The signal reaches the directory before the deadline, and the run after it.
+#[test]
+fn killed_a_run_receives_the_signal_that_came_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let wait = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Go": {"type": "WaitForSignal", "inputs": {"name": "go"}, "limit": {"timeout": "PT4S"}, "runAfter": {}}}});
+    let workflows = [("waits", wait)];
+    for _ in 0..3 {
+        let loom = serve(folder.path(), &workflows);
+        let answer = loom.request("POST", "/workflows/waits/triggers/manual/invoke", b"{}").unwrap();
+        let run = answer.header("x-ms-workflow-run-id").unwrap();
+        loom.until(&format!("/api/v1/runs/{run}/events"), |events| events.body.contains("timer.set"));
+        loom.kill();
+        let data = folder.path().join("data");
+        let mut signal = Command::new(env!("CARGO_BIN_EXE_loom"));
+        let sent = signal.args(["runs", "signal", &run, "go", "--data"]).arg(&data).output().unwrap();
+        assert!(sent.status.success(), "{sent:?}");
+        pause(Duration::from_secs(5));
+        let loom = serve(folder.path(), &workflows);
+        assert_eq!(loom.end_of(&run), "Succeeded");
+        loom.kill();
+    }
 }

@@ -1,0 +1,186 @@
+//! What a run receives next: commands, the ends of calls, and timers, in the order of their times.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt};
+use loom_definition::{RunStatus, model::WorkflowKind};
+use loom_expression::Timestamp;
+
+use super::{Driver, Envelope, Finished, under_way::is_child};
+use crate::{
+    children,
+    clock::Now,
+    event::{Command, EffectId, TimerId},
+    time,
+};
+
+/// The maximum duration of a run of a stateless workflow.
+const STATELESS_DURATION_MAX: Duration = Duration::from_mins(5);
+
+/// The longest single sleep; then the wall clock is read again, because it may have been adjusted.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// Something that has happened to a run.
+pub(super) enum Happened {
+    /// One of its futures ended.
+    Finished(Finished),
+    /// A command was sent.
+    Sent(Envelope),
+}
+
+impl Happened {
+    /// When, if timers that were due before must be handled first.
+    fn at(&self) -> Option<Timestamp> {
+        match self {
+            Happened::Finished(Finished::Signal(_, received)) => received.sent,
+            Happened::Finished(_) => None,
+            Happened::Sent(envelope) => envelope.sent,
+        }
+    }
+}
+
+impl Driver {
+    /// Waits for a command, the end of a call or a timer, whichever comes first.
+    pub(super) async fn next_command(&mut self) -> Option<Envelope> {
+        let now = self.clock.now();
+        let end = self.end_of_time();
+        let draining = self.inner.flights.draining();
+        if now.run >= end && !draining {
+            return Some(Envelope::new(Command::TimeOut));
+        }
+        if let Some(envelope) = self.ready_command() {
+            return Some(envelope);
+        }
+        if let Some((timer, due)) = self.overdue()
+            && !self.has_earlier(due).await
+        {
+            return Some(Envelope::new(Command::TimerFired(timer)));
+        }
+        // A draining engine starts nothing, so it admits nobody either.
+        let waits = self.run.state().waits && !draining;
+        let now = self.clock.now();
+        // A timer that is due here waits for what has happened before it.
+        let timer = self.first_to_fire(now).map(|(_, wait)| wait).filter(|wait| !wait.is_zero());
+        let wait = timer.into_iter().fold(time::between(now.run, end), Duration::min);
+        tokio::select! {
+            biased;
+            finished = self.calls.next(), if !self.calls.is_empty() => match finished {
+                Some(Ok(finished)) => self.in_order(Some(Happened::Finished(finished))),
+                // Aborted calls need no command: the run no longer waits for them.
+                Some(Err(_)) | None => None,
+            },
+            sent = self.inbox.recv(), if !self.inbox.is_closed() => {
+                sent.and_then(|sent| self.in_order(Some(Happened::Sent(sent))))
+            }
+            () = self.pass.admitted(), if waits => Some(Envelope::new(Command::Admit)),
+            () = self.inner.flights.drains(), if !draining => None,
+            () = std::future::pending(), if draining => None,
+            // The next round fires the timer that is due then.
+            () = tokio::time::sleep(wait.min(SLEEP_MAX)), if !draining => None,
+        }
+    }
+
+    /// The timer that fires next, and the time until then. The timers of a suspended run fire when it is resumed.
+    fn first_to_fire(&self, now: Now) -> Option<(TimerId, Duration)> {
+        let state = self.run.state();
+        (state.status() == RunStatus::Running).then(|| state.first_to_fire(now)).flatten()
+    }
+
+    /// The time at which the run reaches its maximum duration.
+    fn end_of_time(&self) -> Timestamp {
+        let most = self.run.environment().run_duration_max;
+        let state = self.run.state();
+        // The duration counts from the admission.
+        if state.waits {
+            return Timestamp::MAX;
+        }
+        let most = match state.workflow().kind {
+            WorkflowKind::Stateless => most.min(STATELESS_DURATION_MAX),
+            WorkflowKind::Stateful | WorkflowKind::Agentic => most,
+        };
+        time::after(state.started_at(), most)
+    }
+
+    /// A command that is available without waiting: the end of a call, or one that was sent.
+    pub(super) fn ready_command(&mut self) -> Option<Envelope> {
+        if self.put_off.is_some() {
+            return self.in_order(None);
+        }
+        while let Some(Some(finished)) = self.calls.next().now_or_never() {
+            // Aborted calls need no command: the run no longer waits for them.
+            let Ok(finished) = finished else { continue };
+            if let Some(envelope) = self.in_order(Some(Happened::Finished(finished))) {
+                return Some(envelope);
+            }
+        }
+        let sent = self.inbox.try_recv().ok()?;
+        self.in_order(Some(Happened::Sent(sent)))
+    }
+
+    /// The command that follows from what has happened, unless a timer was due before: then that timer fires first.
+    fn in_order(&mut self, happened: Option<Happened>) -> Option<Envelope> {
+        let happened = happened.or_else(|| self.put_off.take())?;
+        if let Some(at) = happened.at()
+            && let Some((timer, due)) = self.overdue()
+            && due < at
+        {
+            self.put_off = Some(happened);
+            return Some(Envelope::new(Command::TimerFired(timer)));
+        }
+        match happened {
+            Happened::Finished(finished) => self.finished(finished).map(Envelope::new),
+            Happened::Sent(envelope) => Some(envelope),
+        }
+    }
+
+    /// The timer that fires now, and the time for which it was set. A draining engine fires none.
+    fn overdue(&mut self) -> Option<(TimerId, Timestamp)> {
+        if self.inner.flights.draining() {
+            return None;
+        }
+        let now = self.clock.now();
+        let (timer, wait) = self.first_to_fire(now)?;
+        let due = self.run.state().timer(timer)?.due;
+        wait.is_zero().then_some((timer, due))
+    }
+
+    /// Whether something happened before `due` that the run has not received yet: a signal that is in the store, or, while no
+    /// process was running, the end of a child workflow. One of the run's futures is about to report it.
+    async fn has_earlier(&mut self, due: Timestamp) -> bool {
+        let inner = Arc::clone(&self.inner);
+        let Some(durable) = &inner.durable else { return false };
+        let Some(run) = self.run.state().start().map(|start| start.run) else { return false };
+        let mut earlier = match self.mailbox.has_news(&*durable.store, run).await {
+            Ok(has_news) => has_news,
+            Err(error) => return self.unreadable(&error),
+        };
+        if due >= self.loaded {
+            return earlier;
+        }
+        let outstanding: Vec<EffectId> = self.run.state().calls().map(|(effect, _)| effect).collect();
+        for call in outstanding.into_iter().filter_map(|effect| self.run.call(effect)).collect::<Vec<_>>() {
+            if !is_child(&call) {
+                continue;
+            }
+            match children::had_ended(&inner, &call, due).await {
+                Ok(false) => continue,
+                Ok(true) => earlier = true,
+                Err(error) => return self.unreadable(&error),
+            }
+            let place = self.run.state().call(call.effect).map(|asked| asked.place);
+            if let Some(place) = place.filter(|_| !self.under_way.contains_key(&call.effect)) {
+                // The child needs no time any more.
+                self.send(call, place, None);
+            }
+        }
+        earlier
+    }
+
+    /// The store cannot tell what happened before a timer was due. The timer fires: if the store does not work, the run is
+    /// held before that has an effect.
+    fn unreadable(&self, error: &loom_store::Error) -> bool {
+        let run = self.run.state().start().map(|start| start.run);
+        tracing::warn!(run_id = ?run, %error, "cannot read the messages to a run before a timer fires");
+        false
+    }
+}

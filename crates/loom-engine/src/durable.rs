@@ -4,6 +4,8 @@
 //! the end); then all of them are written to the store in one frame, and nothing becomes visible before the store has
 //! acknowledged it. A crash therefore takes a run back to its last durable point, and nothing that was visible is lost.
 
+mod pace;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -20,6 +22,7 @@ use loom_store::{
     StoredFrame, UnixMillis,
 };
 
+use pace::Pace;
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -36,10 +39,6 @@ use crate::{
 
 /// Encoded events are passed to the store, without waiting for the disk, once they reach this size.
 const SPILL_BYTES: usize = 256 * 1024;
-
-/// A snapshot is due after this many frames, or this many bytes of frames.
-const SNAPSHOT_FRAMES: usize = 64;
-const SNAPSHOT_BYTES: usize = 256 * 1024;
 
 /// A larger snapshot is not written.
 const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
@@ -426,31 +425,6 @@ impl Durable {
         let parsed = Parser::parse(&body, &options)
             .map_err(|diagnostics| RecoverError::Definition { run, why: diagnostics.to_string() })?;
         Ok(parsed.workflow)
-    }
-}
-
-/// Decides when the next snapshot of a run is due: when the journal since the last one would take a while to read, but never
-/// so often that snapshots make up more of the writes than the journal itself.
-#[derive(Debug, Default)]
-struct Pace {
-    frames: usize,
-    bytes: usize,
-    /// Size of the last snapshot.
-    snapshot_bytes: usize,
-}
-
-impl Pace {
-    fn frame_written(&mut self, bytes: usize) {
-        self.frames += 1;
-        self.bytes += bytes;
-    }
-
-    fn snapshot_taken(&mut self, bytes: usize) {
-        *self = Pace { frames: 0, bytes: 0, snapshot_bytes: bytes };
-    }
-
-    fn is_due(&self) -> bool {
-        (self.frames >= SNAPSHOT_FRAMES || self.bytes >= SNAPSHOT_BYTES) && self.bytes >= self.snapshot_bytes
     }
 }
 

@@ -594,11 +594,9 @@ pub(crate) async fn resubmit(
         }
     };
     let mut object = Object::new();
+    let engine = &shared.host.engine;
     let mut started = match &from {
-        None => {
-            let started = shared.host.engine.resubmit(&workflow, parameters, &before);
-            started.map_err(|error| refusal(error.into()))?
-        }
+        None => engine.resubmit(&workflow, parameters, &before).map_err(|error| refusal(error.into()))?,
         Some(from) => {
             let started = shared.host.engine.resubmit_from(&workflow, parameters, run, from).await;
             started.map_err(|error| not_resubmitted(&id, error))?
@@ -645,7 +643,6 @@ fn not_resubmitted(id: &str, error: ResubmitError) -> Problem {
     let message = format!("{error}.");
     let conflict = |code| Problem::new(StatusCode::CONFLICT, code, message.clone());
     match error {
-        ResubmitError::Stopping => refusal(FireError::Start(StartError::Stopping)),
         ResubmitError::Full(error) => refusal(error.into()),
         ResubmitError::Store(error) => error.into(),
         ResubmitError::Unreadable(error) => error.into(),
@@ -653,6 +650,7 @@ fn not_resubmitted(id: &str, error: ResubmitError) -> Problem {
         ResubmitError::UnknownAction { .. } => Problem::not_found("ActionNotFound", message),
         ResubmitError::InProgress { .. } => conflict("RunInProgress"),
         ResubmitError::Differs { .. } => conflict("DefinitionDiffers"),
+        ResubmitError::Stopping => refusal(StartError::Stopping.into()),
         _ => conflict("ActionNotResubmittable"),
     }
 }

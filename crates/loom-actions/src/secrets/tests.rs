@@ -256,7 +256,8 @@ fn a_value_that_was_moved_does_not_open() {
     fs::write(&path, "{\"format\": \"loom-secrets/9\"}").unwrap();
     assert!(refused(&world.vault(), "mine", None).contains("'loom-secrets/9'"));
     fs::write(&path, "{").unwrap();
-    assert!(refused(&world.vault(), "mine", None).contains("not JSON"));
+    let reason = refused(&world.vault(), "mine", None);
+    assert!(reason.contains("JSON"), "{reason}");
     assert!(world.vault().set("mine", "x", NewSecret::default()).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "{", "a file that cannot be read is not replaced");
 }

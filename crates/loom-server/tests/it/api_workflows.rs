@@ -351,14 +351,10 @@ async fn a_response_that_http_cannot_carry_names_what_is_wrong_with_it() {
     for (inputs, said) in [
         (r#"{"headers": {"x-note": "a\nb"}}"#, "The value of the header 'x-note'"),
         (r#"{"headers": {"x note": "a"}}"#, "an invalid name: 'x note'"),
-        (r#"{"statusCode": 42}"#, "'statusCode'"),
     ] {
         let actions =
             format!(r#"{{"Answer": {{"type": "Response", "inputs": {inputs}, "runAfter": {{}}}}}}"#);
-        if world.try_deploy("orders", &requested(&actions)).await.is_err() {
-            // The definition itself is rejected: nothing is left to send.
-            continue;
-        }
+        world.deploy("orders", &requested(&actions)).await;
         let reply = world.post("/workflows/orders/triggers/manual/invoke", "").await;
         assert_eq!((reply.status, reply.error().as_str()), (500, "InvalidResponse"), "{inputs}");
         assert!(reply.text().contains(said), "{inputs}: {}", reply.text());

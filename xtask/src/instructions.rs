@@ -81,7 +81,9 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     if record {
         let text = serde_json::to_string_pretty(&counted)?;
         fs::write(&file, text + "\n").with_context(|| format!("cannot write {RECORDED}"))?;
-        counted.iter().for_each(|(name, count)| println!("{name:<32} {count:>12}"));
+        for (name, count) in &counted {
+            println!("{name:<32} {count:>12}");
+        }
         return Ok(());
     }
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {RECORDED}"))?;

@@ -90,12 +90,11 @@ impl Condition {
     fn evaluate_node(&self, context: &dyn Context) -> Result<Value, Failure> {
         let limits = &self.0.limits;
         let own;
-        let budget = match context.budget() {
-            Some(budget) => budget,
-            None => {
-                own = Budget::of(limits);
-                &own
-            }
+        let budget = if let Some(budget) = context.budget() {
+            budget
+        } else {
+            own = Budget::of(limits);
+            &own
         };
         evaluate_node(&self.0.node, &Evaluation { context, limits, budget, source: "" })
     }

@@ -132,12 +132,11 @@ impl Template {
     /// The first failure in source order.
     pub fn evaluate_with(&self, context: &dyn Context, limits: &Limits) -> Result<Value, Error> {
         let own;
-        let budget = match context.budget() {
-            Some(budget) => budget,
-            None => {
-                own = Budget::of(limits);
-                &own
-            }
+        let budget = if let Some(budget) = context.budget() {
+            budget
+        } else {
+            own = Budget::of(limits);
+            &own
         };
         self.evaluate_within(context, limits, budget)
     }

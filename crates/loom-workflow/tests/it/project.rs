@@ -476,7 +476,8 @@ fn mistakes_in_settings_files_are_reported() {
     let missing = project.path("nofile.json");
     let ended = loom(&["run", &orders, "--secrets", &missing]);
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
-    assert!(ended.stderr.contains("--secrets: the secrets file") && ended.stderr.contains("nofile.json"));
+    assert!(ended.stderr.contains("--secrets: cannot read"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nofile.json"), "{}", ended.stderr);
     let served = project.serve();
     served.until("runs are stored");
     project.write("local.settings.json", &SETTINGS.replace("\"Disabled\"", "\"Off\""));

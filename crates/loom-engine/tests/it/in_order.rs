@@ -71,8 +71,25 @@ impl World {
         while process.0.state_of(run).await.unwrap().unwrap().1.timers().next().is_none() {
             tokio::task::yield_now().await;
         }
+        // Until its children, if it starts any, are in the store and wait as well.
+        for row in self.children(&process, run, others.len()).await {
+            while process.0.state_of(row).await.unwrap().unwrap().1.timers().next().is_none() {
+                tokio::task::yield_now().await;
+            }
+        }
         self.close(process).await;
         run
+    }
+
+    /// The runs that were accepted after a run, once there are as many as expected.
+    async fn children(&self, process: &(Engine, Arc<dyn Store>), run: RunId, count: usize) -> Vec<RunId> {
+        loop {
+            let rows = process.1.unfinished(Some(run), 9).await.unwrap();
+            if rows.len() == count {
+                return rows.iter().map(|row| row.id).collect();
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Another process sends a signal to the run, which it does not execute.

@@ -85,6 +85,10 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
 }
 
 /// The state of the second pass.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about the definition and where it stands"
+)]
 struct Lowerer<'a, 'f, 's> {
     kind: WorkflowKind,
     /// Whether the definition uses constructs of Loom's own, so that its expressions may use the Loom spelling.

@@ -601,7 +601,7 @@ impl Driver {
             if let Some(opens) = opens {
                 opens.await;
             }
-            match service.hold(left, &mut notes, admitted_sender).await {
+            match Box::pin(service.hold(left, &mut notes, admitted_sender)).await {
                 Some(refusal) => Finished::Call(effect, refusal, notes, None),
                 None => Finished::Nothing,
             }

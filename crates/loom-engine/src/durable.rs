@@ -354,9 +354,10 @@ impl Durable {
         let page = self.store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
         let Some(first) = page.frames.first() else { return Ok(None) };
         let mut reader = self.opening(run);
-        let start = match reader.events(&*self.store, first).await?.into_iter().next() {
-            Some(Event::RunStarted { start, .. }) => start,
-            _ => return Ok(None),
+        let Some(Event::RunStarted { start, .. }) =
+            reader.events(&*self.store, first).await?.into_iter().next()
+        else {
+            return Ok(None);
         };
         match reader.take_unavailable().reason_in(&start.trigger) {
             Some(why) => Err(RecoverError::Secret { run, why: why.to_string() }),

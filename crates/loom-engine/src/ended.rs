@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use bytes::Bytes;
@@ -42,7 +42,7 @@ impl Watched {
         let text = |run: loom_store::RunId| run.to_string();
         let mut end = Object::new();
         end.insert("run", text(row.id));
-        end.insert("workflow", row.workflow.clone());
+        end.insert("workflow", Arc::clone(&row.workflow));
         end.insert("status", status.as_str());
         end.insert("startTime", row.started.map(|at| Timestamp::from_unix_millis(at.0).to_string()));
         end.insert("endTime", at.to_string());

@@ -192,7 +192,10 @@ impl Engine {
     /// nothing changes then.
     pub fn replace_policies(&self, policies: Arc<Policies>) -> Result<Vec<Arc<str>>, PolicyInUse> {
         let workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
-        for (workflow, _) in workflows.values() {
+        // In the order of names, so that the same mistake is always reported first.
+        let mut deployed: Vec<&Arc<Workflow>> = workflows.values().map(|(workflow, _)| workflow).collect();
+        deployed.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        for workflow in deployed {
             for action in &workflow.actions {
                 let using = action.resilience.as_deref().and_then(|resilience| resilience.named.as_ref());
                 if let Some(using) = using

@@ -427,16 +427,15 @@ impl Guarded {
         admitted: oneshot::Sender<(oneshot::Sender<Status>, Vec<Note>)>,
     ) -> Option<EffectResult> {
         let (release, ended) = oneshot::channel();
-        let result = self
-            .guarded(left, 1, notes, move |notes| async move {
-                // The receiver is gone if the action was cancelled in the meantime; the wait below then ends immediately.
-                admitted.send((release, notes)).ok();
-                let status = ended.await.unwrap_or(Status::Cancelled);
-                let hint = RetryHint { transient: status != Status::Succeeded, ..RetryHint::default() };
-                let outcome = Outcome { status, ..Outcome::ok(None) };
-                EffectResult::Done { outcome, hint }
-            })
-            .await;
+        let held = self.guarded(left, 1, notes, move |notes| async move {
+            // The receiver is gone if the action was cancelled in the meantime; the wait below then ends immediately.
+            admitted.send((release, notes)).ok();
+            let status = ended.await.unwrap_or(Status::Cancelled);
+            let hint = RetryHint { transient: status != Status::Succeeded, ..RetryHint::default() };
+            let outcome = Outcome { status, ..Outcome::ok(None) };
+            EffectResult::Done { outcome, hint }
+        });
+        let result = Box::pin(held).await;
         self.note_changes(notes);
         match result {
             EffectResult::Done { ref outcome, .. } if outcome.error.is_some() => Some(result),
@@ -490,7 +489,6 @@ impl Guarded {
     /// All copies belong to one attempt: they have its idempotency key, and the journal knows only the attempt. A crash during
     /// a hedge is therefore a crash during the attempt, which `onUncertain` decides about, and which begins again with one
     /// copy.
-    #[expect(clippy::too_many_arguments, reason = "those of an attempt, and the hedge")]
     async fn hedged<F, Fut>(
         &self,
         hedge: HedgeSpec,

@@ -164,7 +164,7 @@ mod tests {
 
     /// How many events without heap data fit before a limit is reached.
     fn fitting(live: &mut Live) -> u64 {
-        (0..).take_while(|_| !live.count(1, 0)).count() as u64
+        (0..u32::MAX).take_while(|_| !live.count(1, 0)).count() as u64
     }
 
     #[test]

@@ -439,7 +439,11 @@ impl Host {
         }
         if let Some(by) = self.disabled_by(request.deployment, Some(&request.trigger.name)) {
             let (workflow, trigger) = (&request.deployment.workflow.name, &request.trigger.name);
-            return Err(FireError::Disabled { by, workflow: workflow.clone(), trigger: trigger.clone() });
+            return Err(FireError::Disabled {
+                by,
+                workflow: Arc::clone(workflow),
+                trigger: Arc::clone(trigger),
+            });
         }
         if self.engine.runs_in_progress() >= self.live().runs_max {
             return Err(FireError::Busy);

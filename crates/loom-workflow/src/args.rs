@@ -204,6 +204,7 @@ pub(crate) struct RunWith {
 
 /// Options of `loom validate`.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct ValidateArgs {
     /// Definitions, or directories that are searched recursively; `-` reads standard input.
     #[arg(required = true, value_hint = ValueHint::AnyPath)]

@@ -108,6 +108,11 @@ pub(crate) fn value(text: &str, end: &str) {
     }
 }
 
+/// Writes a requested string exactly into a file or a pipe; a terminal needs the line to end.
+pub(crate) fn exact(text: &str) {
+    value(text, if stdout().is_terminal() { "\n" } else { "" });
+}
+
 /// Writes JSON and a line break. Control characters are written as JSON escapes, which is equivalent because JSON outside its
 /// strings is ASCII.
 pub(crate) fn json(text: &str) {

@@ -332,18 +332,15 @@ fn with_connection(
 ) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let outcome = runtime.block_on(async {
-        let connection = match &from.data {
-            Some(directory) => {
-                let key = match &from.key_file {
-                    Some(key) => Some(key.clone()),
-                    None => settings()?.values.key_file,
-                };
-                Connection::directory(directory, key.as_deref(), changes).await?
-            }
-            None => {
-                let (address, token) = from.server()?;
-                Connection::server(&address, token.as_deref())?
-            }
+        let connection = if let Some(directory) = &from.data {
+            let key = match &from.key_file {
+                Some(key) => Some(key.clone()),
+                None => settings()?.values.key_file,
+            };
+            Connection::directory(directory, key.as_deref(), changes).await?
+        } else {
+            let (address, token) = from.server()?;
+            Connection::server(&address, token.as_deref())?
         };
         let outcome = work(&connection).await;
         let problem = connection.problem();
@@ -534,7 +531,7 @@ fn print_event(event: &Value) {
         "run.completed" => println!("{at}  run {status}"),
         "run.waiting" => println!("{at}  run waits for the concurrency limit of its trigger"),
         "run.admitted" | "run.suspended" | "run.resumed" | "run.responded" => {
-            println!("{at}  {}", kind.replace('.', " "))
+            println!("{at}  {}", kind.replace('.', " "));
         }
         "action.completed" => {
             let why = data.get("error").map(|error| format!(": {}", text(error, "message")));

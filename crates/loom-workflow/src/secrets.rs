@@ -262,9 +262,7 @@ fn run(args: &SecretsArgs, vault: &Vault) -> Result<()> {
             let version = version.map(|version| version.to_string());
             if *reveal {
                 let (_, value) = vault.get(name, version.as_deref())?;
-                // Into a file or a pipe, the value goes unchanged; a terminal needs the line to end.
-                let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
-                console::value(&value, end);
+                console::exact(&value);
             } else {
                 let versions = vault.versions(name)?;
                 let now = SystemClock.now();

@@ -328,7 +328,7 @@ fn print_addresses(values: &Values, host: &Host, here: &str) {
                 directory.display()
             ),
             None => {
-                eprintln!("loom: no workflows to serve; name a definition, or a directory with --workflows")
+                eprintln!("loom: no workflows to serve; name a definition, or a directory with --workflows");
             }
         }
     }

@@ -108,9 +108,9 @@ fn test_luck(runner: &Runner, plan: &ChaosPlan, file: &CaseFile, report: &Report
     }
     let line = format!("under chaos: {lucky} of {} cases depend on luck", passed.count());
     if json {
-        eprintln!("{line}")
+        eprintln!("{line}");
     } else {
-        println!("{line}")
+        println!("{line}");
     }
     lucky
 }

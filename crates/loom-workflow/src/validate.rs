@@ -171,7 +171,9 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
         findings.retain(|finding| !GIVEN_LATER.contains(&finding.code));
     }
     if args.strict {
-        findings.iter_mut().for_each(|finding| finding.severity = Severity::Error);
+        for finding in &mut findings {
+            finding.severity = Severity::Error;
+        }
     }
     Ok(Checked { name, source, findings, policies, workflows: names })
 }

@@ -353,12 +353,13 @@ impl Lowerer<'_, '_, '_> {
         if let Some(list) = node.get("on") {
             on = StatusSet::default();
             for item in list.items().unwrap_or_default() {
-                match item.text().and_then(Status::parse) {
-                    Some(status @ (Status::Failed | Status::TimedOut)) => on.insert(status),
-                    _ => {
-                        let message = "an entry of `on` must be `Failed` or `TimedOut`";
-                        self.found.error(code::BAD_FALLBACK, item.place, message);
-                    }
+                if let Some(status @ (Status::Failed | Status::TimedOut)) =
+                    item.text().and_then(Status::parse)
+                {
+                    on.insert(status);
+                } else {
+                    let message = "an entry of `on` must be `Failed` or `TimedOut`";
+                    self.found.error(code::BAD_FALLBACK, item.place, message);
                 }
             }
             if on.is_empty() && list.items().is_none_or(<[Node]>::is_empty) {

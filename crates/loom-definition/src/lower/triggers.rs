@@ -252,15 +252,12 @@ impl Lowerer<'_, '_, '_> {
         }
         let mut listed = Vec::new();
         for item in items {
-            match item.text().filter(|text| !text.is_empty() && !text.starts_with('@')) {
-                Some(text) => listed.push((Arc::from(text), item.place)),
-                None => {
-                    let message = format!(
-                        "an item of `{what}` must be a string without expressions (got {})",
-                        item.kind()
-                    );
-                    self.found.error(code::BAD_RUN_ENDED, item.place, message);
-                }
+            if let Some(text) = item.text().filter(|text| !text.is_empty() && !text.starts_with('@')) {
+                listed.push((Arc::from(text), item.place));
+            } else {
+                let message =
+                    format!("an item of `{what}` must be a string without expressions (got {})", item.kind());
+                self.found.error(code::BAD_RUN_ENDED, item.place, message);
             }
         }
         listed

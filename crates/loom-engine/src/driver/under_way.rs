@@ -84,7 +84,7 @@ pub(super) async fn make_call(
                 opens.await;
             }
             let idempotent = handler.is_some_and(|handler| handler.is_idempotent(&call.inputs));
-            service.attempt(left, call.attempt, idempotent, limit, notes, work).await
+            Box::pin(service.attempt(left, call.attempt, idempotent, limit, notes, work)).await
         }
     };
     notes.append(&mut injected.into_inner().unwrap_or_else(PoisonError::into_inner));

@@ -12,7 +12,7 @@ use loom_definition::{Definition, LoadOptions, RunStatus, Workflow};
 use loom_engine::{
     Command, Delivered, Engine, RunHandle, RunId, RunReport, RunRequest, Signal, Started, ports::Clock,
 };
-use loom_expression::Timestamp;
+use loom_expression::{Timestamp, Value};
 use loom_store::{SqliteOptions, SqliteStore, Store};
 
 use crate::support::{Service, engine, ok, workflow};
@@ -39,7 +39,7 @@ impl World {
         World { folder: tempfile::tempdir().unwrap(), clock: Arc::default() }
     }
 
-    async fn seconds(&self, count: i64) {
+    fn seconds(&self, count: i64) {
         self.clock.0.fetch_add(1_000 * count, Ordering::Relaxed);
     }
 
@@ -126,9 +126,9 @@ async fn a_signal_that_was_sent_before_the_deadline_is_received_after_it() {
     for _ in 0..10 {
         let world = World::new();
         let run = world.begin(&waits(), &[]).await;
-        world.seconds(2).await;
+        world.seconds(2);
         world.signal(run, "go").await;
-        world.seconds(10).await;
+        world.seconds(10);
         assert_eq!(world.end(run).await.status, RunStatus::Succeeded);
     }
 }
@@ -138,9 +138,9 @@ async fn a_signal_that_was_sent_after_the_deadline_is_for_the_next_wait() {
     for _ in 0..10 {
         let world = World::new();
         let run = world.begin(&waits(), &[]).await;
-        world.seconds(5).await;
+        world.seconds(5);
         world.signal(run, "go").await;
-        world.seconds(5).await;
+        world.seconds(5);
         // `Go` timed out, and `Late` received the signal.
         assert_eq!(world.end(run).await.status, RunStatus::Cancelled);
     }
@@ -155,9 +155,9 @@ async fn a_signal_in_time_is_received_inside_a_block_that_has_a_deadline() {
             "Go": {"type": "WaitForSignal", "inputs": {"name": "go"}, "runAfter": {}}}}}"#,
     );
     let run = world.begin(&block, &[]).await;
-    world.seconds(2).await;
+    world.seconds(2);
     world.signal(run, "go").await;
-    world.seconds(10).await;
+    world.seconds(10);
     assert_eq!(world.end(run).await.status, RunStatus::Succeeded);
 }
 
@@ -167,11 +167,11 @@ async fn an_order_that_was_left_is_executed_before_anything_that_was_due() {
     for before_the_deadline in [true, false] {
         let world = World::new();
         let run = world.begin(&waits(), &[]).await;
-        world.seconds(if before_the_deadline { 2 } else { 6 }).await;
+        world.seconds(if before_the_deadline { 2 } else { 6 });
         let process = world.open();
         process.0.leave(run, loom_engine::Order::Cancel).await.unwrap();
         world.close(process).await;
-        world.seconds(10).await;
+        world.seconds(10);
         let process = world.open();
         let mut handle = process.0.recover(None).await.unwrap().runs.remove(0);
         assert_eq!(handle.ended().await.unwrap().status, RunStatus::Cancelled);
@@ -202,13 +202,13 @@ async fn the_end_of_a_child_before_the_deadline_is_received_after_it() {
         let process = world.open();
         let children = process.1.unfinished(Some(run), 9).await.unwrap();
         let [row] = &children[..] else { panic!("one child has started: {children:?}") };
-        world.seconds(after).await;
+        world.seconds(after);
         let mut handle = process.0.recover_run(row.id, None).await.unwrap().unwrap();
         let signal = Signal { name: "go".into(), body: None, idempotency_key: None };
         process.0.signal(row.id, signal).await.unwrap();
         assert_eq!(handle.ended().await.unwrap().status, RunStatus::Succeeded);
         world.close(process).await;
-        world.seconds(600).await;
+        world.seconds(600);
         let process = world.open();
         process.0.deploy(Arc::clone(&child), Vec::new());
         let mut handle = process.0.recover(None).await.unwrap().runs.remove(0);
@@ -236,7 +236,7 @@ async fn a_command_to_a_run_in_progress_is_a_message_that_is_consumed_with_its_e
     assert!(process.0.command(run, Command::Cancel).await);
     assert!(!process.0.command(run, Command::Cancel).await, "it has ended");
     assert_eq!(
-        process.0.deliver(run, loom_engine::EffectId(1), Default::default()).await,
+        process.0.deliver(run, loom_engine::EffectId(1), Value::default()).await,
         Delivered::NotInProgress
     );
     drop(handle);

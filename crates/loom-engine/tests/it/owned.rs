@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use loom_definition::{Definition, LoadOptions, RunStatus, Workflow, model::EffectKind};
+use loom_definition::{
+    Definition, LoadOptions,
+    RunStatus::{self, Cancelled, Running, Succeeded, Suspended, Waiting},
+    Workflow,
+    model::EffectKind,
+};
 use loom_engine::{
     Command, Engine, Event, ResubmitError, RunHandle, RunId, RunRequest, RunState, StartError, Started,
     Watcher, clock::TokioClock, ports::Clock, status_from_number,
@@ -77,7 +82,6 @@ async fn runs_beyond_the_limit_are_accepted_and_start_in_order() {
     // The limit on waiting runs is for firings, so a firing of many items is accepted as a whole.
     let mut runs = fire(&engine, &workflow, 5).unwrap();
     let ids = accepted(&mut runs).await;
-    use RunStatus::{Running, Succeeded, Waiting};
     assert_eq!(statuses(&store, &ids).await, [Running, Running, Waiting, Waiting, Waiting]);
     assert_eq!(engine.runs_waiting(), 3);
     let refused = fire(&engine, &workflow, 1).unwrap_err();
@@ -121,7 +125,6 @@ async fn a_resubmitted_run_passes_the_gate() {
     let mut ids = accepted(&mut again).await;
     let from = engine.resubmit_from(&workflow, Vec::new(), first[0].id, "Rest").await.unwrap();
     ids.push(from.id);
-    use RunStatus::{Running, Succeeded, Waiting};
     assert_eq!(statuses(&store, &ids).await, [Running, Waiting, Waiting]);
     let refused = engine.resubmit(&workflow, Vec::new(), &first[0].start).unwrap_err();
     assert!(matches!(refused, StartError::Full { .. }), "{refused}");
@@ -185,7 +188,6 @@ async fn a_higher_limit_admits_those_who_wait_first() {
     accepted(&mut newcomer).await;
     minutes(1).await;
     let ids: Vec<RunId> = runs.iter().chain(&newcomer).map(|run| run.id).collect();
-    use RunStatus::{Running, Waiting};
     assert_eq!(statuses(&store, &ids).await, [Running, Running, Running, Waiting, Waiting]);
     engine.shut_down().await;
 }
@@ -196,7 +198,6 @@ async fn a_run_that_waits_accepts_commands() {
     let engine = open(&store);
     let mut runs = fire(&engine, &limited("w", 1, 9), 4).unwrap();
     let ids = accepted(&mut runs).await;
-    use RunStatus::{Cancelled, Running, Succeeded, Suspended, Waiting};
     assert!(engine.command(ids[1], Command::Cancel).await);
     assert!(engine.command(ids[2], Command::Suspend).await);
     assert_eq!(statuses(&store, &ids).await, [Running, Cancelled, Suspended, Waiting]);
@@ -283,7 +284,13 @@ async fn a_scope_that_executes_has_its_place_again_after_a_restart() {
     let workflow = parse("w", r#"{"runs": 9, "maximumWaitingRuns": 9}"#, SCOPE);
     let service = Service::new(|_, _| {
         let outcome = loom_engine::Outcome::failed("500", loom_engine::event::ErrorInfo::new("Bad", "no"));
-        (Duration::ZERO, loom_engine::event::EffectResult::Done { outcome, hint: Default::default() })
+        (
+            Duration::ZERO,
+            loom_engine::event::EffectResult::Done {
+                outcome,
+                hint: loom_engine::event::RetryHint::default(),
+            },
+        )
     });
     let start = || {
         engine(&service)

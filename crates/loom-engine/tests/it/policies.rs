@@ -186,7 +186,7 @@ async fn a_fallback_takes_the_place_of_a_failure_and_the_history_shows_both() {
 #[tokio::test(start_paused = true)]
 async fn a_fallback_only_replaces_what_it_names_and_a_timeout_still_counts_for_the_circuit() {
     let none = Arc::new(Policies::default());
-    let service = Service::new(|_, _| (Duration::from_secs(60), ok("{}")));
+    let service = Service::new(|_, _| (Duration::from_mins(1), ok("{}")));
     let slow = |on: &str| {
         load(
             &none,
@@ -225,7 +225,7 @@ async fn an_observed_fallback_is_only_noted() {
 /// The first copy of each call hangs.
 fn hanging() -> Arc<Service> {
     Service::new(|_, number| {
-        let wait = if number % 2 == 1 { Duration::from_secs(600) } else { Duration::from_millis(5) };
+        let wait = if number % 2 == 1 { Duration::from_mins(10) } else { Duration::from_millis(5) };
         (wait, ok("{}"))
     })
 }
@@ -322,7 +322,7 @@ async fn a_throttled_call_pauses_all_callers_of_the_service_unless_it_may_not_le
 async fn an_attempt_timeout_of_a_policy_ends_the_attempt_and_the_override_goes_before_it() {
     let policies =
         policies(r#"{"services": {"billing": {"attemptTimeout": "PT2S", "retryPolicy": {"type": "none"}}}}"#);
-    let service = Service::new(|_, _| (Duration::from_secs(60), ok("{}")));
+    let service = Service::new(|_, _| (Duration::from_mins(1), ok("{}")));
     let engine = with(&service, &policies);
     for (text, expected) in [
         (PAY.to_owned(), 2),

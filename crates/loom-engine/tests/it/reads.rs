@@ -33,7 +33,9 @@ struct Versions {
 impl Versions {
     fn with(secrets: &[(&str, &str)]) -> Arc<Versions> {
         let versions = Versions::default();
-        secrets.iter().for_each(|(name, value)| versions.add(name, value));
+        for (name, value) in secrets {
+            versions.add(name, value);
+        }
         Arc::new(versions)
     }
 

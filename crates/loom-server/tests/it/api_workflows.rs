@@ -271,14 +271,13 @@ async fn a_disabled_workflow_or_trigger_starts_no_run_until_it_is_enabled() {
         let reply = world.post("/workflows/orders/triggers/manual/invoke", "").await;
         let by_hand = world.post("/api/v1/workflows/orders/triggers/manual/run", "").await;
         let called = world.post("/workflows/caller/triggers/manual/invoke", "").await.text();
-        match reply.status {
-            200 => assert_eq!((by_hand.status, called.as_str()), (202, "")),
-            _ => {
-                assert_eq!((reply.status, reply.error().as_str()), (400, "WorkflowTriggerIsNotEnabled"));
-                assert_eq!((by_hand.status, by_hand.error().as_str()), (400, "WorkflowTriggerIsNotEnabled"));
-                assert_eq!(called, "WorkflowTriggerIsNotEnabled");
-                assert!(reply.text().contains("loom workflows enable orders"), "{}", reply.text());
-            }
+        if reply.status == 200 {
+            assert_eq!((by_hand.status, called.as_str()), (202, ""));
+        } else {
+            assert_eq!((reply.status, reply.error().as_str()), (400, "WorkflowTriggerIsNotEnabled"));
+            assert_eq!((by_hand.status, by_hand.error().as_str()), (400, "WorkflowTriggerIsNotEnabled"));
+            assert_eq!(called, "WorkflowTriggerIsNotEnabled");
+            assert!(reply.text().contains("loom workflows enable orders"), "{}", reply.text());
         }
         reply.status
     };

@@ -523,6 +523,9 @@ fn effects(
     found
 }
 
+/// Idempotency keys, by workflow and action.
+type Occurrences = BTreeMap<(String, String), Vec<Arc<str>>>;
+
 /// Returns the case's mocks for calls, and executes scripts and transformations that it does not mock.
 struct Scripted {
     answers: Mocks,
@@ -530,7 +533,7 @@ struct Scripted {
     /// By the action type in lower case.
     transforms: HashMap<String, Arc<dyn ActionHandler>>,
     /// The idempotency keys of the occurrences of each action, in order.
-    occurrences: Mutex<BTreeMap<(String, String), Vec<Arc<str>>>>,
+    occurrences: Mutex<Occurrences>,
     /// Actions that made a call without a mock, each with its workflow.
     unanswered: Mutex<Vec<(Arc<str>, Arc<str>)>>,
     callbacks: mpsc::Sender<Callback>,

@@ -85,7 +85,7 @@ impl Connection {
             return Ok(answer);
         }
         let address = match self {
-            Connection::Server { base, .. } => base.shown().to_owned(),
+            Connection::Server { base, .. } => base.shown().clone(),
             Connection::Folder { .. } => "the data directory".to_owned(),
         };
         Err(Refusal::Stranger { address })

@@ -1,6 +1,6 @@
 //! `loom resilience`: policies and states of services, and changes by an operator.
 
-use std::path::PathBuf;
+use std::{fmt::Write as _, path::PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueHint};
@@ -170,20 +170,20 @@ fn print_service(service: &Value) {
     let limiter = service.get("limiter").cloned().unwrap_or_default();
     let failures = circuit.get("consecutiveFailures").and_then(Value::as_i64).unwrap_or_default();
     let mut line =
-        format!("{}  {}  {failures} failures in a row", text(service, "name"), text(&circuit, "state"),);
+        format!("{}  {}  {failures} failures in a row", text(service, "name"), text(&circuit, "state"));
     if let Some(available) = limiter.get("available").and_then(Value::as_i64) {
-        line.push_str(&format!("  {available} permits"));
+        let _ = write!(line, "  {available} permits");
     }
     if let Some(learned) = limiter.get("learned").and_then(Value::as_i64) {
-        line.push_str(&format!("  limit lowered to {learned} by the service"));
+        let _ = write!(line, "  limit lowered to {learned} by the service");
     }
     let frozen = limiter.get("frozenForMs").and_then(Value::as_i64).unwrap_or_default();
     if frozen > 0 {
-        line.push_str(&format!("  paused by the service for {:.1} s", frozen as f64 / 1_000.0));
+        let _ = write!(line, "  paused by the service for {:.1} s", frozen as f64 / 1_000.0);
     }
     let observed = service.get("observed").and_then(Value::as_object);
     for (part, count) in observed.into_iter().flatten() {
-        line.push_str(&format!("  {part} would have interfered {} times", count.text()));
+        let _ = write!(line, "  {part} would have interfered {} times", count.text());
     }
     println!("{}", Visible(&line));
 }

@@ -54,7 +54,7 @@ fn watching_an_unfinished_run_in_a_directory_ends() {
     let arguments: [&OsStr; 3] = [file.as_os_str(), "--data".as_ref(), data.as_os_str()];
     let served = Loom::serve(&arguments);
     let answer = served.request("POST", "/workflows/waits/triggers/manual/invoke", b"").expect("it responds");
-    let run = answer.header("x-ms-workflow-run-id").expect("the run has an id").to_owned();
+    let run = answer.header("x-ms-workflow-run-id").expect("the run has an id").clone();
     served.until(&format!("/api/v1/runs/{run}/actions"), |answer| answer.body.contains("Long"));
     drop(served);
     let ended = loom(&["runs", "watch", &run, "--data", &data.display().to_string()]);

@@ -21,16 +21,16 @@ fn project(folder: &Path, policy: &str) -> String {
             "Answer": {"type": "Response", "inputs": {"body": "paid"}, "runAfter": {"Pay": ["Succeeded"]}},
         },
     }});
-    fs::create_dir_all(folder.join("orders")).unwrap();
+    fs::create_dir_all(folder.join("orders")).expect("the test can set it up");
     let workflow = folder.join("orders/workflow.json");
-    fs::write(&workflow, definition.to_string()).unwrap();
-    fs::write(folder.join("resilience.json"), RESILIENCE).unwrap();
+    fs::write(&workflow, definition.to_string()).expect("the test can set it up");
+    fs::write(folder.join("resilience.json"), RESILIENCE).expect("the test can set it up");
     workflow.display().to_string()
 }
 
 #[test]
 fn validate_and_run_read_the_policies_of_the_project() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("the test can set it up");
     let file = project(folder.path(), "billing");
     let valid = loom(&["validate", "--explain", &file]);
     assert_eq!(valid.code, Some(0), "{}", valid.stderr);
@@ -57,7 +57,8 @@ fn validate_and_run_read_the_policies_of_the_project() {
     );
     assert_eq!(loom(&["run", "--quiet", &file]).code, Some(3));
 
-    fs::write(folder.path().join("resilience.json"), RESILIENCE.replace("requests", "requets")).unwrap();
+    fs::write(folder.path().join("resilience.json"), RESILIENCE.replace("requests", "requets"))
+        .expect("the test can set it up");
     let broken = loom(&["validate", &file]);
     assert_eq!(broken.code, Some(2));
     assert!(broken.stderr.contains("resilience.json:3:"), "{}", broken.stderr);
@@ -66,11 +67,11 @@ fn validate_and_run_read_the_policies_of_the_project() {
 
 #[test]
 fn the_option_names_another_file_and_show_explains_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("the test can set it up");
     let file = project(folder.path(), "other");
     let other = folder.path().join("other.json");
     fs::write(&other, r#"{"services": {"other": {"mode": "observe", "bulkhead": {"maxConcurrent": 2}}}}"#)
-        .unwrap();
+        .expect("the test can set it up");
     let other = other.display().to_string();
     assert_eq!(loom(&["validate", "--resilience", &other, &file]).code, Some(0));
     let shown = loom(&["resilience", "show", "other", "--file", &other]);
@@ -87,7 +88,7 @@ fn the_option_names_another_file_and_show_explains_it() {
 
 #[test]
 fn a_server_adopts_changes_of_the_file_and_of_an_operator_and_keeps_what_was_consumed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("the test can set it up");
     project(folder.path(), "billing");
     let workflows = folder.path().display().to_string();
     let server = Served::start(&["--addr", "127.0.0.1:0", "--workflows", &workflows]);
@@ -99,13 +100,13 @@ fn a_server_adopts_changes_of_the_file_and_of_an_operator_and_keeps_what_was_con
         folder.path().join("resilience.json"),
         RESILIENCE.replace("\"requests\": 1", "\"requests\": 2"),
     )
-    .unwrap();
+    .expect("the test can set it up");
     server.until("policies changed, state kept: billing");
     assert_eq!(server.fire().0, 200);
     assert_ne!(server.fire().0, 200);
 
     // An invalid file changes nothing.
-    fs::write(folder.path().join("resilience.json"), "{\"services\": {}}").unwrap();
+    fs::write(folder.path().join("resilience.json"), "{\"services\": {}}").expect("the test can set it up");
     let said = server.until("the policies have not changed");
     assert!(said.contains("action `Pay` of workflow `orders` uses policy `billing`"), "{said}");
 
@@ -129,7 +130,7 @@ fn a_server_adopts_changes_of_the_file_and_of_an_operator_and_keeps_what_was_con
     assert!(wrong.stderr.contains("unknown property `requets` in `rateLimit`"), "{}", wrong.stderr);
     let shown =
         served::request(&server.address, "GET", "/api/v1/resilience/billing", b"").expect("it answers");
-    let shown: Value = serde_json::from_str(&shown.body).unwrap();
+    let shown: Value = serde_json::from_str(&shown.body).expect("the test can set it up");
     assert_eq!(shown["status"]["observed"]["limiter"], 1, "{shown}");
     let unknown =
         served::request(&server.address, "GET", "/api/v1/resilience/nothing", b"").expect("it answers");
@@ -140,13 +141,13 @@ fn a_server_adopts_changes_of_the_file_and_of_an_operator_and_keeps_what_was_con
 fn half(directory: &Path) -> String {
     let path = directory.join("chaos.json");
     let plan = json!({"seed": 7, "injections": [{"kind": "fault", "rate": 0.5, "action": "Ask"}]});
-    fs::write(&path, plan.to_string()).unwrap();
+    fs::write(&path, plan.to_string()).expect("the test can set it up");
     path.display().to_string()
 }
 
 #[test]
 fn test_names_the_cases_that_depend_on_luck() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("the test can set it up");
     let case = |id: &str, attempts: u32| {
         json!({"id": id, "mocks": {"Ask": {"statusCode": 200}}, "expected": {"runStatus": "Succeeded"}, "definition": {
             "triggers": {"manual": {"type": "Request"}},
@@ -155,7 +156,8 @@ fn test_names_the_cases_that_depend_on_luck() {
         }})
     };
     let cases = directory.path().join("orders.test.json");
-    fs::write(&cases, json!([case("lucky", 1), case("patient", 100)]).to_string()).unwrap();
+    fs::write(&cases, json!([case("lucky", 1), case("patient", 100)]).to_string())
+        .expect("the test can set it up");
     let cases = cases.display().to_string();
     assert_eq!(loom(&["test", &cases]).code, Some(0));
     let chaos = half(directory.path());
@@ -174,15 +176,16 @@ fn test_names_the_cases_that_depend_on_luck() {
 
 #[test]
 fn a_chaos_file_is_checked_and_only_the_command_line_takes_one() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("the test can set it up");
     let file = project(directory.path(), "billing");
     let wrong = directory.path().join("wrong.json");
-    fs::write(&wrong, r#"{"injections": [{"kind": "fault", "rate": 2}]}"#).unwrap();
+    fs::write(&wrong, r#"{"injections": [{"kind": "fault", "rate": 2}]}"#).expect("the test can set it up");
     let refused = loom(&["run", &file, "--chaos", &wrong.display().to_string()]);
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("`rate` must be a number between 0 and 1"), "{}", refused.stderr);
     // Not a setting: neither loom.toml nor a variable can switch it on.
-    fs::write(directory.path().join("loom.toml"), "chaos = \"chaos.json\"\n").unwrap();
+    fs::write(directory.path().join("loom.toml"), "chaos = \"chaos.json\"\n")
+        .expect("the test can set it up");
     let config = directory.path().join("loom.toml").display().to_string();
     assert_eq!(loom(&["run", &file, "--config", &config]).code, Some(2));
 }

@@ -138,8 +138,9 @@ impl Engine {
         })
     }
 
-    /// Reserves the right to start one run of a trigger; pass it on as [`FiringCommit::permit`]. None when the run would have
-    /// to wait for the trigger's concurrency limit.
+    /// Reserves the right to start one run of a trigger; pass it on as
+    /// [`FiringCommit::permit`](crate::FiringCommit::permit). None when the run would have to wait for the trigger's
+    /// concurrency limit.
     pub fn reserve(&self, workflow: &Workflow, trigger: &str) -> Option<Permit> {
         self.inner.gates.reserve(workflow, Some(trigger))
     }

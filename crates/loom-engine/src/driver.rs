@@ -455,7 +455,7 @@ impl Driver {
     /// Reports durable events to the watcher and to waiting callers.
     fn show(&mut self, events: &[Event]) {
         if self.is_over() {
-            // Before anybody learns of the end, so that whoever starts the next run because of it finds room.
+            // Before the end is reported, so that a caller who starts the next run in response finds a free place.
             self.pass = Pass::Free;
         }
         if let Some(accepted) = self.accepted.take() {

@@ -575,7 +575,7 @@ impl Engine {
                 driven = driver.drive(first) => driven,
             };
             if let Driven::Unwritten(unwritten) = &mut driven {
-                // The run is not over, so it keeps what it owns; whoever loads it again finds it there.
+                // The run is not over, so it keeps what it owns, and has it when it is loaded again.
                 engine.inner.aside.put(id, std::mem::take(&mut unwritten.pass));
             }
             engine.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);

@@ -163,7 +163,7 @@ impl Budget {
         let (calls, retries) =
             self.stamp(now).map_or((0, 0), |stamp| (self.calls.sum(stamp), self.retries.sum(stamp)));
         // Nothing is counted while the numbers change their meaning. The epoch changes before the new length is published, so
-        // whoever reads the new length has the new epoch, and a late writer leaves a stamp that the next one overwrites.
+        // a reader of the new length also sees the new epoch, and the next writer overwrites the stamp of a late one.
         self.slot_nanos.store(0, Ordering::Release);
         let epoch = self.epoch.load(Ordering::Relaxed).wrapping_add(1);
         self.epoch.store(epoch, Ordering::Release);

@@ -109,7 +109,7 @@ fn probes_in_flight_never_exceed_their_limit() {
     });
 }
 
-/// A probe whose lease has expired succeeds while another caller asks for its place: whoever is first, the success
+/// A probe whose lease has expired succeeds while another caller asks for its place: in either order, the success
 /// counts once and closes the circuit, and what the other caller got decides nothing any more or is a call of the closed
 /// circuit.
 #[test]

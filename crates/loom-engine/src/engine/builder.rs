@@ -148,7 +148,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Injects faults into calls, on the order of whoever runs the engine; no definition can. Every injection is logged, and
+    /// Injects faults into calls. Only the host program can request this; a definition cannot. Every injection is logged, and
     /// noted in the history of its run.
     #[must_use]
     pub fn chaos(mut self, plan: Arc<ChaosPlan>) -> Self {

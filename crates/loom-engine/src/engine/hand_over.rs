@@ -34,7 +34,7 @@ impl Engine {
     /// Whether the run was waiting for the command; none when no run in progress received it.
     async fn deliver_command(&self, run: RunId, command: Command) -> Option<bool> {
         self.call_up(run).await;
-        // Before the message is posted: whoever loads the run after that finds the message, and executes it.
+        // Before the message is posted: a task that loads the run after that finds the message and executes it.
         let sender = {
             let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
             runs.get(&run).map(|reached| reached.commands.clone())

@@ -217,7 +217,7 @@ async fn the_end_of_a_child_before_the_deadline_is_received_after_it() {
     }
 }
 
-/// The order is durable before the run learns of it, and executed once, whoever finds it.
+/// The order is durable before the run receives it, and is executed once, by whichever process finds it.
 #[tokio::test]
 async fn a_command_to_a_run_in_progress_is_a_message_that_is_consumed_with_its_effect() {
     let world = World::new();

@@ -96,7 +96,7 @@ impl Tally {
             }
         };
         // No call is counted while the numbers change their meaning. The epoch changes before the new length is published, so
-        // whoever reads the new length has the new epoch, and a late writer leaves a stamp that the next one overwrites.
+        // a reader of the new length also sees the new epoch, and the next writer overwrites the stamp of a late one.
         self.slots_per_nano.store(OFF, Ordering::Release);
         let epoch = epoch.wrapping_add(1);
         self.epoch.store(epoch, Ordering::Release);

@@ -257,7 +257,7 @@ async fn the_api_accepts_json_bodies_only() {
     );
 }
 
-/// If the operator has made the server public, whoever knows a signed address may use it from a page.
+/// If the operator has made the server public, anyone who knows a signed address may use it from a page.
 #[tokio::test]
 async fn a_page_may_use_a_signed_address_of_a_public_server_and_nothing_else() {
     let form = SIMPLE[0].0;

@@ -199,7 +199,7 @@ pub(super) fn create_database(path: &Path) -> io::Result<()> {
     options.open(path).map(drop)
 }
 
-/// Makes sure that only the owner can read the files of a store, whoever can read the directory.
+/// Ensures that only the owner can read the files of a store, even if others can read the directory.
 pub(super) fn restrict(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     for name in

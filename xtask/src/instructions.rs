@@ -34,7 +34,7 @@ struct Row {
 const ROWS: [Row; 8] = [
     runs("chain of 10 Compose", (100, 600)),
     runs("Foreach of 1,000 Compose", (2, 7)),
-    runs("Until of 100 rounds", (5, 25)),
+    runs("Until of 100 iterations", (5, 25)),
     runs("fan-out of 50 joined", (30, 180)),
     runs("chain of 10, all four policies", (50, 250)),
     runs("chain of 300 Compose", (3, 13)),

@@ -30,7 +30,7 @@ fn main() {
     let cases: [(&str, String); 6] = [
         ("chain of 10 Compose", chain(10, "")),
         ("Foreach of 1,000 Compose", foreach(1_000)),
-        ("Until of 100 rounds", until(100)),
+        ("Until of 100 iterations", until(100)),
         ("fan-out of 50 joined", fan_out(50)),
         ("chain of 10, all four policies", chain(10, POLICIES)),
         ("chain of 300 Compose", chain(300, "")),

@@ -17,13 +17,13 @@ Every setting of `loom serve` has one name and can be set in five places, in thi
 | `local.settings.json` | `\"Loom\": {\"runsMax\": 500}` | paths are relative to the file |
 | default | | |
 
-`loom.toml` is read from the directory of `--workflows`, the project of the first definition (the parent of `NAME/workflow.json`) or the working directory, whichever has one first; `--config FILE` or `LOOM_CONFIG` names another file.
+`loom.toml` is read from the directory of `--workflows`, the project of the first definition (the parent of `NAME/workflow.json`) or the working directory, the first of these that has one; `--config FILE` or `LOOM_CONFIG` names another file.
 Settings marked *run* are also flags of `loom run`. Changes to settings marked *reload* are applied by SIGHUP; all others require a restart.
 
-Other commands use the same settings of the working directory: `loom run --durable` and `loom secrets` use `data` and `secrets`; `loom runs`, `loom workflows` and `loom resilience` ask the server at `addr` with its token, unless
-`--server` or `--data` is given. With `--server`, a token of a file is not sent; `LOOM_TOKEN_FILE` and `LOOM_TOKEN` are.
+Other commands use the same settings of the working directory: `loom run --durable` and `loom secrets` use `data` and `secrets`; `loom runs`, `loom workflows` and `loom resilience` contact the server at `addr` with its token, unless
+`--server` or `--data` is given. With `--server`, a token from a settings file is not sent, but one from `LOOM_TOKEN_FILE` or `LOOM_TOKEN` is.
 
-Unknown names and invalid values in a file are errors, reported with the line and, where possible, the name that was meant. `loom config show --origin` prints every setting and where it was set:
+Unknown names and invalid values in a file are errors, reported with the line and, where possible, a suggestion. `loom config show --origin` prints every setting and where it was set:
 
 ```sh
 loom config show --origin

@@ -25,11 +25,13 @@ use loom_store::{
 use pace::Pace;
 use tokio::sync::OnceCell;
 
+pub(crate) use crate::unloadable::RecoverError;
 use crate::{
     ended::Watched,
     event::{Event, Phase, RunId, RunStart},
     history::History,
     journal::{self, Draft, FrameReader, Keys, LargeValues, SecretRef, status_number},
+    legal::IllegalEvent,
     machine::Environment,
     reads::Secret,
     spent,
@@ -89,65 +91,6 @@ pub(crate) struct Written {
     pub(crate) keys: Vec<KeyWrite>,
     /// Messages that the start consumes.
     pub(crate) messages: Vec<InboxId>,
-}
-
-/// Why a run cannot be loaded.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecoverError {
-    /// The store could not be read.
-    #[error("cannot read run {run}: {source}")]
-    Store {
-        /// The run.
-        run: RunId,
-        /// The store's error.
-        #[source]
-        source: StoreError,
-    },
-    /// The engine loads runs on request, and this one has not been requested; see
-    /// [`Engine::stand_by`](crate::Engine::stand_by).
-    #[error("the run {run} is held")]
-    Held {
-        /// The run.
-        run: RunId,
-    },
-    /// A frame of the journal is damaged.
-    #[error("the journal of run {run} is damaged in frame {frame}: {source}")]
-    Journal {
-        /// The run.
-        run: RunId,
-        /// The damaged frame.
-        frame: Seq,
-        /// What is wrong with it.
-        #[source]
-        source: journal::Unreadable,
-    },
-    /// A large value is damaged or missing.
-    #[error("the journal of run {run} refers to the value {hash}, which {why}")]
-    Value {
-        /// The run.
-        run: RunId,
-        /// The value's hash, its name in the store.
-        hash: ContentHash,
-        /// What is wrong with it: a predicate, such as "is missing from the store".
-        why: String,
-    },
-    /// A secret that the run has read can no longer be read in that version.
-    #[error("cannot use run {run}: {why}")]
-    Secret {
-        /// The run.
-        run: RunId,
-        /// Which secret, and why it cannot be read.
-        why: String,
-    },
-    /// The definition that the run was started with cannot be loaded.
-    #[error("cannot load the definition of run {run}: {why}")]
-    Definition {
-        /// The run.
-        run: RunId,
-        /// What is wrong.
-        why: String,
-    },
 }
 
 impl Durable {
@@ -237,7 +180,12 @@ impl Durable {
             },
         };
         for frame in &loaded.frames {
-            state.replay(&reader.events(&*self.store, frame).await?);
+            let events = reader.events(&*self.store, frame).await?;
+            state.replay(&events).map_err(|source| RecoverError::Illegal {
+                run,
+                frame: frame.seq,
+                source,
+            })?;
             pace.frame_written(frame.payload.len());
         }
         let reached = match loaded.frames.last() {
@@ -263,8 +211,8 @@ impl Durable {
         let mut reader = self.opening(run);
         self.each_frame(&mut reader, run, |frame, events| {
             (next, reached) = (frame.seq.plus(1), frame.at);
-            state.replay(&events);
             pace.frame_written(frame.payload.len());
+            state.replay(&events)
         })
         .await?;
         state.unavailable = reader.take_unavailable();
@@ -344,7 +292,7 @@ impl Durable {
         let row = self.store.run(run).await.map_err(|source| RecoverError::Store { run, source })?;
         let Some(row) = row else { return Ok(None) };
         let mut history = begin(self.workflow_of(run, &row).await?);
-        self.each_frame(&mut FrameReader::new(run), run, |_, events| history.extend(&events)).await?;
+        self.each_frame(&mut FrameReader::new(run), run, |_, events| history.replay(&events)).await?;
         Ok(Some((row, history)))
     }
 
@@ -368,7 +316,11 @@ impl Durable {
     /// All events of a run, with their secret values, and how these are hidden in the journal of another run.
     pub(crate) async fn events(&self, run: RunId) -> Result<(Vec<Event>, FrameReader), RecoverError> {
         let (mut events, mut reader) = (Vec::new(), self.opening(run));
-        self.each_frame(&mut reader, run, |_, more| events.extend(more)).await?;
+        self.each_frame(&mut reader, run, |_, more| {
+            events.extend(more);
+            Ok(())
+        })
+        .await?;
         Ok((events, reader))
     }
 
@@ -377,14 +329,19 @@ impl Durable {
         &self,
         reader: &mut FrameReader,
         run: RunId,
-        mut take: impl FnMut(&StoredFrame, Vec<Event>),
+        mut take: impl FnMut(&StoredFrame, Vec<Event>) -> Result<(), IllegalEvent>,
     ) -> Result<(), RecoverError> {
         let mut query = FrameQuery::of(run);
         loop {
             let page =
                 self.store.frames(query).await.map_err(|source| RecoverError::Store { run, source })?;
             for frame in &page.frames {
-                take(frame, reader.events(&*self.store, frame).await?);
+                let events = reader.events(&*self.store, frame).await?;
+                take(frame, events).map_err(|source| RecoverError::Illegal {
+                    run,
+                    frame: frame.seq,
+                    source,
+                })?;
             }
             match page.next {
                 Some(next) => query.from = next,

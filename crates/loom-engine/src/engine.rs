@@ -6,12 +6,13 @@
 mod builder;
 mod gate;
 mod hand_over;
+mod held;
 mod queue;
 mod recovery;
 mod run;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool},
     time::Duration,
@@ -25,6 +26,7 @@ use loom_store::{KeyWrite, RunIdSource, RunRow};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::held::Held;
 use crate::{
     chaos::Chaos,
     driver::{Driven, Driver, Envelope, Links},
@@ -139,14 +141,6 @@ pub(crate) struct Inner {
     queue: Queue,
     pub(crate) gates: Arc<Gates>,
     aside: Aside,
-}
-
-/// Runs whose journal could not be written, or could not be read afterwards, with the reason.
-#[derive(Default)]
-struct Held {
-    runs: BTreeMap<RunId, Arc<str>>,
-    /// Number of times held runs have been released.
-    releases: u64,
 }
 
 /// The channels to a run in progress.
@@ -606,6 +600,12 @@ impl Engine {
     /// The reason why a run is held; none if it is not.
     pub fn why_held(&self, run: RunId) -> Option<Arc<str>> {
         self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).runs.get(&run).cloned()
+    }
+
+    /// The reason why a run that has not ended cannot be read and therefore does not continue; none if it can be read, or nobody
+    /// has tried. Nothing is written to the journal of such a run.
+    pub fn why_unreadable(&self, run: RunId) -> Option<Arc<str>> {
+        self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).unreadable.get(&run).cloned()
     }
 
     /// Whether a run is in progress.

@@ -15,6 +15,7 @@ use loom_expression::{MASK, Timestamp, Value};
 use crate::{
     engine::RunReport,
     event::{Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart},
+    legal::IllegalEvent,
     record::{self, Unopened},
 };
 
@@ -29,6 +30,8 @@ pub struct History {
     current: HashMap<Place, (ActionIdx, usize)>,
     /// The occurrence that each call belongs to; its place may be reused before the call ends.
     effects: HashMap<EffectId, (ActionIdx, usize)>,
+    /// Number of events so far.
+    seq: u64,
     /// What the run was started from.
     pub start: Option<Arc<RunStart>>,
     /// The run's status.
@@ -176,6 +179,7 @@ impl History {
             frames: HashMap::new(),
             current: HashMap::new(),
             effects: HashMap::new(),
+            seq: 0,
             start: None,
             status: RunStatus::Waiting,
             waits: false,
@@ -285,14 +289,24 @@ impl History {
         }
     }
 
-    /// Applies further events.
+    /// Applies further events of a run in progress.
     pub fn extend<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
         for event in events {
             self.push(event);
         }
     }
 
+    /// Applies further events that were read from a journal.
+    pub(crate) fn replay(&mut self, events: &[Event]) -> Result<(), IllegalEvent> {
+        for event in events {
+            event.check_references(&self.workflow, self.seq + 1)?;
+            self.push(event);
+        }
+        Ok(())
+    }
+
     fn push(&mut self, event: &Event) {
+        self.seq += 1;
         match event {
             Event::RunStarted { start, at } => {
                 self.start = Some(Arc::clone(start));

@@ -53,6 +53,7 @@ mod guard;
 pub mod history;
 pub mod http_status;
 pub mod journal;
+mod legal;
 mod live;
 mod machine;
 mod names;
@@ -78,11 +79,11 @@ mod time;
 pub mod trace;
 mod trigger;
 mod types;
+mod unloadable;
 mod work;
 
 pub use budgets::Budgets;
 pub use callback::Callbacks;
-pub use durable::RecoverError;
 pub use ended::ENDED_RUNS;
 pub use engine::{
     Accepted, Delivered, Engine, EngineBuilder, FiringCommit, Permit, PolicyInUse, Recovered, RunHandle,
@@ -90,6 +91,7 @@ pub use engine::{
 };
 pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
 pub use journal::{status_from_number, status_number};
+pub use legal::IllegalEvent;
 pub use machine::{Environment, Run, label_settings};
 pub use orders::Order;
 pub use policies::PolicyBook;
@@ -99,6 +101,7 @@ pub use resubmit::ResubmitError;
 pub use signals::{SIGNAL_NAME_MAX, SIGNALS_MAX, Signal, SignalError};
 pub use state::{RunState, Timer};
 pub use trigger::{BodyRefused, TriggerView};
+pub use unloadable::RecoverError;
 
 /// Compiles and runs the example of the readme.
 #[cfg(doctest)]

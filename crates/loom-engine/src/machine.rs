@@ -370,6 +370,8 @@ impl Run {
         let events = &self.events[first..];
         let mut bytes = 0_u64;
         for event in events {
+            // What is written now must be readable after a crash.
+            debug_assert_eq!(self.state.check(event), Ok(()), "{event:?}");
             let added = self.state.apply(&self.workflow, event);
             if added > 0 {
                 bytes = bytes.saturating_add(added);

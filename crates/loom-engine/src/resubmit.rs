@@ -14,6 +14,7 @@ use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
     event::{EffectId, Event, FrameId, Outcome, Phase, Place, Purpose, RunId, TimerId},
+    legal::IllegalEvent,
     state::is_loop,
     time,
 };
@@ -74,6 +75,15 @@ pub enum ResubmitError {
     Differs {
         /// The action.
         action: Box<str>,
+    },
+    /// The history is inconsistent, or what would be kept of it is not a history of the new definition.
+    #[error("the history of run {run} cannot be continued: {source}; resubmit the run from its start")]
+    Illegal {
+        /// The run.
+        run: RunId,
+        /// The event and the reason.
+        #[source]
+        source: IllegalEvent,
     },
     /// The run cannot be read.
     #[error(transparent)]

@@ -12,6 +12,7 @@ use loom_expression::Timestamp;
 
 use crate::{
     event::{Command, EffectId, EffectResult, Event, Phase, RunStart, TimerId},
+    legal::IllegalEvent,
     machine::{Environment, Run},
     ports::Call,
     state::RunState,
@@ -40,15 +41,18 @@ impl Simulation {
     }
 
     /// A run loaded from its events, at `now`. Calls that had no outcome are outstanding again.
+    ///
+    /// # Errors
+    /// [`RunState::replay`]: the events are not the history of a run of `workflow`.
     pub fn resume<'a>(
         workflow: Arc<Workflow>,
         environment: Arc<Environment>,
         now: Timestamp,
         history: impl IntoIterator<Item = &'a Event>,
-    ) -> Simulation {
+    ) -> Result<Simulation, IllegalEvent> {
         let mut state = RunState::new(workflow);
-        state.replay(history);
-        Simulation::resume_from(state, environment, now)
+        state.replay(history)?;
+        Ok(Simulation::resume_from(state, environment, now))
     }
 
     /// Like [`Simulation::resume`], from a state.

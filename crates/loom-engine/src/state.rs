@@ -9,6 +9,7 @@ use crate::{
     clock::Now,
     decide::calls::{is_webhook, waits_for_instant},
     event::{Code, EffectId, ErrorInfo, Event, FrameId, Outcome, Phase, Place, Purpose, RunStart, TimerId},
+    legal::IllegalEvent,
     reads::{Reads, Unavailable},
     sorted::Sorted,
     time,
@@ -524,14 +525,19 @@ impl RunState {
     }
 
     /// Applies events that were journaled earlier. May be called again with the events that follow.
-    pub fn replay<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
+    ///
+    /// # Errors
+    /// The first event that cannot follow those before it. The state is that of the events before it.
+    pub fn replay<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) -> Result<(), IllegalEvent> {
         let workflow = Arc::clone(&self.workflow);
         for event in events {
+            self.check(event)?;
             self.apply(&workflow, event);
             // Work that became ready was done by later events; what remains is found at the end.
             self.ready.clear();
         }
         self.find_work();
+        Ok(())
     }
 }
 

@@ -14,9 +14,11 @@ use loom_definition::{
     model::WorkflowKind,
     trigger::{Trigger, TriggerKind},
 };
-use loom_engine::{Order as RunOrder, ResubmitError, RunId, StartError, TriggerView, history::History};
+use loom_engine::{
+    Order as RunOrder, RecoverError, ResubmitError, RunId, StartError, TriggerView, history::History,
+};
 use loom_expression::{Object, Timestamp, Value};
-use loom_store::{Condition, Deletion, Order, RunQuery, RunRow, UnixMillis};
+use loom_store::{Condition, Deletion, Order, RunQuery, UnixMillis};
 
 use crate::{
     deploy::{DeployError, Deployment, Origin, Source},
@@ -30,6 +32,7 @@ use crate::{
     run_ended,
     run_list::{self, HELD, Wanted},
     server::Shared,
+    stopped::{unreadable, with_hold},
     switches::DisabledBy,
     trigger_history, view,
 };
@@ -416,25 +419,6 @@ async fn history(
     Ok(history)
 }
 
-/// Adds to a run why it is held or suspended: because of the store, the operator, or crashes of the process.
-async fn with_hold(shared: &Shared, row: &RunRow, mut shown: Object) -> Result<Value, Problem> {
-    if row.ended.is_some() {
-        return Ok(shown.into());
-    }
-    let engine = &shared.host.engine;
-    if let Some(why) = run_list::why_held(shared, row) {
-        shown.insert("held", why);
-    }
-    if let Some(ends) = engine.crash_count(row).await? {
-        let why = format!(
-            "a worker was evaluating this run each of the last {ends} times that the process ended; the run is suspended so that \
-             it cannot end the process again"
-        );
-        shown.insert("suspendedBecause", why);
-    }
-    Ok(shown.into())
-}
-
 /// `410 Gone`: the run existed, but its history has been removed.
 pub(crate) fn forgotten_run(id: &str) -> Problem {
     let message = format!(
@@ -445,7 +429,19 @@ pub(crate) fn forgotten_run(id: &str) -> Problem {
 
 /// `GET /api/v1/runs/{id}`.
 pub(crate) async fn run(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    let found = shared.host.engine.state_of(run_id(&id)?).await?;
+    let run = run_id(&id)?;
+    let found = match shared.host.engine.state_of(run).await {
+        Err(
+            error @ (RecoverError::Store { .. } | RecoverError::Held { .. } | RecoverError::Secret { .. }),
+        ) => return Err(error.into()),
+        Err(error) => {
+            let row = shared.host.store.run(run).await?.filter(|row| row.ended.is_none());
+            let mut shown = view::run_row(&row.ok_or(error.clone())?);
+            shown.insert("unreadable", unreadable(run, &error.to_string()));
+            return Ok(json(StatusCode::OK, &shown.into()));
+        }
+        Ok(found) => found,
+    };
     let (row, state) = found.ok_or_else(|| unknown_run(&id))?;
     Ok(json(StatusCode::OK, &with_hold(&shared, &row, view::run(&row, &state)).await?))
 }
@@ -539,6 +535,9 @@ async fn change(shared: &Shared, id: &str, order: RunOrder) -> Answer {
     }
     if taken {
         return Ok(json(StatusCode::OK, &with_hold(shared, &row, view::run_row(&row)).await?));
+    }
+    if let Some(why) = shared.host.engine.why_unreadable(run) {
+        return Err(Problem::new(StatusCode::CONFLICT, "RunUnreadable", unreadable(run, &why)));
     }
     if shared.host.is_started() || !shared.host.store_runs() {
         return Err(refusal(FireError::StorePaused));

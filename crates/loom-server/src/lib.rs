@@ -21,6 +21,7 @@ mod received;
 mod recurrence;
 mod run_ended;
 mod run_list;
+mod stopped;
 mod subscription;
 mod switches;
 mod timetable;

@@ -262,13 +262,18 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
                     continue;
                 }
                 // The reason for a hold or a suspension says more than the status.
+                let unreadable = run.get("unreadable").and_then(Value::as_str);
                 let held = run.get("held").and_then(Value::as_str);
                 let because = run.get("suspendedBecause").and_then(Value::as_str);
-                let error = held.or(because).unwrap_or_else(|| text(run, "error"));
+                let error = unreadable.or(held).or(because).unwrap_or_else(|| text(run, "error"));
                 let line = format!(
                     "{}  {:<10}  {:<20}  {:>13}  {}  {error}",
                     text(run, "id"),
-                    if held.is_some() { "Held" } else { text(run, "status") },
+                    match (unreadable, held) {
+                        (Some(_), _) => "Unreadable",
+                        (None, Some(_)) => "Held",
+                        (None, None) => text(run, "status"),
+                    },
                     second(text(run, "acceptedTime")),
                     took(run),
                     text(run, "workflow")
@@ -406,7 +411,11 @@ async fn full_id(connection: &Connection, typed: &str) -> Result<String, Refusal
 async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Refusal> {
     let path = format!("/api/v1/runs/{}", escape(run));
     let found = connection.ask(Method::GET, &path, "id").await?;
-    let actions = connection.ask(Method::GET, &format!("{path}/actions"), "actions").await?;
+    // Without its events, nothing is known of the actions of a run.
+    let actions = match found.get("unreadable") {
+        Some(_) => Value::NULL,
+        None => connection.ask(Method::GET, &format!("{path}/actions"), "actions").await?,
+    };
     if json {
         let mut all = found.into_object().unwrap_or_default();
         all.insert("actions", actions.get("actions").cloned().unwrap_or_default());
@@ -420,6 +429,9 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
         }
         "" => println!("  since {}", text(&found, "startTime")),
         ended => println!("  from {} to {ended}", text(&found, "startTime")),
+    }
+    if let Some(why) = found.get("unreadable").and_then(Value::as_str) {
+        println!("  unreadable: {why}");
     }
     if let Some(why) = found.get("held").and_then(Value::as_str) {
         println!("  held: {why}");

@@ -7,6 +7,7 @@ mod errors_page;
 mod loading;
 mod loom_spelling;
 mod members;
+mod numbering;
 mod paths;
 mod policies;
 mod shapes;

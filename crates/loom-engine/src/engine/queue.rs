@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::{Engine, Pass, StartError, gate::first_command};
 use crate::{
-    durable::{RecoverError, Written},
+    durable::Written,
     event::{RunId, RunStart},
     machine::Run,
 };
@@ -189,9 +189,6 @@ impl Engine {
     async fn take_up(&self, run: RunId) {
         let Err(error) = self.recover_run(run, None).await else { return };
         tracing::error!(run_id = %run, %error, "cannot load a queued run");
-        if matches!(error, RecoverError::Store { .. }) {
-            let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.runs.insert(run, error.to_string().into());
-        }
+        self.not_loaded(run, &error);
     }
 }

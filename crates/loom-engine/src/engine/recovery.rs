@@ -90,11 +90,7 @@ impl Engine {
                     Ok(Some(handle)) => recovered.runs.push(handle),
                     Ok(None) => {}
                     Err(error) => {
-                        if matches!(error, RecoverError::Store { .. }) {
-                            // The store may succeed next time: releasing held runs tries again.
-                            let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-                            held.runs.insert(id, error.to_string().into());
-                        }
+                        self.not_loaded(id, &error);
                         recovered.unreadable.push((id, error));
                     }
                 }
@@ -264,6 +260,10 @@ impl Engine {
         let old = durable.workflow_of(before, &row).await?;
         let (events, mut reader) = durable.events(before).await?;
         let Some(Event::RunStarted { start, .. }) = events.first() else { return Err(unknown()) };
+        for (event, number) in events.iter().zip(1..) {
+            let illegal = |source| ResubmitError::Illegal { run: before, source };
+            event.check_references(&old, number).map_err(illegal)?;
+        }
         let at = self.inner.clock.now();
         let kept = resubmit::kept(&events, &old, workflow, from, at)?;
         let start = fire::again(workflow, parameters, start, self.inner.next_run());
@@ -289,7 +289,7 @@ impl Engine {
         let id = start.run;
         let durable = self.inner.durable.as_ref().ok_or(ResubmitError::Unknown { run: origin })?;
         let mut state = RunState::new(Arc::clone(workflow));
-        state.replay(&events);
+        state.replay(&events).map_err(|source| ResubmitError::Illegal { run: origin, source })?;
         state.unavailable = unavailable;
         let written = Written { origin: Some(origin), ..Written::default() };
         let mut journal = durable.begin(workflow, &start, written);
@@ -308,7 +308,7 @@ impl Engine {
         let pass = pass.into_iter().next().unwrap_or_default();
         if pass.waits() {
             let waiting = [Event::RunWaiting { at: state.started_at() }];
-            state.replay(&waiting);
+            state.replay(&waiting).map_err(|source| ResubmitError::Illegal { run: origin, source })?;
             journal.record(&waiting, &state);
         }
         journal.flush(&state, state.started_at()).await.map_err(ResubmitError::Store)?;
@@ -384,7 +384,7 @@ impl Engine {
     /// Resumes the held runs and returns their number. Call it after the store has been resumed.
     ///
     /// # Errors
-    /// The error of the first run that cannot be read. Such runs stay held; all others continue.
+    /// The error of the first run that cannot be read. It stays held if the error is that of the store; all others continue.
     pub async fn release_held(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<usize, RecoverError> {
         let held = {
             let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -396,13 +396,20 @@ impl Engine {
             match self.recover_run(run, watcher).await {
                 Ok(_) => released += 1,
                 Err(error) => {
-                    let mut again = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-                    again.runs.insert(run, error.to_string().into());
+                    self.not_loaded(run, &error);
                     first_error = first_error.or(Some(error));
                 }
             }
         }
         first_error.map_or(Ok(released), Err)
+    }
+
+    /// Notes that a run could not be loaded. One that never will be gives up what it owned, as it does at a restart.
+    pub(super) fn not_loaded(&self, run: RunId, error: &RecoverError) {
+        let is_held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).not_loaded(run, error);
+        if !is_held {
+            drop(self.inner.aside.take(run));
+        }
     }
 
     /// Holds a run whose journal could not be written until the store works again. If held runs have been released since
@@ -425,7 +432,10 @@ impl Engine {
                 Ok(_) => return,
                 // If another release has happened in the meantime, the loop tries again.
                 Err(error) => {
-                    tracing::error!(run_id = %run, %error, "the run is held: its journal cannot be read");
+                    tracing::error!(run_id = %run, %error, "the run does not continue: its journal cannot be read");
+                    if !matches!(error, RecoverError::Store { .. }) {
+                        return self.not_loaded(run, &error);
+                    }
                     why = error.to_string().into();
                 }
             }

@@ -72,7 +72,8 @@ fn a_run_continues_from_every_durable_point() {
         let history = journal::decode(&frame).expect("what was written can be read");
         assert_eq!(history, whole[..*length]);
         let mut again =
-            Simulation::resume(Arc::clone(&workflow), Arc::new(Environment::default()), *at, &history);
+            Simulation::resume(Arc::clone(&workflow), Arc::new(Environment::default()), *at, &history)
+                .expect("the history is legal");
         let mut repeated = Vec::new();
         let status = again.play_on(10_000, |call| {
             let key = format!("{}#{}", call.idempotency_key, call.attempt);
@@ -102,7 +103,8 @@ fn replay_equals_live() {
             Arc::new(Environment::default()),
             live.now(),
             live.events(),
-        );
+        )
+        .expect("the history is legal");
         assert_eq!(format!("{:?}", replayed.run().state()), format!("{:?}", live.run().state()));
         let Some(choice) = live.choices().last().copied() else { break };
         live.choose(choice, answer);

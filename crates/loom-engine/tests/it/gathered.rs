@@ -64,7 +64,8 @@ fn collected_results_survive_a_crash_at_any_point() {
     assert!(cuts.len() > 5, "there are points to crash at");
     for cut in cuts {
         let before = &live.events()[..cut];
-        let mut again = Simulation::resume(Arc::clone(&workflow), environment(), now(), before);
+        let mut again = Simulation::resume(Arc::clone(&workflow), environment(), now(), before)
+            .expect("the history is legal");
         assert_eq!(again.play_on(1_000, answer), Some(RunStatus::Succeeded), "after {cut} events");
         assert_eq!(read(&mut before.iter().chain(again.events())), expected, "after {cut} events");
     }

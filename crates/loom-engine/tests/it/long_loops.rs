@@ -82,7 +82,8 @@ async fn the_history_of_a_long_loop_is_written_in_parts() {
     for count in 1..frames.len() {
         let before = decoded(&*store, report.id, &frames[..count]).await;
         let mut again =
-            Simulation::resume(Arc::clone(&workflow), Arc::new(Environment::default()), now(), &before);
+            Simulation::resume(Arc::clone(&workflow), Arc::new(Environment::default()), now(), &before)
+                .expect("the history is legal");
         let status = again.play_on(10, |_| -> EffectResult { panic!("unexpected call") });
         assert_eq!(status, Some(RunStatus::Succeeded), "after {count} frames");
         let mut history = History::new(Arc::clone(&workflow));

@@ -99,7 +99,7 @@ impl World {
         assert!(page.next.is_none());
         let mut state = RunState::new(Arc::clone(workflow));
         for frame in &page.frames {
-            state.replay(&journal::decode(&frame.payload).unwrap());
+            state.replay(&journal::decode(&frame.payload).unwrap()).expect("the history is legal");
         }
         let seen = self.live.0.lock().unwrap();
         let (_, last) = seen.iter().rfind(|(known, _)| *known == run).expect("it was seen");

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Like [`BUSY`], with the state of running actions: admissions, webhooks, timeouts, loops with results.
-const HOLDING: &str = r#"{
+pub(crate) const HOLDING: &str = r#"{
     "N": {"type": "InitializeVariable", "inputs": {"variables": [{"name": "n", "type": "integer", "value": 0}]}, "runAfter": {}},
     "Hook": {"type": "HttpWebhook", "runAfter": {}, "limit": {"timeout": "PT1H"}, "inputs": {
         "subscribe": {"method": "POST", "uri": "http://s/subscribe"}, "unsubscribe": {"method": "POST", "uri": "http://s/leave"}}},
@@ -46,7 +46,7 @@ const HOLDING: &str = r#"{
 
 fn state_after(workflow: &Arc<Workflow>, events: &[Event]) -> RunState {
     let mut state = RunState::new(Arc::clone(workflow));
-    state.replay(events);
+    state.replay(events).expect("the history is legal");
     state
 }
 
@@ -82,7 +82,7 @@ fn check(workflow: &Arc<Workflow>, events: &[Event], cuts: &[usize]) {
         assert_eq!(format!("{restored:?}"), format!("{whole:?}"), "read back at event {cut}");
         let mut later = restored;
         for pair in cuts[place..].windows(2) {
-            later.replay(&events[pair[0]..pair[1]]);
+            later.replay(&events[pair[0]..pair[1]]).expect("the history is legal");
             let expected = state_after(workflow, &events[..pair[1]]);
             assert_eq!(format!("{later:?}"), format!("{expected:?}"), "from event {cut} to {}", pair[1]);
         }
@@ -99,7 +99,8 @@ fn check_future(
     let environment = || Arc::new(Environment::default());
     let state = state_after(workflow, &events[..cut]);
     let restored = journal::decode_snapshot(workflow, &journal::encode_snapshot(&state)).expect("it is read");
-    let mut from_history = Simulation::resume(Arc::clone(workflow), environment(), now(), &events[..cut]);
+    let mut from_history = Simulation::resume(Arc::clone(workflow), environment(), now(), &events[..cut])
+        .expect("the history is legal");
     let mut from_snapshot = Simulation::resume_from(restored, environment(), now());
     let first = from_history.play_on(10_000, &answer);
     assert_eq!(from_snapshot.play_on(10_000, &answer), first);

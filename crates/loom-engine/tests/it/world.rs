@@ -304,7 +304,7 @@ impl SeenRun {
             let part = &history[..usize::try_from(*seq).unwrap()];
             let environment = Arc::new(loom_engine::Environment::default());
             let mut state = RunState::new(Arc::clone(workflow));
-            state.replay(part);
+            state.replay(part).map_err(|error| error.to_string())?;
             let mut run = loom_engine::Run::resume(state, environment);
             // Live states are reported when no work is ready; replayed ones must have none either. A resumption is reported
             // before anything follows from it.
@@ -332,6 +332,6 @@ pub(crate) fn calls_open(
     history: &[Event],
 ) -> Vec<loom_engine::EffectId> {
     let mut state = RunState::new(Arc::clone(workflow));
-    state.replay(history);
+    state.replay(history).expect("the history is legal");
     state.calls().map(|(effect, _)| effect).collect()
 }

@@ -1,7 +1,12 @@
 //! Runs: lists and their filters, details, actions, and commands for a run in progress.
 
+use std::sync::Arc;
+
 use hyper::Method;
-use loom_expression::Value;
+use loom_definition::{Definition, LoadOptions, RunStatus};
+use loom_engine::{Event, RunId, RunStart, journal, status_number};
+use loom_expression::{Timestamp, Value};
+use loom_store::{Commit, Frame, FrameQuery, MemoryStore, RunRow, Seq, Store, UnixMillis};
 use loom_testkit::mock::Mock;
 
 use crate::support::{Plan, World, json, list, on_disk, requested, text};
@@ -371,5 +376,57 @@ async fn an_ended_run_is_deleted_with_everything_of_it_and_an_unfinished_one_is_
         let again = world.call(Method::DELETE, unknown, "").await;
         assert_eq!((again.status, again.error().as_str()), (404, "RunNotFound"));
     }
+    world.stop().await;
+}
+
+/// The journal of a run can be read, but starts the run twice. The run is shown with the reason and what to do, the server serves
+/// everything else, and nothing is written to the journal.
+#[tokio::test]
+async fn a_run_with_an_inconsistent_journal_is_unreadable() {
+    let definition = waiting();
+    let workflow = Definition::parse(definition.as_bytes(), &LoadOptions::default()).unwrap().workflow;
+    let run: RunId = "0000000000002".parse().unwrap();
+    let start = Arc::new(RunStart {
+        run,
+        seed: 1,
+        parameters: Vec::new(),
+        trigger: json("{}"),
+        workflow: json("{}"),
+        tracking_id: Arc::from("test"),
+        wants_response: false,
+        trace: None,
+        depth: 0,
+    });
+    let mut payload = Vec::new();
+    let started = Event::RunStarted { start, at: Timestamp::from_unix_millis(0) };
+    journal::encode([&started, &started], &mut payload);
+    let frame = Frame { at: UnixMillis(0), payload: payload.into() };
+    let definition = loom_store::Definition::new(workflow.source.as_bytes().to_vec().into());
+    let mut commit = Commit::to_run(run, Seq::FIRST, vec![frame]);
+    let running = status_number(RunStatus::Running);
+    commit.row = Some(RunRow::new(run, Arc::clone(&workflow.name), definition.hash(), running));
+    commit.definitions.push(definition);
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    store.commit(commit).await.unwrap();
+    let before = store.load(run).await.unwrap();
+
+    let world = World::start(Plan { store: Arc::clone(&store), ..Plan::default() }).await;
+    world.deploy("choosy", &choosy()).await;
+    let other = world.invoke("choosy", "{}").await;
+    world.ended(&other).await;
+    let because = "event 2 (RunStarted) cannot occur here: the run has already started";
+    let shown = world.get(&format!("/api/v1/runs/{run}")).await.json();
+    assert!(text(&shown, "unreadable").contains(because), "{shown:?}");
+    assert!(text(&shown, "unreadable").contains(&format!("`loom runs resubmit {run}`")));
+    let page = world.get("/api/v1/runs?status=Running").await.json();
+    assert!(text(&list(&page, "runs")[0], "unreadable").contains(because));
+    for change in ["cancel", "suspend", "resume"] {
+        let reply = world.post(&format!("/api/v1/runs/{run}/{change}"), "").await;
+        assert_eq!((reply.status, reply.error().as_str()), (409, "RunUnreadable"), "{change}");
+    }
+    let reply = world.post(&format!("/api/v1/runs/{run}/resubmit"), "").await;
+    assert_eq!(reply.status, 202, "its trigger can be read");
+    assert_eq!(store.load(run).await.unwrap(), before, "nothing was written to the run");
+    assert_eq!(store.frames(FrameQuery::of(run)).await.unwrap().frames.len(), 1);
     world.stop().await;
 }

@@ -188,7 +188,8 @@ pub struct RunRow {
     /// Accepted at most once for each workflow: a second new row with the same key is not written, and its commit
     /// returns [`Committed::Duplicate`].
     pub idempotency_key: Option<Arc<str>>,
-    /// When the run next needs attention.
+    /// When the run next needs attention, if it is parked: nobody has to load it before that time, unless a message for it
+    /// arrives. A run that is awake has no such time.
     pub wake_at: Option<UnixMillis>,
     /// A short error code, to search by.
     pub error: Option<Arc<str>>,

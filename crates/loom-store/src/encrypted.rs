@@ -374,6 +374,14 @@ impl Store for EncryptedStore {
         self.then(self.inner.unfinished(after, limit), Self::open_rows)
     }
 
+    fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.then(self.inner.awake(after, limit), Self::open_rows)
+    }
+
+    fn parked(&self) -> Answer<u64> {
+        self.inner.parked()
+    }
+
     fn newest_run(&self) -> Answer<Option<RunId>> {
         self.inner.newest_run()
     }

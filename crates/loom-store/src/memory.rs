@@ -37,6 +37,8 @@ struct Content {
     runs: BTreeMap<RunId, Run>,
     by_key: BTreeMap<(Arc<str>, Arc<str>), RunId>,
     unfinished: BTreeSet<RunId>,
+    /// The unfinished runs that are awake.
+    awake: BTreeSet<RunId>,
     /// Ended runs that have their data, and those whose data was removed, by the time at which they ended.
     ended: [BTreeSet<(UnixMillis, RunId)>; 2],
     timers: BTreeMap<TimerKey, Timer>,
@@ -141,6 +143,17 @@ impl Store for MemoryStore {
             let later = content.unfinished.iter().filter(|run| after.is_none_or(|after| **run > after));
             later.take(limit).filter_map(|run| content.runs.get(run)?.row.clone()).collect()
         })
+    }
+
+    fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.read(|content| {
+            let later = content.awake.iter().filter(|run| after.is_none_or(|after| **run > after));
+            later.take(limit).filter_map(|run| content.runs.get(run)?.row.clone()).collect()
+        })
+    }
+
+    fn parked(&self) -> Answer<u64> {
+        self.read(|content| (content.unfinished.len() - content.awake.len()) as u64)
     }
 
     fn newest_run(&self) -> Answer<Option<RunId>> {
@@ -414,6 +427,11 @@ impl Content {
                 self.unfinished.remove(&row.id);
             } else {
                 self.unfinished.insert(row.id);
+            }
+            if row.ended.is_none() && row.wake_at.is_none() {
+                self.awake.insert(row.id);
+            } else {
+                self.awake.remove(&row.id);
             }
             let run = self.runs.entry(row.id).or_default();
             let ended = &mut self.ended[usize::from(run.purged)];

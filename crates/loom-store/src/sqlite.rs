@@ -244,6 +244,14 @@ impl Store for SqliteStore {
         self.0.readers.ask(move |connection| read::unfinished(connection, after, limit))
     }
 
+    fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.0.readers.ask(move |connection| read::awake(connection, after, limit))
+    }
+
+    fn parked(&self) -> Answer<u64> {
+        self.0.readers.ask(read::parked)
+    }
+
     fn newest_run(&self) -> Answer<Option<RunId>> {
         self.0.readers.ask(read::newest_run)
     }

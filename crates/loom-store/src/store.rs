@@ -55,6 +55,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// at the end.
     fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
 
+    /// Lists the unfinished runs that are awake, those without [`wake_at`](RunRow::wake_at), oldest first; otherwise like
+    /// [`unfinished`](Store::unfinished).
+    fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
+
+    /// Counts the unfinished runs that are parked, those with [`wake_at`](RunRow::wake_at).
+    fn parked(&self) -> Answer<u64>;
+
     /// Returns the newest run id in the store, for [`RunIdSource`](crate::RunIdSource).
     fn newest_run(&self) -> Answer<Option<RunId>>;
 

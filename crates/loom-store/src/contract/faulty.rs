@@ -215,6 +215,14 @@ impl Store for FaultyStore {
         self.read(|disk| disk.unfinished(after, limit))
     }
 
+    fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.read(|disk| disk.awake(after, limit))
+    }
+
+    fn parked(&self) -> Answer<u64> {
+        self.read(MemoryStore::parked)
+    }
+
     fn newest_run(&self) -> Answer<Option<RunId>> {
         self.read(MemoryStore::newest_run)
     }

@@ -153,10 +153,31 @@ pub(super) fn unfinished(
     after: Option<RunId>,
     rows_max: usize,
 ) -> Result<Vec<RunRow>, Error> {
-    let sql = format!(
-        "SELECT {RUN_COLUMNS} FROM run INDEXED BY run_unfinished WHERE ended IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
-    );
+    let sql = format!("{} UNION ALL {} ORDER BY id LIMIT ?2", unfinished_where(0), unfinished_where(1));
     all(connection, &sql, params![after.map_or(-1, rows::id), limit(rows_max)], rows::run_row)
+}
+
+/// The statement that finds unfinished runs after `?1` that are awake (0), or parked (1).
+pub(super) fn unfinished_where(parked: u8) -> String {
+    format!(
+        "SELECT {RUN_COLUMNS} FROM run INDEXED BY run_unfinished
+         WHERE ended IS NULL AND (wake_at IS NOT NULL) = {parked} AND id > ?1"
+    )
+}
+
+pub(super) fn awake(
+    connection: &Connection,
+    after: Option<RunId>,
+    rows_max: usize,
+) -> Result<Vec<RunRow>, Error> {
+    let sql = format!("{} ORDER BY id LIMIT ?2", unfinished_where(0));
+    all(connection, &sql, params![after.map_or(-1, rows::id), limit(rows_max)], rows::run_row)
+}
+
+pub(super) fn parked(connection: &Connection) -> Result<u64, Error> {
+    let sql = "SELECT count(*) FROM run INDEXED BY run_unfinished WHERE ended IS NULL AND (wake_at IS NOT NULL) = 1";
+    let count = one(connection, sql, [], |row| row.get::<_, i64>(0).map_err(read_error))?;
+    Ok(count.unwrap_or(0).cast_unsigned())
 }
 
 pub(super) fn load(connection: &Connection, id: RunId) -> Result<Option<LoadedRun>, Error> {

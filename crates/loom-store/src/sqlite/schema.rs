@@ -12,7 +12,7 @@ use crate::Error;
 const APPLICATION_ID: i64 = 0x4c6f_6f6d;
 
 /// Entry *n* migrates a store from format *n* to *n* + 1. The first creates a new store.
-const MIGRATIONS: &[&str] = &[V1, V2];
+const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 const V1: &str = "
 CREATE TABLE definition (
@@ -131,6 +131,12 @@ CREATE INDEX run_ended ON run (purged, ended, id) WHERE ended IS NOT NULL;
 DROP INDEX timer_due;
 CREATE INDEX timer_due ON timer (due, run, number, kind);
 CREATE INDEX blob_file ON blob (size) WHERE codec = 2;
+";
+
+/// A start reads the runs that are awake, and passes over those that are parked.
+const V3: &str = "
+DROP INDEX run_unfinished;
+CREATE INDEX run_unfinished ON run (wake_at IS NOT NULL, id) WHERE ended IS NULL;
 ";
 
 /// The format that this version writes.

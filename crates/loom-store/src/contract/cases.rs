@@ -1,6 +1,7 @@
 //! The guarantees, one per function.
 
 mod deletion;
+mod parked;
 mod state;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::{
 
 use super::{Case, NAMESPACE, Seeded};
 use deletion::a_deleted_run_leaves_nothing;
+use parked::parked_runs_are_unfinished_and_not_awake;
 use state::{
     a_condemned_store_can_be_read_but_not_written, a_store_is_empty_until_something_is_stored,
     finished_work_is_not_reported_as_interrupted,
@@ -349,24 +351,6 @@ async fn unfinished_runs_are_those_without_an_end(store: Arc<dyn Store>) {
     // A run can become unfinished again.
     write(&*store, with_row(row(0, "w"))).await;
     assert_eq!(ids(store.unfinished(None, 1).await.expect(WORKS)), [run(0)]);
-}
-
-async fn parked_runs_are_unfinished_and_not_awake(store: Arc<dyn Store>) {
-    let parked = |number| RunRow { wake_at: Some(T0.plus(60_000)), ..row(number, "w") };
-    for number in 0..6 {
-        write(&*store, with_row(if number % 2 == 0 { parked(number) } else { row(number, "w") })).await;
-    }
-    let ids = |rows: Vec<RunRow>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
-    assert_eq!(ids(store.awake(None, 2).await.expect(WORKS)), [1, 3].map(run));
-    assert_eq!(ids(store.awake(Some(run(3)), 9).await.expect(WORKS)), [run(5)]);
-    assert_eq!(ids(store.unfinished(Some(run(0)), 4).await.expect(WORKS)), [1, 2, 3, 4].map(run));
-    assert_eq!(store.parked().await.expect(WORKS), 3);
-    // One wakes, one that was awake is parked, and one ends.
-    write(&*store, with_row(row(0, "w"))).await;
-    write(&*store, with_row(parked(1))).await;
-    write(&*store, with_row(RunRow { ended: Some(T0), ..parked(2) })).await;
-    assert_eq!(ids(store.awake(None, 9).await.expect(WORKS)), [0, 3, 5].map(run));
-    assert_eq!(store.parked().await.expect(WORKS), 2);
 }
 
 fn all_timers() -> TimerQuery {

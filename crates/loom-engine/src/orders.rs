@@ -6,15 +6,12 @@
 //! An order is a message in the store's inbox, like a signal, and is consumed by the commit that records its consequences. A
 //! run is not evaluated before that commit is durable, so an order is executed once, whatever the run does afterwards.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeSet, sync::PoisonError};
 
 use bytes::Bytes;
 use loom_expression::{Object, Value};
 use loom_store::{
-    Commit, Committed, Error as StoreError, InboxId, InboxMessage, InboxQuery, Post, Recipient, Store,
+    Commit, Committed, Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient,
 };
 
 use crate::{
@@ -145,12 +142,12 @@ impl Engine {
         if !there_may_be {
             return Ok(Vec::new());
         }
-        let found = read_all(&durable.store, run).await;
+        let found = read_all(&*durable.store, run).await;
         found.map_err(|source| RecoverError::Store { run, source })
     }
 }
 
-async fn read_all(store: &Arc<dyn Store>, run: RunId) -> Result<Vec<Given>, StoreError> {
+async fn read_all(store: &dyn Inbox, run: RunId) -> Result<Vec<Given>, StoreError> {
     let mut orders = Vec::new();
     let mut query = InboxQuery { recipient: Recipient::Run(run), after: None, limit: PAGE };
     loop {

@@ -17,7 +17,9 @@ use loom_definition::{
     model::{ActionKind, EffectKind, same_name},
 };
 use loom_expression::{Object, Timestamp, Value};
-use loom_store::{Commit, Error as StoreError, InboxId, InboxMessage, InboxQuery, Post, Recipient, Store};
+use loom_store::{
+    Commit, Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient, Store,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -271,7 +273,7 @@ impl Mailbox {
     }
 
     /// Whether a call that waits is about to receive a signal that is in the store by now.
-    pub(crate) async fn has_news(&self, store: &dyn Store, run: RunId) -> Result<bool, StoreError> {
+    pub(crate) async fn has_news(&self, store: &dyn Inbox, run: RunId) -> Result<bool, StoreError> {
         if self.lock().waiting.is_empty() {
             return Ok(false);
         }
@@ -290,7 +292,7 @@ impl Mailbox {
         Ok(has_news)
     }
 
-    async fn look(&self, store: &dyn Store, call: &Call) -> Result<Option<Received>, StoreError> {
+    async fn look(&self, store: &dyn Inbox, call: &Call) -> Result<Option<Received>, StoreError> {
         self.read_on(store, call.run).await?;
         loop {
             let Some(message) = self.lock().give(call.effect) else { return Ok(None) };
@@ -311,7 +313,7 @@ impl Mailbox {
     }
 
     /// Reads the messages that have arrived since the last time.
-    async fn read_on(&self, store: &dyn Store, run: RunId) -> Result<(), StoreError> {
+    async fn read_on(&self, store: &dyn Inbox, run: RunId) -> Result<(), StoreError> {
         loop {
             let after = self.lock().read_to;
             let query = InboxQuery { recipient: Recipient::Run(run), after, limit: PAGE };

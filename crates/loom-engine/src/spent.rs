@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use loom_resilience::{RegistrySnapshot, ResilienceRegistry, Service};
-use loom_store::{Commit, Error as StoreError, KeyExpectation, KeyQuery, KeyWrite, Store};
+use loom_store::{Commit, Error as StoreError, KeyExpectation, KeyQuery, KeyWrite, Named, Store};
 
 /// The namespace of the named values that store services.
 const NAMESPACE: &str = "service";
@@ -35,7 +35,7 @@ pub(crate) fn write(service: &Service) -> KeyWrite {
 
 /// Restores the state of the services: first the snapshot `all`, then the changes that calls made after it.
 pub(crate) async fn restore(
-    store: &dyn Store,
+    store: &dyn Named,
     registry: &ResilienceRegistry,
     all: Option<&RegistrySnapshot>,
 ) -> Result<(), StoreError> {

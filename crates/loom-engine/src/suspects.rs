@@ -17,8 +17,8 @@ use std::{
 use bytes::Bytes;
 use loom_expression::{Object, Value};
 use loom_store::{
-    Commit, Error as StoreError, FrameQuery, Interrupted, KeyExpectation, KeyQuery, KeyWrite, RunRow, Seq,
-    Store,
+    Commit, Error as StoreError, FrameQuery, Interrupted, Journal, KeyExpectation, KeyQuery, KeyWrite, Named,
+    RunRow, Seq, Store,
 };
 
 use crate::{durable::RecoverError, engine::Engine, event::RunId};
@@ -127,12 +127,12 @@ pub(crate) async fn take_note(store: &dyn Store) -> Result<Suspects, StoreError>
 }
 
 /// Whether the journal of a run has a frame `next` or later.
-async fn is_past(store: &dyn Store, run: RunId, next: Seq) -> Result<bool, StoreError> {
+async fn is_past(store: &dyn Journal, run: RunId, next: Seq) -> Result<bool, StoreError> {
     let query = FrameQuery { from: next, frames_max: 1, ..FrameQuery::of(run) };
     Ok(!store.frames(query).await?.frames.is_empty())
 }
 
-async fn counts(store: &dyn Store) -> Result<BTreeMap<RunId, Count>, StoreError> {
+async fn counts(store: &dyn Named) -> Result<BTreeMap<RunId, Count>, StoreError> {
     let mut counts = BTreeMap::new();
     let mut after = None;
     loop {

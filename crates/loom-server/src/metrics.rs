@@ -18,7 +18,7 @@ use axum::{
 };
 use loom_definition::{RunStatus, Status};
 use loom_resilience::ServiceStatus;
-use loom_store::{BUCKET_MICROS, Condition, Histogram, Store};
+use loom_store::{BUCKET_MICROS, Condition, Histogram, Upkeep};
 
 pub(crate) use self::tally::Tally;
 use self::{
@@ -268,7 +268,7 @@ fn services(page: &mut Page, tally: &Tally, mut now: Vec<ServiceStatus>) {
     }
 }
 
-fn store(page: &mut Page, store: &dyn Store) {
+fn store(page: &mut Page, store: &dyn Upkeep) {
     let (health, metrics) = (store.health(), store.metrics());
     page.head("loom_store_up", "gauge", "Whether the store accepts commits.");
     page.sample("loom_store_up", &[], u8::from(matches!(health.condition, Condition::Running)));

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use loom_engine::{Callbacks, RunId};
-use loom_store::{KeyExpectation, KeyQuery, KeyWrite, Store};
+use loom_store::{KeyExpectation, KeyQuery, KeyWrite, Named};
 
 /// The length of the key in bytes.
 pub(crate) const KEY_BYTES: usize = 32;
@@ -48,7 +48,7 @@ impl NewSalt {
 
 impl Signer {
     /// A signer with the salts from the store.
-    pub(crate) async fn open(key: [u8; KEY_BYTES], store: &dyn Store) -> Result<Signer, loom_store::Error> {
+    pub(crate) async fn open(key: [u8; KEY_BYTES], store: &dyn Named) -> Result<Signer, loom_store::Error> {
         let mut salts = HashMap::new();
         let mut after = None;
         loop {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use loom_expression::{Object, Value};
-use loom_store::{Commit, KeyQuery, KeyWrite, Store};
+use loom_store::{Commit, KeyQuery, KeyWrite, Named};
 
 use crate::{
     deploy::Deployment,
@@ -64,7 +64,7 @@ pub(crate) fn key(workflow: &str, trigger: Option<&str>) -> String {
 
 impl Switches {
     /// Reads all orders from the store.
-    pub(crate) async fn load(store: &dyn Store) -> Result<Switches, loom_store::Error> {
+    pub(crate) async fn load(store: &dyn Named) -> Result<Switches, loom_store::Error> {
         let (mut known, mut after) = (BTreeMap::new(), None);
         loop {
             let query = KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };

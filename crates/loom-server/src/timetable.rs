@@ -9,7 +9,7 @@
 
 use loom_definition::trigger::TriggerKind;
 use loom_expression::{Object, Timestamp, Value};
-use loom_store::Store;
+use loom_store::Named;
 
 use crate::{
     recurrence::Timetable,
@@ -126,7 +126,7 @@ async fn fire_occurrence(
 }
 
 /// The progress of the trigger with this key, in any deployment.
-pub(crate) async fn last_state(store: &dyn Store, key: &str) -> Result<Option<Progress>, loom_store::Error> {
+pub(crate) async fn last_state(store: &dyn Named, key: &str) -> Result<Option<Progress>, loom_store::Error> {
     let kept = store.key(triggers::NAMESPACE, key).await?;
     Ok(kept.and_then(|kept| Progress::read(&Value::parse_json(&kept.value).ok()?)))
 }

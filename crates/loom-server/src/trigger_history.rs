@@ -2,7 +2,7 @@
 
 use loom_engine::RunId;
 use loom_expression::{Object, Timestamp, Value};
-use loom_store::{KeyQuery, KeyWrite, Store};
+use loom_store::{KeyQuery, KeyWrite, Named};
 
 use crate::triggers::key_write;
 
@@ -121,7 +121,7 @@ pub(crate) fn write(trigger: &str, number: u64, note: Note) -> KeyWrite {
 }
 
 /// The entries of a trigger, newest first.
-pub(crate) async fn read(store: &dyn Store, trigger: &str) -> Result<Vec<Value>, loom_store::Error> {
+pub(crate) async fn read(store: &dyn Named, trigger: &str) -> Result<Vec<Value>, loom_store::Error> {
     let query = KeyQuery {
         namespace: NAMESPACE.into(),
         prefix: format!("{trigger}/"),
@@ -136,7 +136,7 @@ pub(crate) async fn read(store: &dyn Store, trigger: &str) -> Result<Vec<Value>,
 }
 
 /// The number of the next entry.
-pub(crate) async fn next_number(store: &dyn Store, trigger: &str) -> Result<u64, loom_store::Error> {
+pub(crate) async fn next_number(store: &dyn Named, trigger: &str) -> Result<u64, loom_store::Error> {
     let entries = read(store, trigger).await?;
     Ok(entries.first().map_or(0, |newest| number_of(newest).unsigned_abs() + 1))
 }

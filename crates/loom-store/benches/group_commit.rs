@@ -14,7 +14,8 @@ use std::{
 
 use bytes::Bytes;
 use loom_store::{
-    Commit, ContentHash, Durability, Frame, RunId, RunRow, Seq, SqliteOptions, SqliteStore, Store, UnixMillis,
+    Commit, ContentHash, Durability, Frame, RunId, RunRow, Seq, SqliteOptions, SqliteStore, UnixMillis,
+    prelude::*,
 };
 
 const FRAMES_A_RUN: u64 = 12;

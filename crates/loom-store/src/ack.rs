@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 
 use crate::{Committed, Error};
 
-/// Resolves when the commit is as durable as the store's mode promises, or when it was refused.
+/// Resolves when the commit is as durable as the store's mode promises, or when it was refused. A backend makes it with
+/// [`Ack::ready`] or [`Ack::pending`].
 ///
 /// # Cancel safety
 /// The commit is in the queue before the `Ack` exists. Dropping the `Ack` gives up the result, not the commit.
@@ -24,13 +25,27 @@ enum State {
     Waiting(oneshot::Receiver<Result<Committed, Error>>),
 }
 
+/// Resolves an [`Ack`]. Dropping it resolves the `Ack` with [`Error::Closed`].
+#[derive(Debug)]
+pub struct Reply(oneshot::Sender<Result<Committed, Error>>);
+
+impl Reply {
+    /// Resolves the `Ack`, whose owner may be gone.
+    pub fn send(self, answer: Result<Committed, Error>) {
+        self.0.send(answer).unwrap_or_default();
+    }
+}
+
 impl Ack {
-    pub(crate) fn ready(answer: Result<Committed, Error>) -> Self {
+    /// An acknowledgement that has resolved.
+    pub fn ready(answer: Result<Committed, Error>) -> Self {
         Self(State::Ready(Some(answer)))
     }
 
-    pub(crate) fn waiting(receiver: oneshot::Receiver<Result<Committed, Error>>) -> Self {
-        Self(State::Waiting(receiver))
+    /// An acknowledgement that resolves when its [`Reply`] is sent.
+    pub fn pending() -> (Reply, Self) {
+        let (reply, receiver) = oneshot::channel();
+        (Reply(reply), Self(State::Waiting(receiver)))
     }
 
     /// Blocks this thread until the commit is durable. For threads outside any async runtime.

@@ -4,13 +4,13 @@ use std::{fmt, sync::Arc};
 
 use crate::{RunId, Seq};
 
-/// How a backend clears a mark.
-pub(crate) trait Release: Send + Sync {
+/// How a backend clears a mark; see [`AtWork::marked`].
+pub trait Release: Send + Sync {
     /// The work with this number is over.
     fn release(&self, number: u16);
 }
 
-/// Records that its owner is working on a run, until it is dropped; see [`Store::at_work`](crate::Store::at_work).
+/// Records that its owner is working on a run, until it is dropped; see [`Upkeep::at_work`](crate::Upkeep::at_work).
 #[must_use = "dropping it records that the work is over"]
 pub struct AtWork(Option<(Arc<dyn Release>, u16)>);
 
@@ -18,7 +18,8 @@ impl AtWork {
     /// For a backend that keeps nothing beyond the process.
     pub const UNMARKED: AtWork = AtWork(None);
 
-    pub(crate) fn marked(by: Arc<dyn Release>, number: u16) -> AtWork {
+    /// The mark with this number, which `by` clears when the value is dropped.
+    pub fn marked(by: Arc<dyn Release>, number: u16) -> AtWork {
         AtWork(Some((by, number)))
     }
 }
@@ -37,7 +38,7 @@ impl Drop for AtWork {
     }
 }
 
-/// What the previous process was working on when it ended; see [`Store::interrupted`](crate::Store::interrupted).
+/// What the previous process was working on when it ended; see [`Upkeep::interrupted`](crate::Upkeep::interrupted).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interrupted {
     /// Identifies the end of that process among all ends of processes that had this store open.

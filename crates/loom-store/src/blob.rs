@@ -2,34 +2,56 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 
-use crate::{ContentHash, pack::Codec};
+use crate::ContentHash;
 
 /// The largest blob, in bytes, that is stored as a row of the database; a larger one is a file of its own.
 pub const BLOB_ROW_MAX: usize = 1024 * 1024;
 
-/// Content that is ready to be committed. Made by [`Store::put_blob`](crate::Store::put_blob); put it into
+/// Content that is ready to be committed. Made by [`Blobs::put_blob`](crate::Blobs::put_blob); put it into
 /// [`Commit::blobs`](crate::Commit::blobs) of the commit whose frame refers to it.
 #[derive(Clone, Debug)]
 pub struct Blob {
-    pub(crate) hash: ContentHash,
-    pub(crate) size: u64,
-    pub(crate) body: Body,
+    hash: ContentHash,
+    size: u64,
+    body: Body,
 }
 
 /// Where the content is until the commit.
 #[derive(Clone, Debug)]
-pub(crate) enum Body {
+enum Body {
     /// In the store already.
     Known,
     /// In memory, in the form in which it will be stored.
-    Row(Codec, Bytes),
-    /// In a file, complete and synced; the pin protects it from the sweep.
-    File(#[expect(dead_code, reason = "held for its Drop")] Arc<Pin>),
+    Carried(u8, Bytes),
+    /// Elsewhere in the store, complete and synced; the guard protects it from the sweep.
+    Written(#[expect(dead_code, reason = "held for its Drop")] Arc<dyn Guard>),
+}
+
+/// Anything that is dropped when no clone of a [`Blob`] is left.
+trait Guard: fmt::Debug + Send + Sync {}
+
+impl<T: fmt::Debug + Send + Sync> Guard for T {}
+
+/// What a commit has to do to store a [`Blob`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobContent<'a> {
+    /// Nothing: refuse the commit with [`Conflict::MissingBlob`](crate::Conflict::MissingBlob) unless it is in the store.
+    Known,
+    /// Store these bytes with this codec.
+    Carried {
+        /// A number that the backend defined.
+        codec: u8,
+        /// The content in the backend's form.
+        bytes: &'a Bytes,
+    },
+    /// Record the content that [`put_blob`](crate::Blobs::put_blob) has written.
+    Written,
 }
 
 impl Blob {
@@ -38,16 +60,42 @@ impl Blob {
         Self { hash, size: 0, body: Body::Known }
     }
 
+    /// Content that travels with the commit, in the form that the backend stores: `codec` is a number that the backend
+    /// defines, and `size` is the length of the content in bytes.
+    pub fn carried(hash: ContentHash, size: u64, codec: u8, bytes: Bytes) -> Self {
+        Self { hash, size, body: Body::Carried(codec, bytes) }
+    }
+
+    /// Content that the backend has already written. It drops `guard` when no commit that carries the blob is left; until
+    /// then it must not remove the content.
+    pub fn written(hash: ContentHash, size: u64, guard: impl fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { hash, size, body: Body::Written(Arc::new(guard)) }
+    }
+
     /// The hash by which a frame refers to the content.
     pub const fn hash(&self) -> ContentHash {
         self.hash
     }
 
+    /// The length of the content in bytes; 0 for a blob that is only [known](Blob::known).
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What a commit has to do to store the content.
+    pub fn content(&self) -> BlobContent<'_> {
+        match &self.body {
+            Body::Known => BlobContent::Known,
+            Body::Carried(codec, bytes) => BlobContent::Carried { codec: *codec, bytes },
+            Body::Written(_) => BlobContent::Written,
+        }
+    }
+
     /// How many bytes the commit carries for it.
     pub(crate) fn bytes_in_memory(&self) -> usize {
         match &self.body {
-            Body::Row(_, bytes) => bytes.len(),
-            Body::Known | Body::File(_) => 0,
+            Body::Carried(_, bytes) => bytes.len(),
+            Body::Known | Body::Written(_) => 0,
         }
     }
 }

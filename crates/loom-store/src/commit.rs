@@ -15,7 +15,7 @@ use crate::{Conflict, ContentHash, InboxId, RunId, Seq, UnixMillis, blob::Blob};
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
     /// Frames to append to one run.
-    pub journal: Option<Journal>,
+    pub journal: Option<Append>,
     /// Replaces the row of the same run, or is inserted as a new row.
     pub row: Option<RunRow>,
     /// Replaces the run's snapshot.
@@ -58,7 +58,7 @@ impl Commit {
 
     /// A commit that appends `frames` to `run`, the first of them at `first`.
     pub fn to_run(run: RunId, first: Seq, frames: Vec<Frame>) -> Self {
-        Self { journal: Some(Journal { run, first, frames }), ..Self::default() }
+        Self { journal: Some(Append { run, first, frames }), ..Self::default() }
     }
 
     /// The run this commit belongs to.
@@ -79,7 +79,10 @@ impl Commit {
     }
 
     /// Refuses what no backend could store: parts that name different runs, or numbers that are out of range.
-    pub(crate) fn validate(&self) -> Result<(), Conflict> {
+    ///
+    /// # Errors
+    /// The reason. A backend calls this before it accepts a commit.
+    pub fn validate(&self) -> Result<(), Conflict> {
         let run = self.run();
         let strangers =
             self.row.iter().map(|row| row.id).chain(self.snapshot.iter().map(|snapshot| snapshot.run));
@@ -104,7 +107,7 @@ impl Commit {
 
 /// Frames appended to one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Journal {
+pub struct Append {
     /// The run.
     pub run: RunId,
     /// The sequence number of the first frame: one past the last frame of the run. Anything else is refused, so that
@@ -175,7 +178,7 @@ pub struct RunRow {
     /// When the first action began.
     pub started: Option<UnixMillis>,
     /// When the run ended. A run without this value is unfinished, and is listed by
-    /// [`Store::unfinished`](crate::Store::unfinished).
+    /// [`Runs::unfinished`](crate::Runs::unfinished).
     pub ended: Option<UnixMillis>,
     /// The run that this run repeats.
     pub origin: Option<RunId>,
@@ -195,7 +198,7 @@ pub struct RunRow {
     pub error: Option<Arc<str>>,
     /// Anything else that the caller wants in lists of runs.
     pub details: Bytes,
-    /// Whether [`sweep`](crate::Store::sweep) has removed the run's data. Set by the store; the value in a commit is
+    /// Whether [`sweep`](crate::Upkeep::sweep) has removed the run's data. Set by the store; the value in a commit is
     /// ignored.
     pub purged: bool,
 }
@@ -223,7 +226,7 @@ impl RunRow {
     }
 
     /// Whether the fields that are fixed when a row is first written are those of `other`.
-    pub(crate) fn same_identity(&self, other: &Self) -> bool {
+    pub fn same_identity(&self, other: &Self) -> bool {
         self.workflow == other.workflow
             && self.idempotency_key == other.idempotency_key
             && self.parent == other.parent
@@ -341,7 +344,10 @@ pub struct Written {
 
 /// Checks the conditions of key writes in order, each against what the earlier ones leave. A commit cannot expect a
 /// version that it assigns itself, because no caller can know that version yet.
-pub(crate) fn check_keys<E: From<Conflict>>(
+///
+/// # Errors
+/// The condition that does not hold, or the error of `version`, which looks a version up.
+pub fn check_keys<E: From<Conflict>>(
     writes: &[KeyWrite],
     version: impl Fn(&Arc<str>, &Arc<str>) -> Result<Option<u64>, E>,
 ) -> Result<(), E> {

@@ -13,10 +13,10 @@ use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, AtWork, Blob, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery,
-    Health, InboxId, InboxMessage, InboxQuery, Interrupted, KeyExpectation, KeyPage, KeyQuery, KeyValue,
-    KeyWrite, LoadedRun, Metrics, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Seq, Snapshot, Store,
-    StoredFrame, Swept, Timer, TimerQuery, UnixMillis,
+    Ack, Answer, AtWork, Blob, Blobs, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery,
+    Health, Inbox, InboxId, InboxMessage, InboxQuery, Interrupted, Journal, KeyExpectation, KeyPage,
+    KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, Refused, Retention, RunId, RunPage, RunQuery,
+    RunRow, Runs, Seq, Snapshot, Store, StoredFrame, Swept, Timer, TimerQuery, UnixMillis, Upkeep,
     pack::{Codec, pack, unpack},
     seal::{SALT, Sealer, StoreKey, TAG},
 };
@@ -339,7 +339,7 @@ impl EncryptedStore {
     }
 }
 
-impl Store for EncryptedStore {
+impl Journal for EncryptedStore {
     fn append(&self, commit: Commit) -> Result<Ack, Refused> {
         self.inner
             .append(self.seal_commit(commit.clone()))
@@ -354,6 +354,18 @@ impl Store for EncryptedStore {
         self.inner.flush()
     }
 
+    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
+        self.then(self.inner.load(run), |this, loaded| loaded.map(|loaded| this.open_run(loaded)).transpose())
+    }
+
+    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
+        self.then(self.inner.frames(query), move |this, page| {
+            Ok(FramePage { frames: this.open_frames(query.run, page.frames)?, next: page.next })
+        })
+    }
+}
+
+impl Runs for EncryptedStore {
     fn run(&self, run: RunId) -> Answer<Option<RunRow>> {
         self.then(self.inner.run(run), |this, row| row.map(|row| this.open_row(row)).transpose())
     }
@@ -386,20 +398,12 @@ impl Store for EncryptedStore {
         self.inner.newest_run()
     }
 
-    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
-        self.then(self.inner.load(run), |this, loaded| loaded.map(|loaded| this.open_run(loaded)).transpose())
-    }
-
-    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
-        self.then(self.inner.frames(query), move |this, page| {
-            Ok(FramePage { frames: this.open_frames(query.run, page.frames)?, next: page.next })
-        })
-    }
-
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
         self.inner.timers(query)
     }
+}
 
+impl Inbox for EncryptedStore {
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
         self.then(self.inner.inbox(query), |this, messages| {
             messages.into_iter().map(|message| this.open_message(message)).collect()
@@ -413,20 +417,9 @@ impl Store for EncryptedStore {
     fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>> {
         self.inner.posted(run, idempotency_key)
     }
+}
 
-    fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
-        self.inner.definition(hash)
-    }
-
-    fn put_blob(&self, content: Bytes) -> Answer<Blob> {
-        self.inner.put_blob(self.seal_blob(&content))
-    }
-
-    fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
-        let this = self.clone();
-        Box::pin(async move { this.watch(this.clone().read_blob(hash, offset, length).await) })
-    }
-
+impl Named for EncryptedStore {
     fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>> {
         let found = self.inner.key(namespace, key);
         let namespace = namespace.to_owned();
@@ -440,15 +433,24 @@ impl Store for EncryptedStore {
             Ok(KeyPage { values: values.collect::<Result<_, _>>()?, next: page.next })
         })
     }
+}
 
-    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
-        self.inner.sweep(policy, now)
+impl Blobs for EncryptedStore {
+    fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
+        self.inner.definition(hash)
     }
 
-    fn delete_run(&self, run: RunId) -> Answer<Deletion> {
-        self.inner.delete_run(run)
+    fn put_blob(&self, content: Bytes) -> Answer<Blob> {
+        self.inner.put_blob(self.seal_blob(&content))
     }
 
+    fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
+        let this = self.clone();
+        Box::pin(async move { this.watch(this.clone().read_blob(hash, offset, length).await) })
+    }
+}
+
+impl Upkeep for EncryptedStore {
     fn is_empty(&self) -> Answer<bool> {
         self.inner.is_empty()
     }
@@ -472,6 +474,14 @@ impl Store for EncryptedStore {
 
     fn condemn(&self, reason: Error) {
         self.inner.condemn(reason);
+    }
+
+    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
+        self.inner.sweep(policy, now)
+    }
+
+    fn delete_run(&self, run: RunId) -> Answer<Deletion> {
+        self.inner.delete_run(run)
     }
 
     fn verify(&self) -> Answer<u64> {

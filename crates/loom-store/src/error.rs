@@ -15,7 +15,7 @@ pub enum Error {
     #[error(transparent)]
     Conflict(#[from] Conflict),
     /// The disk failed during this write, and the store paused. Nothing of the commit is visible until
-    /// [`Store::resume`](crate::Store::resume); after it, the commit is there as a whole or not at all, so read
+    /// [`Upkeep::resume`](crate::Upkeep::resume); after it, the commit is there as a whole or not at all, so read
     /// before writing again.
     #[error("the store could not {operation} and is paused")]
     Paused {
@@ -98,11 +98,13 @@ impl Error {
         matches!(self, Self::Paused { .. } | Self::Io { .. } | Self::Locked { .. })
     }
 
-    pub(crate) fn io(operation: &'static str, source: impl StdError + Send + Sync + 'static) -> Self {
+    /// A failed read, or a write that changed nothing.
+    pub fn io(operation: &'static str, source: impl StdError + Send + Sync + 'static) -> Self {
         Self::Io { operation, source: Arc::new(source) }
     }
 
-    pub(crate) fn damaged(what: impl fmt::Display) -> Self {
+    /// Damage: what is damaged, where, and what to do.
+    pub fn damaged(what: impl fmt::Display) -> Self {
         Self::Damaged { what: what.to_string() }
     }
 }
@@ -187,7 +189,7 @@ pub struct Refused {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The queue is full. [`Store::commit`](crate::Store::commit) waits for room.
+    /// The queue is full. [`Journal::commit`](crate::Journal::commit) waits for room.
     #[error("the write queue is full")]
     Full,
     /// The store accepts no commits at the moment.

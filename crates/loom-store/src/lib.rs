@@ -1,5 +1,5 @@
-//! Durable storage for workflow runs: a port, [`Store`], and its backends. The store keeps bytes and does not know
-//! what they mean.
+//! Durable storage for workflow runs: a few narrow ports, their sum [`Store`], and its backends. The store keeps bytes
+//! and does not know what they mean.
 //!
 //! For each run a store keeps a row that can be searched and a journal of opaque frames. Beside them it keeps timers,
 //! messages, definitions, blobs and named values. Everything that must become durable together travels in one
@@ -23,8 +23,8 @@
 //!   [`Committed::Duplicate`].
 //! - Read what was written: every read checks checksums and hashes. A store that finds damage reports
 //!   [`Error::Damaged`] and writes nothing more until it is reopened.
-//! - Bounded memory: the write queue has a limit in bytes. [`Store::append`] gives a commit back when the queue is
-//!   full; [`Store::commit`] waits for room.
+//! - Bounded memory: the write queue has a limit in bytes. [`Journal::append`] gives a commit back when the queue is
+//!   full; [`Journal::commit`] waits for room.
 //! - No hidden time: the store reads no clock for what it stores; callers pass [`UnixMillis`].
 //!
 //! `docs/journal-format.md` in the repository describes the files, byte for byte, and what is promised when the disk
@@ -34,7 +34,7 @@
 //!
 //! ```
 //! use bytes::Bytes;
-//! use loom_store::{Commit, Frame, FrameQuery, MemoryStore, RunId, Seq, Store, UnixMillis};
+//! use loom_store::{Commit, Frame, FrameQuery, Journal, MemoryStore, RunId, Seq, UnixMillis};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), loom_store::Error> {
 //! let store = MemoryStore::default();
@@ -69,12 +69,12 @@ pub mod contract;
 #[cfg(feature = "encryption")]
 mod encrypted;
 
-pub use ack::Ack;
-pub use at_work::{AtWork, Interrupted};
-pub use blob::{BLOB_ROW_MAX, Blob};
+pub use ack::{Ack, Reply};
+pub use at_work::{AtWork, Interrupted, Release};
+pub use blob::{BLOB_ROW_MAX, Blob, BlobContent};
 pub use commit::{
-    Commit, Committed, Definition, Frame, InboxMessage, Journal, KeyExpectation, KeyValue, KeyWrite, Post,
-    RunRow, Snapshot, StoredFrame, Timer, TimerKey, Urgency, Written,
+    Append, Commit, Committed, Definition, Frame, InboxMessage, KeyExpectation, KeyValue, KeyWrite, Post,
+    RunRow, Snapshot, StoredFrame, Timer, TimerKey, Urgency, Written, check_keys,
 };
 #[cfg(feature = "encryption")]
 pub use encrypted::{KeyError, with_key};
@@ -89,7 +89,13 @@ pub use query::{
 pub use retention::{Deletion, Retention, Swept};
 pub use seal::{Sealer, StoreKey};
 pub use sqlite::{FaultPoint, Faults, SqliteOptions, SqliteStore};
-pub use store::{Answer, Condition, Durability, Health, Store};
+pub use store::{Answer, Blobs, Condition, Durability, Health, Inbox, Journal, Named, Runs, Store, Upkeep};
+
+/// The traits of a store, to call the methods of a store of a known type: `use loom_store::prelude::*;`. A `dyn Store`
+/// needs no import.
+pub mod prelude {
+    pub use crate::{Blobs as _, Inbox as _, Journal as _, Named as _, Runs as _, Upkeep as _};
+}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

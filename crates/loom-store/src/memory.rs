@@ -12,14 +12,11 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, Blob, Commit, Committed, Condition, Conflict, ContentHash, Deletion, Durability, Error,
-    FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, KeyWrite,
-    LoadedRun, Metrics, Order, Post, Recipient, Refusal, Refused, Retention, RunId, RunPage, RunQuery,
-    RunRow, Sealer, Seq, Snapshot, Store, StoredFrame, Swept, Timer, TimerKey, TimerQuery, UnixMillis,
-    Written,
-    blob::Body,
-    commit::check_keys,
-    pack::{Codec, unpack},
+    Ack, Answer, Blob, BlobContent, Blobs, Commit, Committed, Condition, Conflict, ContentHash, Deletion,
+    Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Journal,
+    KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, Order, Post, Recipient, Refusal,
+    Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Seq, Snapshot, StoredFrame, Swept,
+    Timer, TimerKey, TimerQuery, UnixMillis, Upkeep, Written, commit::check_keys, pack::Codec,
 };
 
 /// A store in memory. Clones share the content.
@@ -101,7 +98,7 @@ impl MemoryStore {
     }
 }
 
-impl Store for MemoryStore {
+impl Journal for MemoryStore {
     fn append(&self, commit: Commit) -> Result<Ack, Refused> {
         let mut content = self.lock();
         if let Some(reason) = content.refuses() {
@@ -123,6 +120,36 @@ impl Store for MemoryStore {
         Box::pin(ready(refused.map_or(Ok(()), Err)))
     }
 
+    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
+        self.read(|content| {
+            let kept = content.runs.get(&run)?;
+            let from = kept.snapshot.as_ref().map_or(Seq::FIRST, |snapshot| snapshot.upto.plus(1));
+            Some(LoadedRun {
+                row: kept.row.clone()?,
+                snapshot: kept.snapshot.clone(),
+                frames: kept.frames_from(from).to_vec(),
+                next: kept.next(),
+            })
+        })
+    }
+
+    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
+        self.read(|content| {
+            let frames = content.runs.get(&query.run).map_or(&[][..], |run| run.frames_from(query.from));
+            let mut bytes = 0;
+            let page = frames.iter().take(query.frames_max.max(1)).take_while(|frame| {
+                let room = bytes == 0 || bytes < query.bytes_max;
+                bytes += frame.payload.len();
+                room
+            });
+            let page: Vec<_> = page.cloned().collect();
+            let next = frames.get(page.len()).map(|frame| frame.seq);
+            FramePage { frames: page, next }
+        })
+    }
+}
+
+impl Runs for MemoryStore {
     fn run(&self, run: RunId) -> Answer<Option<RunRow>> {
         self.read(|content| content.runs.get(&run)?.row.clone())
     }
@@ -160,34 +187,6 @@ impl Store for MemoryStore {
         self.read(|content| content.runs.keys().next_back().copied())
     }
 
-    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
-        self.read(|content| {
-            let kept = content.runs.get(&run)?;
-            let from = kept.snapshot.as_ref().map_or(Seq::FIRST, |snapshot| snapshot.upto.plus(1));
-            Some(LoadedRun {
-                row: kept.row.clone()?,
-                snapshot: kept.snapshot.clone(),
-                frames: kept.frames_from(from).to_vec(),
-                next: kept.next(),
-            })
-        })
-    }
-
-    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
-        self.read(|content| {
-            let frames = content.runs.get(&query.run).map_or(&[][..], |run| run.frames_from(query.from));
-            let mut bytes = 0;
-            let page = frames.iter().take(query.frames_max.max(1)).take_while(|frame| {
-                let room = bytes == 0 || bytes < query.bytes_max;
-                bytes += frame.payload.len();
-                room
-            });
-            let page: Vec<_> = page.cloned().collect();
-            let next = frames.get(page.len()).map(|frame| frame.seq);
-            FramePage { frames: page, next }
-        })
-    }
-
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
         self.read(|content| {
             let due = content.due.iter().take_while(|(due, _)| *due <= query.until);
@@ -195,7 +194,9 @@ impl Store for MemoryStore {
             later.take(query.limit.max(1)).filter_map(|(_, key)| content.timers.get(key).copied()).collect()
         })
     }
+}
 
+impl Inbox for MemoryStore {
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
         self.read(|content| {
             let start = query.after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -217,25 +218,9 @@ impl Store for MemoryStore {
     fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>> {
         self.read(|content| content.inbox_keys.get(&(run, Arc::from(idempotency_key))).copied())
     }
+}
 
-    fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
-        self.read(|content| content.definitions.get(&hash).cloned())
-    }
-
-    fn put_blob(&self, content: Bytes) -> Answer<Blob> {
-        let hash = ContentHash::of(&content);
-        let blob = Blob { hash, size: content.len() as u64, body: Body::Row(Codec::Raw, content) };
-        self.read(|_| blob)
-    }
-
-    fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
-        self.read(|content| {
-            let (blob, _) = content.blobs.get(&hash)?;
-            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(blob.len());
-            Some(blob.slice(start..start.saturating_add(length).min(blob.len())))
-        })
-    }
-
+impl Named for MemoryStore {
     fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>> {
         self.read(|content| content.keys.get(&(namespace.into(), key.into())).cloned())
     }
@@ -256,24 +241,29 @@ impl Store for MemoryStore {
             KeyPage { values, next }
         })
     }
+}
 
-    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
-        let mut content = self.lock();
-        let swept = content.refuses().map_or_else(|| Ok(content.sweep(&policy, now)), Err);
-        Box::pin(ready(swept))
+impl Blobs for MemoryStore {
+    fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
+        self.read(|content| content.definitions.get(&hash).cloned())
     }
 
-    fn delete_run(&self, run: RunId) -> Answer<Deletion> {
-        let mut content = self.lock();
-        let deleted = content.refuses().map_or_else(|| Ok(content.delete_run(run)), Err);
-        Box::pin(ready(deleted))
+    fn put_blob(&self, content: Bytes) -> Answer<Blob> {
+        let hash = ContentHash::of(&content);
+        let blob = Blob::carried(hash, content.len() as u64, Codec::Raw as u8, content);
+        self.read(|_| blob)
     }
 
-    fn sealer(&self) -> Sealer {
-        // Nothing outlives the process.
-        Sealer::none()
+    fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
+        self.read(|content| {
+            let (blob, _) = content.blobs.get(&hash)?;
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(blob.len());
+            Some(blob.slice(start..start.saturating_add(length).min(blob.len())))
+        })
     }
+}
 
+impl Upkeep for MemoryStore {
     fn is_empty(&self) -> Answer<bool> {
         self.read(|content| {
             let Content { runs, definitions, blobs, keys, last_inbox, .. } = content;
@@ -285,8 +275,25 @@ impl Store for MemoryStore {
         })
     }
 
+    fn sealer(&self) -> Sealer {
+        // Nothing outlives the process.
+        Sealer::none()
+    }
+
     fn condemn(&self, reason: Error) {
         self.lock().condemned.get_or_insert(reason);
+    }
+
+    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
+        let mut content = self.lock();
+        let swept = content.refuses().map_or_else(|| Ok(content.sweep(&policy, now)), Err);
+        Box::pin(ready(swept))
+    }
+
+    fn delete_run(&self, run: RunId) -> Answer<Deletion> {
+        let mut content = self.lock();
+        let deleted = content.refuses().map_or_else(|| Ok(content.delete_run(run)), Err);
+        Box::pin(ready(deleted))
     }
 
     fn verify(&self) -> Answer<u64> {
@@ -384,8 +391,10 @@ impl Content {
             }
         }
         for blob in &commit.blobs {
-            if matches!(blob.body, Body::Known) && !self.blobs.contains_key(&blob.hash) {
-                return Err(Conflict::MissingBlob(blob.hash));
+            if !matches!(blob.content(), BlobContent::Carried { .. })
+                && !self.blobs.contains_key(&blob.hash())
+            {
+                return Err(Conflict::MissingBlob(blob.hash()));
             }
         }
         if let Some(message) = commit.inbox_consumed.iter().find(|id| !self.inbox.contains_key(id)) {
@@ -407,16 +416,13 @@ impl Content {
             self.definitions.entry(definition.hash()).or_insert_with(|| definition.body().clone());
         }
         for blob in commit.blobs {
-            if let Body::Row(codec, stored) = blob.body {
-                let content = match codec {
-                    Codec::Raw => stored,
-                    Codec::Lz4 => unpack(codec, &stored).expect("a Blob is packed by us").into_owned().into(),
-                };
-                self.blobs.entry(blob.hash).or_insert((content, 0));
+            let hash = blob.hash();
+            if let BlobContent::Carried { bytes, .. } = blob.content() {
+                self.blobs.entry(hash).or_insert_with(|| (bytes.clone(), 0));
             }
             let run = self.runs.entry(owner.expect("blobs have a run, by the check")).or_default();
-            if run.blobs.insert(blob.hash) {
-                self.blobs.get_mut(&blob.hash).expect("it is there, by the check").1 += 1;
+            if run.blobs.insert(hash) {
+                self.blobs.get_mut(&hash).expect("it is there, by the check").1 += 1;
             }
         }
         if let Some(mut row) = commit.row {

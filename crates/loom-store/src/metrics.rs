@@ -46,7 +46,8 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    pub(crate) fn record(&mut self, took: Duration) {
+    /// Adds a duration.
+    pub fn record(&mut self, took: Duration) {
         let micros = took.as_micros() as u64;
         self.counts[BUCKET_MICROS.partition_point(|end| *end < micros)] += 1;
         self.sum += took;

@@ -46,7 +46,7 @@ impl Default for RunQuery {
 
 impl RunQuery {
     /// The range of ids that can be on the page, both ends included; `None` when no run can match.
-    pub(crate) fn range(&self) -> Option<(RunId, RunId)> {
+    pub fn range(&self) -> Option<(RunId, RunId)> {
         let mut low = self.accepted_from.map_or(RunId::MIN, RunId::first_at);
         let mut high = match self.accepted_before {
             None => RunId::MAX,
@@ -137,7 +137,7 @@ pub struct TimerQuery {
 
 impl TimerQuery {
     /// The position to continue after, in the order of the list.
-    pub(crate) fn start(&self) -> Option<(UnixMillis, TimerKey)> {
+    pub fn start(&self) -> Option<(UnixMillis, TimerKey)> {
         self.after.map(|timer| (timer.due, timer.key))
     }
 }

@@ -43,7 +43,7 @@ impl Retention {
     };
 
     /// Runs that ended before this time are purged, whatever their number.
-    pub(crate) fn purge_before(&self, now: UnixMillis) -> Option<UnixMillis> {
+    pub fn purge_before(&self, now: UnixMillis) -> Option<UnixMillis> {
         let age = match (self.age_max_ms, self.row_age_max_ms) {
             (Some(data), Some(row)) => Some(data.min(row)),
             (data, row) => data.or(row),
@@ -52,13 +52,13 @@ impl Retention {
     }
 
     /// The most rows of purged runs to keep.
-    pub(crate) fn purged_rows_max(&self) -> Option<u64> {
+    pub fn purged_rows_max(&self) -> Option<u64> {
         let by_bytes = self.bytes_max.map(|bytes| (bytes / (4 * ROW_BYTES)).max(ROWS_MIN));
         [self.rows_max, by_bytes].into_iter().flatten().min()
     }
 
     /// Rows of runs that ended before this time are deleted.
-    pub(crate) fn delete_before(&self, now: UnixMillis) -> Option<UnixMillis> {
+    pub fn delete_before(&self, now: UnixMillis) -> Option<UnixMillis> {
         self.row_age_max_ms.map(|age| now.plus(age.saturating_neg()))
     }
 }

@@ -46,11 +46,11 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Commit, Committed, Condition, ContentHash, Deletion, Durability,
-    Error, FramePage, FrameQuery, Health, InboxId, InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery,
-    KeyValue, LoadedRun, Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Seq,
-    Store, Swept, Timer, TimerQuery, UnixMillis, Urgency, at_work::Release, blob::Body, metrics::Meter,
-    pack::pack,
+    Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Blobs, Commit, Committed, Condition, ContentHash, Deletion,
+    Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Interrupted,
+    Journal, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Named, Refusal, Refused, Retention, RunId,
+    RunPage, RunQuery, RunRow, Runs, Sealer, Seq, Swept, Timer, TimerQuery, UnixMillis, Upkeep, Urgency,
+    at_work::Release, metrics::Meter, pack::pack,
 };
 
 use self::{
@@ -153,10 +153,10 @@ impl SqliteStore {
         bytes: usize,
         charge: OwnedSemaphorePermit,
     ) -> Result<Ack, Refused> {
-        let (reply, receiver) = oneshot::channel();
+        let (reply, ack) = Ack::pending();
         let entry = Entry { packed: Packed::new(commit), bytes, taken_in: clock::now(), reply, charge };
         match queue.push(entry) {
-            Ok(()) => Ok(Ack::waiting(receiver)),
+            Ok(()) => Ok(ack),
             Err(back) => {
                 let (entry, reason) = *back;
                 Err(Refused { commit: Box::new(entry.packed.commit), reason: reason.into() })
@@ -193,7 +193,7 @@ impl Parts {
     }
 }
 
-impl Store for SqliteStore {
+impl Journal for SqliteStore {
     fn append(&self, commit: Commit) -> Result<Ack, Refused> {
         let bytes = commit.payload_bytes();
         let checked = commit.validate().and_then(|()| self.0.queue.charge(bytes));
@@ -227,6 +227,16 @@ impl Store for SqliteStore {
         Box::pin(async move { flushed.await.map(drop) })
     }
 
+    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
+        self.0.readers.ask(move |connection| read::load(connection, run))
+    }
+
+    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
+        self.0.readers.ask(move |connection| read::frames(connection, query))
+    }
+}
+
+impl Runs for SqliteStore {
     fn run(&self, run: RunId) -> Answer<Option<RunRow>> {
         self.0.readers.ask(move |connection| read::run(connection, run))
     }
@@ -256,18 +266,12 @@ impl Store for SqliteStore {
         self.0.readers.ask(read::newest_run)
     }
 
-    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
-        self.0.readers.ask(move |connection| read::load(connection, run))
-    }
-
-    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
-        self.0.readers.ask(move |connection| read::frames(connection, query))
-    }
-
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
         self.0.readers.ask(move |connection| read::timers(connection, query))
     }
+}
 
+impl Inbox for SqliteStore {
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
         self.0.readers.ask(move |connection| read::inbox(connection, query))
     }
@@ -280,7 +284,20 @@ impl Store for SqliteStore {
         let key = idempotency_key.to_owned();
         self.0.readers.ask(move |connection| read::posted(connection, run, &key))
     }
+}
 
+impl Named for SqliteStore {
+    fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>> {
+        let (namespace, key) = (namespace.to_owned(), key.to_owned());
+        self.0.readers.ask(move |connection| read::key(connection, &namespace, &key))
+    }
+
+    fn keys(&self, query: KeyQuery) -> Answer<KeyPage> {
+        self.0.readers.ask(move |connection| read::keys(connection, &query))
+    }
+}
+
+impl Blobs for SqliteStore {
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
         self.0.readers.ask(move |connection| read::definition(connection, hash))
     }
@@ -296,13 +313,12 @@ impl Store for SqliteStore {
                 return Err(damage.clone());
             }
             let hash = ContentHash::of(&content);
-            let body = if content.len() > BLOB_ROW_MAX {
-                Body::File(files.write(&setting, hash, &content)?)
-            } else {
-                let (codec, stored) = pack(&content);
-                Body::Row(codec, stored)
-            };
-            Ok(Blob { hash, size: content.len() as u64, body })
+            let size = content.len() as u64;
+            if content.len() > BLOB_ROW_MAX {
+                return Ok(Blob::written(hash, size, files.write(&setting, hash, &content)?));
+            }
+            let (codec, stored) = pack(&content);
+            Ok(Blob::carried(hash, size, codec as u8, stored))
         })
     }
 
@@ -319,14 +335,35 @@ impl Store for SqliteStore {
             })
         })
     }
+}
 
-    fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>> {
-        let (namespace, key) = (namespace.to_owned(), key.to_owned());
-        self.0.readers.ask(move |connection| read::key(connection, &namespace, &key))
+impl Upkeep for SqliteStore {
+    fn is_empty(&self) -> Answer<bool> {
+        self.0.readers.ask(read::is_empty)
     }
 
-    fn keys(&self, query: KeyQuery) -> Answer<KeyPage> {
-        self.0.readers.ask(move |connection| read::keys(connection, &query))
+    fn sealer(&self) -> Sealer {
+        self.0.sealer.clone()
+    }
+
+    fn at_work(&self, run: RunId, next: Seq) -> AtWork {
+        let Some(marks) = &self.0.marks else { return AtWork::UNMARKED };
+        let release = || Arc::clone(marks) as Arc<dyn Release>;
+        marks.mark(run, next).map_or(AtWork::UNMARKED, |slot| AtWork::marked(release(), slot))
+    }
+
+    fn interrupted(&self) -> Interrupted {
+        self.0.marks.as_ref().map(|marks| marks.left()).unwrap_or_default()
+    }
+
+    fn forget_interrupted(&self) {
+        if let Some(marks) = &self.0.marks {
+            marks.forget_left();
+        }
+    }
+
+    fn condemn(&self, reason: Error) {
+        self.0.watch.condemn(&reason);
     }
 
     fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
@@ -361,34 +398,6 @@ impl Store for SqliteStore {
             queue.push_job(Job::Delete(run, reply));
             answer.await.unwrap_or(Err(Error::Closed))
         })
-    }
-
-    fn is_empty(&self) -> Answer<bool> {
-        self.0.readers.ask(read::is_empty)
-    }
-
-    fn sealer(&self) -> Sealer {
-        self.0.sealer.clone()
-    }
-
-    fn at_work(&self, run: RunId, next: Seq) -> AtWork {
-        let Some(marks) = &self.0.marks else { return AtWork::UNMARKED };
-        let release = || Arc::clone(marks) as Arc<dyn Release>;
-        marks.mark(run, next).map_or(AtWork::UNMARKED, |slot| AtWork::marked(release(), slot))
-    }
-
-    fn interrupted(&self) -> Interrupted {
-        self.0.marks.as_ref().map(|marks| marks.left()).unwrap_or_default()
-    }
-
-    fn forget_interrupted(&self) {
-        if let Some(marks) = &self.0.marks {
-            marks.forget_left();
-        }
-    }
-
-    fn condemn(&self, reason: Error) {
-        self.0.watch.condemn(&reason);
     }
 
     fn verify(&self) -> Answer<u64> {

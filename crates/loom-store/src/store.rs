@@ -1,4 +1,4 @@
-//! The port: what every backend can do.
+//! The ports: what every backend can do, in one trait for each kind of caller.
 //!
 //! Methods return boxed futures, so that `dyn Store` works and no async runtime is prescribed. Each method documents
 //! what it promises; the feature `contract` has the tests of those promises.
@@ -13,23 +13,29 @@ use crate::{
     Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Seq, Swept, Timer, TimerQuery, UnixMillis,
 };
 
-/// A result that is on its way: the future that most methods of [`Store`] return.
+/// A result that is on its way: the future that most methods of a store return.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'static>>;
 
-/// Durable storage for runs.
+/// Durable storage for runs: the sum of all ports. Implemented for every type that has them all; a function that uses
+/// only some of them asks for those.
 ///
 /// # Order
 /// Commits take effect in the order in which they were accepted, each as a whole. A read sees only what was durable
 /// before the read began, including every commit whose [`Ack`] has resolved.
 ///
 /// # When full
-/// The write queue is bounded. When it is full, [`append`](Store::append) gives the commit back and
-/// [`commit`](Store::commit) waits its turn. A commit that was accepted is never dropped.
+/// The write queue is bounded. When it is full, [`append`](Journal::append) gives the commit back and
+/// [`commit`](Journal::commit) waits its turn. A commit that was accepted is never dropped.
 ///
 /// # Cancel safety
-/// Dropping a returned future gives up the result. A [`commit`](Store::commit) that is still waiting for room is
+/// Dropping a returned future gives up the result. A [`commit`](Journal::commit) that is still waiting for room is
 /// withdrawn; one that was accepted is written. Reads change nothing.
-pub trait Store: fmt::Debug + Send + Sync {
+pub trait Store: Journal + Runs + Inbox + Named + Blobs + Upkeep {}
+
+impl<T: Journal + Runs + Inbox + Named + Blobs + Upkeep> Store for T {}
+
+/// Writes commits, and reads what they appended to the journals of runs.
+pub trait Journal: fmt::Debug + Send + Sync {
     /// Accepts a commit if there is room, without waiting.
     ///
     /// # Errors
@@ -42,6 +48,15 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Waits until everything accepted so far is durable, lazy commits included.
     fn flush(&self) -> Answer<()>;
 
+    /// Returns everything that is needed to resume a run, read at one moment.
+    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>>;
+
+    /// Reads frames of a run. The page of a run without frames is empty.
+    fn frames(&self, query: FrameQuery) -> Answer<FramePage>;
+}
+
+/// Finds runs: their rows, and when they continue.
+pub trait Runs: fmt::Debug + Send + Sync {
     /// Returns the row of a run.
     fn run(&self, run: RunId) -> Answer<Option<RunRow>>;
 
@@ -56,7 +71,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
 
     /// Lists the unfinished runs that are awake, those without [`wake_at`](RunRow::wake_at), oldest first; otherwise like
-    /// [`unfinished`](Store::unfinished).
+    /// [`unfinished`](Runs::unfinished).
     fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
 
     /// Counts the unfinished runs that are parked, those with [`wake_at`](RunRow::wake_at).
@@ -65,15 +80,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Returns the newest run id in the store, for [`RunIdSource`](crate::RunIdSource).
     fn newest_run(&self) -> Answer<Option<RunId>>;
 
-    /// Returns everything that is needed to resume a run, read at one moment.
-    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>>;
-
-    /// Reads frames of a run. The page of a run without frames is empty.
-    fn frames(&self, query: FrameQuery) -> Answer<FramePage>;
-
     /// Lists armed timers.
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>>;
+}
 
+/// Finds messages. They are posted and consumed by commits.
+pub trait Inbox: fmt::Debug + Send + Sync {
     /// Lists pending messages.
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>>;
 
@@ -83,11 +95,19 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Finds the message that was posted under an idempotency key to a run, or to no run, whether or not it is still
     /// pending.
     fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>>;
+}
 
-    /// The sealer for secret values in payloads. The key is not in the data that commits write. Stores that encrypt all
-    /// payloads, or keep nothing beyond the process, return [`Sealer::none`].
-    fn sealer(&self) -> Sealer;
+/// Finds named values. They are written by commits.
+pub trait Named: fmt::Debug + Send + Sync {
+    /// Returns a named value.
+    fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>>;
 
+    /// Lists named values.
+    fn keys(&self, query: KeyQuery) -> Answer<KeyPage>;
+}
+
+/// Content that is found by its hash: definitions and blobs.
+pub trait Blobs: fmt::Debug + Send + Sync {
     /// Returns a definition.
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>>;
 
@@ -99,19 +119,20 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Reads at most `length` bytes of a blob's content, starting at `offset`, both in bytes; `None` when there is no
     /// such blob. The hash is checked when the whole content is read.
     fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>>;
+}
 
-    /// Returns a named value.
-    fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>>;
-
-    /// Lists named values.
-    fn keys(&self, query: KeyQuery) -> Answer<KeyPage>;
-
+/// Looks after a store: its state, its key, its size, its damage.
+pub trait Upkeep: fmt::Debug + Send + Sync {
     /// Whether the store holds nothing at all: no run, definition, blob or named value, and has never had a message.
     fn is_empty(&self) -> Answer<bool>;
 
+    /// The sealer for secret values in payloads. The key is not in the data that commits write. Stores that encrypt all
+    /// payloads, or keep nothing beyond the process, return [`Sealer::none`].
+    fn sealer(&self) -> Sealer;
+
     /// Records that the caller is working on a run whose journal continues at `next`, until the returned value is
     /// dropped. The process that opens the store next gets the runs that this one was working on when it ended,
-    /// however it ended, from [`interrupted`](Store::interrupted). Costs no system call and no sync. A backend
+    /// however it ended, from [`interrupted`](Upkeep::interrupted). Costs no system call and no sync. A backend
     /// without a disk records nothing.
     fn at_work(&self, run: RunId, next: Seq) -> AtWork {
         let _ = (run, next);
@@ -119,12 +140,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     }
 
     /// Returns what the previous process was working on when it ended, until
-    /// [`forget_interrupted`](Store::forget_interrupted) is called. The work of this process is not included.
+    /// [`forget_interrupted`](Upkeep::forget_interrupted) is called. The work of this process is not included.
     fn interrupted(&self) -> Interrupted {
         Interrupted::default()
     }
 
-    /// Records durably that [`interrupted`](Store::interrupted) has been handled; it is empty from then on.
+    /// Records durably that [`interrupted`](Upkeep::interrupted) has been handled; it is empty from then on.
     fn forget_interrupted(&self) {}
 
     /// Stops accepting commits because the caller found that what it read is not what was written. Reads still work;
@@ -183,7 +204,6 @@ impl fmt::Display for Durability {
 
 /// The state of a store.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Health {
     /// What an acknowledged commit survives.
     pub durability: Durability,
@@ -200,7 +220,7 @@ pub struct Health {
 pub enum Condition {
     /// Commits are accepted.
     Running,
-    /// Commits are refused; reads still work. After a failed write, [`Store::resume`] may end the pause. When damage
+    /// Commits are refused; reads still work. After a failed write, [`Upkeep::resume`] may end the pause. When damage
     /// was found, or the store was opened read-only, it cannot.
     Paused(Error),
     /// The store was closed.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use loom_expression::Value;
-use loom_store::{Blob, ContentHash, Error as StoreError, Store};
+use loom_store::{Blob, Blobs, ContentHash, Error as StoreError};
 
 use super::{
     primitive::{Apart, Writer},
@@ -109,7 +109,7 @@ impl LargeValues {
     ///
     /// # Errors
     /// The store's error; drafts that refer to the new values cannot be written.
-    pub(crate) async fn put(&mut self, store: &dyn Store) -> Result<Stored, StoreError> {
+    pub(crate) async fn put(&mut self, store: &dyn Blobs) -> Result<Stored, StoreError> {
         let mut stored = Stored::default();
         self.fresh_bytes = 0;
         for Fresh { address, draft } in std::mem::take(&mut self.fresh) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use loom_definition::Workflow;
 use loom_expression::Value;
-use loom_store::{ContentHash, Error as StoreError, Snapshot, Store, StoredFrame};
+use loom_store::{Blobs, ContentHash, Error as StoreError, Snapshot, StoredFrame};
 
 use super::{
     Head, Keys, LARGE_VERSION, LargeValues, SNAPSHOT_VERSION, SecretRef, Unreadable, VERSION, decode_large,
@@ -59,7 +59,7 @@ impl FrameReader {
     /// Cancel safe.
     pub async fn events(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Blobs,
         frame: &StoredFrame,
     ) -> Result<Vec<Event>, RecoverError> {
         let (run, seq) = (self.run, frame.seq);
@@ -73,7 +73,7 @@ impl FrameReader {
     /// The state in a snapshot of a run of `workflow`.
     pub(crate) async fn state(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Blobs,
         workflow: &Arc<Workflow>,
         snapshot: &Snapshot,
     ) -> Result<RunState, RecoverError> {
@@ -106,7 +106,7 @@ impl FrameReader {
     /// The large values and the secrets that bytes refer to.
     async fn referred_to(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Blobs,
         head: Head,
     ) -> Result<(Vec<Value>, Vec<Value>), RecoverError> {
         let large = self.named_by(store, head.names).await?;
@@ -158,7 +158,7 @@ impl FrameReader {
     /// The values with these hashes, in order.
     async fn named_by(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Blobs,
         wanted: Vec<ContentHash>,
     ) -> Result<Vec<Value>, RecoverError> {
         self.forget_unused();
@@ -194,7 +194,7 @@ impl FrameReader {
         names.iter().filter_map(|name| self.values.get(name).cloned()).collect()
     }
 
-    async fn content(&self, store: &dyn Store, hash: ContentHash) -> Result<Bytes, RecoverError> {
+    async fn content(&self, store: &dyn Blobs, hash: ContentHash) -> Result<Bytes, RecoverError> {
         let run = self.run;
         match store.blob(hash, 0, usize::MAX).await {
             Ok(Some(content)) => Ok(content),

@@ -18,8 +18,9 @@ use loom_engine::{
     journal::FrameReader, ports::Call, status_from_number,
 };
 use loom_store::{
-    Condition, FrameQuery, MemoryStore, Retention, RunQuery, Seq, Store, UnixMillis,
+    Condition, FrameQuery, MemoryStore, Retention, RunQuery, Seq, UnixMillis,
     contract::{FaultRate, FaultyStore, Seeded},
+    prelude::*,
 };
 
 use crate::{

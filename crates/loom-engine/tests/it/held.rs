@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use loom_definition::{Definition, LoadOptions, RunStatus};
 use loom_engine::{RunRequest, Started};
 use loom_store::{
-    Condition, MemoryStore, RunQuery, Store,
+    Condition, MemoryStore, RunQuery,
     contract::{FaultRate, FaultyStore},
+    prelude::*,
 };
 
 use crate::support::{Service, engine, ok, workflow};

@@ -11,7 +11,7 @@ use loom_engine::{
     journal,
 };
 use loom_expression::Value;
-use loom_store::{FrameQuery, MemoryStore, Store};
+use loom_store::{FrameQuery, MemoryStore, Store, prelude::*};
 
 use crate::support::{Service, engine, json, ok, unavailable, workflow};
 

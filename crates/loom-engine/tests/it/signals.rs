@@ -11,6 +11,7 @@ use loom_expression::Value;
 use loom_store::{
     Condition, MemoryStore, Store,
     contract::{FaultRate, FaultyStore, Seeded},
+    prelude::*,
 };
 
 use crate::support::{Service, engine, json, now, ok, workflow};

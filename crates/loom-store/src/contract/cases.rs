@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    BLOB_ROW_MAX, Blob, Commit, Committed, Conflict, ContentHash, Definition, Error, Frame, FrameQuery,
-    InboxId, InboxQuery, Journal, KeyExpectation, KeyQuery, KeyWrite, Order, Post, Recipient, Refusal,
+    Append, BLOB_ROW_MAX, Blob, Commit, Committed, Conflict, ContentHash, Definition, Error, Frame,
+    FrameQuery, InboxId, InboxQuery, KeyExpectation, KeyQuery, KeyWrite, Order, Post, Recipient, Refusal,
     Retention, RunId, RunQuery, RunRow, Seq, Snapshot, Store, Swept, Timer, TimerKey, TimerQuery, UnixMillis,
     Urgency, Written,
 };
@@ -155,7 +155,7 @@ async fn a_refused_commit_leaves_no_trace(store: Arc<dyn Store>) {
     conflict(&*store, commit.clone()).await;
     // A failure of the last check leaves no trace either.
     let mut last = commit;
-    last.journal = Some(Journal { run: run(1), first: Seq(2), frames: vec![frame("b")] });
+    last.journal = Some(Append { run: run(1), first: Seq(2), frames: vec![frame("b")] });
     last.keys.push(put("absent", KeyExpectation::Version(7), "value"));
     conflict(&*store, last).await;
 
@@ -296,7 +296,7 @@ async fn an_idempotency_key_accepts_one_run(store: Arc<dyn Store>) {
     write(&*store, accept(9, "another workflow")).await;
     // A later commit of the accepted run repeats its key and is not a duplicate.
     let mut later = accept(1, "w");
-    later.journal = Some(Journal { run: run(1), first: Seq(2), frames: vec![frame("more")] });
+    later.journal = Some(Append { run: run(1), first: Seq(2), frames: vec![frame("more")] });
     write(&*store, later).await;
 }
 

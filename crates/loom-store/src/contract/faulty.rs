@@ -12,14 +12,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use super::Seeded;
 use crate::{
-    Ack, Answer, Blob, Commit, Committed, Condition, ContentHash, Deletion, Durability, Error, FramePage,
-    FrameQuery, Health, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery, KeyValue, LoadedRun,
-    MemoryStore, Metrics, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Store,
-    Swept, Timer, TimerQuery, UnixMillis,
+    Ack, Answer, Blob, Blobs, Commit, Committed, Condition, ContentHash, Deletion, Durability, Error,
+    FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Journal, KeyPage, KeyQuery,
+    KeyValue, LoadedRun, MemoryStore, Metrics, Named, Refusal, Refused, Reply, Retention, RunId, RunPage,
+    RunQuery, RunRow, Runs, Sealer, Swept, Timer, TimerQuery, UnixMillis, Upkeep,
 };
 
 /// How often the disk fails: once in this many times, or never.
@@ -49,7 +49,7 @@ struct State {
     rate: FaultRate,
     condition: Condition,
     /// Accepted, but only in memory.
-    waiting: Vec<(Commit, oneshot::Sender<Result<Committed, Error>>)>,
+    waiting: Vec<(Commit, Reply)>,
     /// Commits that reached the disk in a turn that failed: visible once the store is resumed or reopened.
     unseen: Vec<Commit>,
 }
@@ -99,12 +99,12 @@ impl FaultyStore {
                     state.unseen.push(commit);
                 }
                 // The caller may be gone.
-                answer.send(Err(error.clone())).ok();
+                answer.send(Err(error.clone()));
             }
             return;
         }
         for (commit, answer) in group {
-            answer.send(self.0.write(commit)).ok();
+            answer.send(self.0.write(commit));
         }
     }
 
@@ -174,16 +174,16 @@ fn no_room() -> io::Error {
     io::Error::from(io::ErrorKind::StorageFull)
 }
 
-impl Store for FaultyStore {
+impl Journal for FaultyStore {
     fn append(&self, commit: Commit) -> Result<Ack, Refused> {
         let mut state = self.lock();
         if let Some(error) = state.refusal() {
             return Err(Refused { commit: Box::new(commit), reason: Refusal::Unavailable(error) });
         }
-        let (answer, result) = oneshot::channel();
-        state.waiting.push((commit, answer));
+        let (reply, ack) = Ack::pending();
+        state.waiting.push((commit, reply));
         self.0.news.notify_one();
-        Ok(Ack::waiting(result))
+        Ok(ack)
     }
 
     fn commit(&self, commit: Commit) -> Answer<Committed> {
@@ -199,6 +199,16 @@ impl Store for FaultyStore {
         Box::pin(async move { empty.await.map(drop) })
     }
 
+    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
+        self.read(|disk| disk.load(run))
+    }
+
+    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
+        self.read(|disk| disk.frames(query))
+    }
+}
+
+impl Runs for FaultyStore {
     fn run(&self, run: RunId) -> Answer<Option<RunRow>> {
         self.read(|disk| disk.run(run))
     }
@@ -227,18 +237,12 @@ impl Store for FaultyStore {
         self.read(MemoryStore::newest_run)
     }
 
-    fn load(&self, run: RunId) -> Answer<Option<LoadedRun>> {
-        self.read(|disk| disk.load(run))
-    }
-
-    fn frames(&self, query: FrameQuery) -> Answer<FramePage> {
-        self.read(|disk| disk.frames(query))
-    }
-
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
         self.read(|disk| disk.timers(query))
     }
+}
 
+impl Inbox for FaultyStore {
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
         self.read(|disk| disk.inbox(query))
     }
@@ -250,7 +254,19 @@ impl Store for FaultyStore {
     fn posted(&self, run: Option<RunId>, idempotency_key: &str) -> Answer<Option<InboxId>> {
         self.read(|disk| disk.posted(run, idempotency_key))
     }
+}
 
+impl Named for FaultyStore {
+    fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>> {
+        self.read(|disk| disk.key(namespace, key))
+    }
+
+    fn keys(&self, query: KeyQuery) -> Answer<KeyPage> {
+        self.read(|disk| disk.keys(query))
+    }
+}
+
+impl Blobs for FaultyStore {
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
         self.read(|disk| disk.definition(hash))
     }
@@ -262,23 +278,9 @@ impl Store for FaultyStore {
     fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
         self.read(|disk| disk.blob(hash, offset, length))
     }
+}
 
-    fn key(&self, namespace: &str, key: &str) -> Answer<Option<KeyValue>> {
-        self.read(|disk| disk.key(namespace, key))
-    }
-
-    fn keys(&self, query: KeyQuery) -> Answer<KeyPage> {
-        self.read(|disk| disk.keys(query))
-    }
-
-    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
-        self.read(|disk| disk.sweep(policy, now))
-    }
-
-    fn delete_run(&self, run: RunId) -> Answer<Deletion> {
-        self.read(|disk| disk.delete_run(run))
-    }
-
+impl Upkeep for FaultyStore {
     fn is_empty(&self) -> Answer<bool> {
         self.read(MemoryStore::is_empty)
     }
@@ -292,6 +294,14 @@ impl Store for FaultyStore {
         if !matches!(state.condition, Condition::Closed) {
             state.condition = Condition::Paused(reason);
         }
+    }
+
+    fn sweep(&self, policy: Retention, now: UnixMillis) -> Answer<Swept> {
+        self.read(|disk| disk.sweep(policy, now))
+    }
+
+    fn delete_run(&self, run: RunId) -> Answer<Deletion> {
+        self.read(|disk| disk.delete_run(run))
     }
 
     fn verify(&self) -> Answer<u64> {

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    Commit, Committed, Conflict, ContentHash, Definition, InboxId, KeyWrite, Post, RunId, RunRow, Seq,
-    Snapshot, Written,
-    blob::{Blob, Body},
+    BlobContent, Commit, Committed, Conflict, ContentHash, Definition, InboxId, KeyWrite, Post, RunId,
+    RunRow, Seq, Snapshot, Written,
+    blob::Blob,
     commit::{Frame, check_keys},
     pack::{Codec, pack},
 };
@@ -270,9 +270,9 @@ fn check_row(connection: &Connection, row: &RunRow) -> Result<RowCheck, Failure>
 }
 
 fn check_blobs(connection: &Connection, blobs: &[Blob]) -> Result<(), Failure> {
-    for blob in blobs.iter().filter(|blob| matches!(blob.body, Body::Known)) {
-        if blob_id(connection, blob.hash)?.is_none() {
-            return Err(Conflict::MissingBlob(blob.hash).into());
+    for blob in blobs.iter().filter(|blob| blob.content() == BlobContent::Known) {
+        if blob_id(connection, blob.hash())?.is_none() {
+            return Err(Conflict::MissingBlob(blob.hash()).into());
         }
     }
     Ok(())
@@ -316,16 +316,16 @@ fn write_definition(
 
 /// Stores the content if it is new, and adds one reference of the run to it, at most once.
 fn write_blob(connection: &Connection, run: RunId, blob: &Blob) -> rusqlite::Result<()> {
-    let id = if let Some(id) = blob_id(connection, blob.hash)? {
+    let id = if let Some(id) = blob_id(connection, blob.hash())? {
         id
     } else {
-        let (codec, body) = match &blob.body {
-            Body::Row(codec, bytes) => (*codec as i64, Some(&**bytes)),
-            Body::File(_) | Body::Known => (IN_FILE, None),
+        let (codec, body) = match blob.content() {
+            BlobContent::Carried { codec, bytes } => (i64::from(codec), Some(&**bytes)),
+            BlobContent::Written | BlobContent::Known => (IN_FILE, None),
         };
         connection
             .prepare_cached("INSERT INTO blob (hash, size, refs, codec, body) VALUES (?1, ?2, 0, ?3, ?4)")?
-            .execute(params![blob.hash.as_bytes(), blob.size.cast_signed(), codec, body])?;
+            .execute(params![blob.hash().as_bytes(), blob.size().cast_signed(), codec, body])?;
         connection.last_insert_rowid()
     };
     let charged = connection

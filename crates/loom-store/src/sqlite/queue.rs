@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{Committed, Conflict, Deletion, Error, RunId, Urgency};
+use crate::{Conflict, Deletion, Error, Reply, RunId, Urgency};
 
 use super::{apply::Packed, sweep::Sweep};
 
@@ -26,7 +26,7 @@ pub(super) struct Entry {
     pub(super) packed: Packed,
     pub(super) bytes: usize,
     pub(super) taken_in: Instant,
-    pub(super) reply: oneshot::Sender<Result<Committed, Error>>,
+    pub(super) reply: Reply,
     pub(super) charge: OwnedSemaphorePermit,
 }
 

@@ -196,7 +196,7 @@ impl Writer {
         for (entry, answer) in group.into_iter().zip(answers) {
             drop(entry.charge);
             // A caller that went away gave up the result, not the commit.
-            entry.reply.send(answer).unwrap_or_default();
+            entry.reply.send(answer);
         }
         (self.wrote)(bytes);
     }
@@ -380,7 +380,7 @@ impl Drop for Writer {
 pub(super) fn answer_all(entries: impl IntoIterator<Item = Entry>, reason: &Error) {
     for entry in entries {
         drop(entry.charge);
-        entry.reply.send(Err(reason.clone())).unwrap_or_default();
+        entry.reply.send(Err(reason.clone()));
     }
 }
 

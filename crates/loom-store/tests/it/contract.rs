@@ -5,6 +5,7 @@ use std::sync::Arc;
 use loom_store::{
     Committed, Condition, Error, MemoryStore, SqliteOptions, SqliteStore, Store,
     contract::{CASES, Workload, dump},
+    prelude::*,
     with_key,
 };
 

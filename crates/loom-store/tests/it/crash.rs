@@ -18,6 +18,7 @@ use std::{
 use loom_store::{
     Commit, Durability, Error, MemoryStore, SqliteOptions, SqliteStore, Store,
     contract::{Dump, Seeded, Workload, dump},
+    prelude::*,
 };
 
 /// A workload that gets the results of its commits from a memory store, so that it does not depend on the store under

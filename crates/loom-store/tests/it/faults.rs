@@ -11,8 +11,9 @@ use std::{
 
 use loom_store::{
     Commit, Condition, ContentHash, Deletion, Error, FaultPoint, Faults, Frame, FrameQuery, MemoryStore,
-    Refusal, Retention, RunId, RunRow, Seq, SqliteOptions, SqliteStore, Store, UnixMillis,
+    Refusal, Retention, RunId, RunRow, Seq, SqliteOptions, SqliteStore, UnixMillis,
     contract::{Workload, dump},
+    prelude::*,
 };
 
 /// Fails the call with one number and lets all others proceed.

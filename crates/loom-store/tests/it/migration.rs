@@ -8,6 +8,7 @@ use std::{fs, path::Path};
 use loom_store::{
     Commit, Conflict, Error, MemoryStore, SqliteOptions, SqliteStore, Store,
     contract::{Dump, Workload, dump},
+    prelude::*,
 };
 
 const SEED: u64 = 77;

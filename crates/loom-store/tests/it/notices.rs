@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use loom_store::{
     Commit, Condition, Durability, Error, Frame, FrameQuery, Retention, RunId, RunRow, Seq, SqliteOptions,
-    SqliteStore, Store, UnixMillis,
+    SqliteStore, UnixMillis, prelude::*,
 };
 
 const T0: UnixMillis = UnixMillis(1_700_000_000_000);

@@ -2,7 +2,7 @@
 
 use loom_store::{
     Commit, ContentHash, Error, Frame, FrameQuery, Retention, RunId, RunIdSource, RunRow, Seq, SqliteOptions,
-    SqliteStore, Store, UnixMillis,
+    SqliteStore, UnixMillis, prelude::*,
 };
 
 #[test]

@@ -25,7 +25,7 @@ use std::{
 };
 
 use loom_engine::Engine;
-use loom_store::{KeyQuery, SqliteOptions, SqliteStore, Store};
+use loom_store::{KeyQuery, SqliteOptions, SqliteStore, Store, prelude::*};
 use serde_json::Value;
 
 use crate::served::{self, Loom, pause};

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use loom_store::{SqliteOptions, SqliteStore, Store};
+use loom_store::{SqliteOptions, SqliteStore, prelude::*};
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use loom_store::{KeyQuery, RunId, SqliteOptions, SqliteStore, Store};
+use loom_store::{KeyQuery, RunId, SqliteOptions, SqliteStore, prelude::*};
 use serde_json::{Value, json};
 
 use crate::served::{Loom, Service, pause};

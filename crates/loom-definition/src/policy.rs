@@ -44,6 +44,9 @@ pub struct Resilience {
     pub attempt_timeout_mode: Mode,
     /// The timeout of the whole action that its named policy sets; that of the action itself goes before it.
     pub timeout: Option<Span>,
+    /// Whether the timeout of the whole action is enforced. In the definition's own policies, this is about the action's own
+    /// timeout; in a named one, about the timeout of the policy.
+    pub timeout_mode: Mode,
     /// What to do after a crash with a call that was in flight.
     pub on_uncertain: OnUncertain,
     /// The named policy that the action uses, and its overrides. The other fields then hold only what cannot be in a named
@@ -107,6 +110,8 @@ pub struct RetryPolicy {
     /// Which failures to retry; `None` means the rule of the action type (for requests: 408, 429, 5xx and connection
     /// failures).
     pub retryable: Option<Vec<ErrorPattern>>,
+    /// Whether retries are made. In the other modes an action has one attempt; `observe` records the retries that would follow.
+    pub mode: Mode,
 }
 
 /// The delays between attempts.
@@ -288,6 +293,7 @@ pub(crate) const RETRY_MEMBERS: &[&str] = &[
     "backoffMultiplier",
     "jitter",
     "retryableErrors",
+    "mode",
 ];
 
 /// The members of a `circuitBreaker`.

@@ -14,7 +14,7 @@ use loom_definition::{
     BlockIdx, RunStatus, Status,
     duration::Span,
     model::{Action, ActionKind, Setting},
-    policy::RetrySetting,
+    policy::{Mode, RetrySetting},
 };
 use loom_expression::{Condition, Object, Template, Timestamp, Value, without_quotes};
 
@@ -447,6 +447,11 @@ impl<'a> Decider<'a> {
         if action.tracked_properties.is_some() && outcome.status != Status::Skipped {
             self.track(place, started, &outcome);
         }
+        if let Some(own) = action.resilience.as_deref()
+            && (own.named.is_some() || own.timeout_mode == Mode::Observe)
+        {
+            self.observe_timeout(place, started);
+        }
         self.out.push(Event::ActionEnded { place, started, at: self.now, inputs, outcome });
     }
 
@@ -540,22 +545,29 @@ impl<'a> Decider<'a> {
         }
     }
 
+    /// The timeout of an action and its mode: its own, which has only a mode of its own, or that of its policy.
+    fn timeout_of(&self, action: &'a Action) -> (Option<Cow<'a, Setting<Span>>>, Mode) {
+        if let Some(own) = &action.timeout {
+            let mode = action.resilience.as_deref().map_or(Mode::Enforce, |own| own.timeout_mode);
+            return (Some(Cow::Borrowed(own)), mode);
+        }
+        match self.environment.policies.of(action) {
+            Some(applied) => {
+                (applied.timeout.map(|span| Cow::Owned(Setting::Fixed(span))), applied.timeout_mode)
+            }
+            None => (None, Mode::Enforce),
+        }
+    }
+
     /// Sets the timer of an action's timeout, if it has one and the timer is not set yet. The timeout therefore includes
     /// waits for admission and all attempts.
     fn set_limit(&mut self, place: Place) {
-        let action = self.action(place);
-        let named = match action.timeout {
-            Some(_) => None,
-            None => {
-                self.environment.policies.of(action).and_then(|applied| applied.timeout).map(Setting::Fixed)
-            }
-        };
-        let Some(limit) = action.timeout.as_ref().or(named.as_ref()) else { return };
+        let (Some(limit), Mode::Enforce) = self.timeout_of(self.action(place)) else { return };
         if self.state.activity(place).is_some_and(|activity| activity.limit.is_some()) {
             return;
         }
         // An invalid timeout was reported when the action began.
-        if let Ok(limit) = self.limit(place, limit) {
+        if let Ok(limit) = self.limit(place, &limit) {
             self.set_timer(place, time::add(self.now, limit), Purpose::Limit);
         }
     }

@@ -539,7 +539,7 @@ impl Driver {
             self.evaluate();
         }
         let calls = started.into_iter().filter_map(|effect| self.run.call(effect)).collect::<Vec<_>>();
-        let mut immediate: Vec<Command> = calls.into_iter().filter_map(|call| self.begin(call)).collect();
+        let mut immediate: Vec<Command> = calls.into_iter().flat_map(|call| self.begin(call)).collect();
         immediate.extend(self.resume_calls(left));
         Ok(immediate)
     }
@@ -555,42 +555,46 @@ impl Driver {
         }
     }
 
-    /// Begins a call. Returns the command that follows if it needs no waiting, such as an immediate admission.
-    fn begin(&mut self, call: Call) -> Option<Command> {
+    /// Begins a call. Returns the commands that follow if it needs no waiting, such as an immediate admission.
+    fn begin(&mut self, call: Call) -> Vec<Command> {
         let effect = call.effect;
-        let place = self.run.state().call(effect)?.place;
+        let Some(place) = self.run.state().call(effect).map(|call| call.place) else { return Vec::new() };
         if let Some(result) = self.refused_secret(&call) {
-            return Some(Command::EffectEnded { effect, result });
+            return vec![Command::EffectEnded { effect, result }];
         }
         let left = call.due.map(|due| time::between(self.clock.now().run, due));
         if self.waits_for_signal(&call) {
             let Some(durable) = &self.inner.durable else {
-                return Some(Command::EffectEnded { effect, result: signals::unreachable() });
+                return vec![Command::EffectEnded { effect, result: signals::unreachable() }];
             };
             let (mailbox, store) = (Arc::clone(&self.mailbox), Arc::clone(&durable.store));
             let abort =
                 self.push(async move { Finished::Signal(effect, mailbox.receive(store, &call).await) });
             self.under_way
                 .insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: None, flight: None });
-            return None;
+            return Vec::new();
         }
         if left.is_some_and(|left| left.is_zero()) {
             // The action's timer fires next, and would only interrupt the call.
-            return None;
+            return Vec::new();
         }
         if call.phase != Phase::Admit {
             self.send(call, place, left);
-            return None;
+            return Vec::new();
         }
         let admitted = Command::EffectEnded { effect, result: EffectResult::Admitted };
-        let Some(service) = self.inner.services.of_action(&call, None) else { return Some(admitted) };
+        let Some(service) = self.inner.services.of_action(&call, None) else { return vec![admitted] };
         let opens = self.inner.services.opens();
         if opens.is_none()
             && let Some(admission) = service.try_admit(left)
         {
             self.store_services(Some(&service));
+            let mut commands = Vec::with_capacity(1);
+            let observed = admission.observed().into_iter();
+            commands.extend(observed.map(|note| Command::EffectNoted { effect, note }));
+            commands.push(admitted);
             self.admissions.insert(place, admission);
-            return Some(admitted);
+            return commands;
         }
         let (admitted_sender, admission) = oneshot::channel();
         // Two futures: one waits for the admission and then holds it until the action has ended; the other reports that the
@@ -614,7 +618,7 @@ impl Driver {
         });
         let aborts = [Some(holding), Some(waiting)];
         self.under_way.insert(effect, UnderWay { place, aborts, limit: None, flight: None });
-        None
+        Vec::new()
     }
 
     /// Makes a call. `left` is the time until the action's deadline.

@@ -227,7 +227,7 @@ pub enum Note {
     Observed {
         /// The service's name.
         service: Arc<str>,
-        /// `hedge` or `fallback`.
+        /// The part, as [`loom_resilience::Part::as_str`] names it.
         part: Cow<'static, str>,
     },
     /// Chaos was injected on the operator's order.

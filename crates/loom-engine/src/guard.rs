@@ -16,14 +16,15 @@ use std::{
     time::Duration,
 };
 
-use attempt::{Times, refusal_result, run_nested};
+use attempt::{Times, observed_notes, refusal_result, run_nested};
 use loom_definition::{
     ActionIdx, Status, Workflow,
     model::Action,
     policy::{HedgeSpec, Policies, Resilience},
 };
 use loom_resilience::{
-    BudgetConfig, CircuitState, Hedge, Instant, Mode, Policy, ResilienceRegistry, Service, Verdict,
+    BudgetConfig, CircuitState, Hedge, Instant, Mode, ObservedParts, Policy, ResilienceRegistry, Service,
+    Verdict,
 };
 use settings::{Settings, Source, version_of};
 use tokio::sync::{oneshot, watch};
@@ -35,6 +36,9 @@ use crate::{
     ports::Call,
     spent::LONG_LIMIT,
 };
+
+/// The most services that guard one action: those of its limiter, bulkhead and breaker, and that of its policy.
+const SERVICES_MAX: usize = 4;
 
 /// Maximum number of cached guards; beyond it the cache is cleared.
 const CACHE_MAX: usize = 4_096;
@@ -82,8 +86,8 @@ type CacheKey = (Arc<str>, u64, ActionIdx, Option<Arc<str>>);
 pub(crate) struct Guarded {
     /// From outermost to innermost.
     services: Vec<(Service, Arc<Mutex<Recorded>>)>,
-    /// The attempt timeout of the action, if it differs from that of the innermost service.
-    attempt_timeout: Option<Duration>,
+    /// The attempt timeout of the action and its mode, instead of those of the innermost service.
+    attempt_timeout: Option<(Duration, Mode)>,
     hedge: Option<HedgeSpec>,
 }
 
@@ -204,7 +208,11 @@ impl Services {
         let services = services.collect();
         let guarded = Arc::new(Guarded {
             services,
-            attempt_timeout: wanted.attempt_timeout.filter(|_| wanted.attempt_timeout_mode == Mode::Enforce),
+            attempt_timeout: match wanted.attempt_timeout {
+                Some(timeout) => Some((timeout, wanted.attempt_timeout_mode)),
+                // An action may have removed that of its policy.
+                None => wanted.named.as_ref().map(|_| (Duration::MAX, Mode::Off)),
+            },
             hedge: wanted.hedge,
         });
         let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
@@ -377,6 +385,13 @@ pub(crate) enum Admission {
 }
 
 impl Admission {
+    /// What parts in observe mode would have done to the action.
+    pub(crate) fn observed(&self) -> Vec<Note> {
+        let Admission::Held(admissions) = self else { return Vec::new() };
+        let notes = admissions.iter().flat_map(|held| observed_notes(held.service(), held.observed()));
+        notes.collect()
+    }
+
     /// Reports the action's final status to the services.
     pub(crate) fn settle(self, status: Status, now: Instant) {
         match self {
@@ -607,6 +622,11 @@ impl Guarded {
             return refusal_result(&refused.by(inner.name()));
         }
         let mut waited = Duration::ZERO;
+        let seen: [ObservedParts; SERVICES_MAX] = Default::default();
+        let observed = || {
+            let services = self.services.iter().zip(&seen);
+            services.flat_map(|((service, _), seen)| observed_notes(service, seen.iter()))
+        };
         let result = {
             let waited = &mut waited;
             let work = |clock_now: Instant| {
@@ -620,14 +640,16 @@ impl Guarded {
                     },
                     wait: *waited,
                 });
-                work(held.into_iter().collect())
+                work(held.into_iter().chain(observed()).collect())
             };
-            run_nested(&self.services, Times { limit, attempt: self.attempt_timeout }, number, work).await
+            let times = Times { limit, attempt: self.attempt_timeout };
+            run_nested(&self.services, &seen, times, number, work).await
         };
         if waited >= WAIT_TOLD {
             let by = if outer.policy().limiter.is_some() { "rate limit" } else { "bulkhead" };
             notes.push(Note::Held { service: Arc::clone(outer.name()), by: by.into(), wait: waited });
         }
+        notes.extend(observed());
         result
     }
 }

@@ -354,7 +354,10 @@ impl History {
                         Next::Callback | Next::Execute | Next::End => None,
                     };
                 }
-                self.effects.remove(effect);
+                // What an admitted action does is recorded with the attempt that admitted it.
+                if !matches!(next, Next::Execute) {
+                    self.effects.remove(effect);
+                }
             }
             Event::Responded { response, .. } => self.response = Some(response.clone()),
             Event::ActionEnded { place, started, at, inputs, outcome } => {

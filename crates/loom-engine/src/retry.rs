@@ -7,7 +7,7 @@ use loom_expression::{Value, ValueRef};
 
 use crate::event::{CircuitHint, Outcome, RetryHint};
 
-/// The wait before the next attempt; none when there is no next attempt.
+/// The wait before the next attempt; none when there is no next attempt. The mode of the policy is up to the caller.
 ///
 /// `attempt` is the number of the one that just failed, from 1. The same arguments always yield the same wait.
 pub(crate) fn wait_before_next(

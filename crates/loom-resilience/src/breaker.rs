@@ -449,6 +449,12 @@ impl CircuitBreaker {
         }
     }
 
+    /// Whether refusals are only reported.
+    #[inline]
+    pub(crate) fn observes(&self) -> bool {
+        Word(self.word.load(Ordering::Acquire)).mode() == Mode::Observe
+    }
+
     /// Whether the end time of calls matters. Where it does not, callers may report the start time instead.
     #[inline]
     pub(crate) fn measures_time(&self) -> bool {

@@ -157,7 +157,8 @@ impl Bulkhead {
     /// # Errors
     /// [`Refused`] when every permit is taken, or other calls already wait for one.
     pub fn try_enter(&self) -> Result<BulkheadPermit<'_>, Refused> {
-        self.enter_now().map(|()| BulkheadPermit(self)).inspect_err(|refused| self.report(refused))
+        let entered = self.enter_now();
+        entered.map(|observed| self.permit(observed)).inspect_err(|refused| self.report(refused))
     }
 
     /// Takes a permit, waiting in order of arrival for at most `max_wait`, or without a bound. Returns the permit and how
@@ -171,7 +172,7 @@ impl Bulkhead {
     #[cfg(not(loom_model))]
     pub async fn enter(&self, max_wait: Option<Duration>) -> Result<(BulkheadPermit<'_>, Duration), Refused> {
         match self.enter_now() {
-            Ok(()) => Ok((BulkheadPermit(self), Duration::ZERO)),
+            Ok(observed) => Ok((self.permit(observed), Duration::ZERO)),
             Err(refused) => self.wait_in_line(max_wait, refused).await,
         }
     }
@@ -179,11 +180,17 @@ impl Bulkhead {
     /// Takes a permit for a call that is already in flight, even beyond the limit and past those that wait.
     pub(crate) fn enter_again(&self) -> BulkheadPermit<'_> {
         self.word.fetch_add(1, Ordering::AcqRel);
-        BulkheadPermit(self)
+        self.permit(false)
     }
 
     #[inline]
-    fn enter_now(&self) -> Result<(), Refused> {
+    const fn permit(&self, observed: bool) -> BulkheadPermit<'_> {
+        BulkheadPermit { bulkhead: self, observed }
+    }
+
+    /// Takes a permit. Returns whether the call passed only because the bulkhead observes.
+    #[inline]
+    fn enter_now(&self) -> Result<bool, Refused> {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if waiting(word) > 0 || in_flight(word) >= self.max_concurrent.load(Ordering::Relaxed) {
@@ -191,10 +198,11 @@ impl Bulkhead {
             }
             match self.word.compare_exchange_weak(word, word + 1, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
-                    if in_flight(word) >= self.observed.load(Ordering::Relaxed) {
+                    let observed = in_flight(word) >= self.observed.load(Ordering::Relaxed);
+                    if observed {
                         self.observe(in_flight(word));
                     }
-                    return Ok(());
+                    return Ok(observed);
                 }
                 Err(seen) => word = seen,
             }
@@ -237,7 +245,7 @@ impl Bulkhead {
         }
         let waited = self.clock.now().since(start);
         self.reporter.emit(|service| Event::Waited { service, on: WaitFor::Bulkhead, waited });
-        Ok((BulkheadPermit(self), waited))
+        Ok((self.permit(false), waited))
     }
 
     fn join(&self) -> Option<Ticket<'_>> {
@@ -359,9 +367,18 @@ impl Bulkhead {
 /// Permission for one call in flight. Dropping it releases the permit.
 #[derive(Debug)]
 #[must_use = "dropping the permit releases it"]
-pub struct BulkheadPermit<'a>(&'a Bulkhead);
+pub struct BulkheadPermit<'a> {
+    bulkhead: &'a Bulkhead,
+    observed: bool,
+}
 
 impl BulkheadPermit<'_> {
+    /// Whether the call passed only because the bulkhead is in observe mode.
+    #[inline]
+    pub const fn is_observed(&self) -> bool {
+        self.observed
+    }
+
     /// Forgets the guard. Its owner must release the permit with [`Bulkhead::free`].
     pub(crate) fn keep(self) {
         std::mem::forget(self);
@@ -370,7 +387,7 @@ impl BulkheadPermit<'_> {
 
 impl Drop for BulkheadPermit<'_> {
     fn drop(&mut self) {
-        self.0.leave();
+        self.bulkhead.leave();
     }
 }
 

@@ -96,8 +96,8 @@ pub use limiter::{Learned, Limit, LimiterConfig, LimiterStatus, RateLimiter, Ref
 pub use observer::{CircuitState, Event, FailureKind, Observer, Part, WaitFor};
 #[cfg(not(loom_model))]
 pub use pipeline::{
-    Admission, Attempt, AttemptError, AttemptInfo, Call, CallError, Pipeline, Service, ServiceStatus,
-    TimeoutKind,
+    Admission, Attempt, AttemptError, AttemptInfo, Call, CallError, ObservedParts, Pipeline, Service,
+    ServiceStatus, TimeoutKind,
 };
 #[cfg(not(loom_model))]
 pub use policy::Policy;

@@ -171,7 +171,7 @@ impl RateLimiter {
 
     /// Whether refusals are only reported.
     #[inline]
-    fn observes(&self) -> bool {
+    pub(crate) fn observes(&self) -> bool {
         self.gate.load(Ordering::Acquire) >= GATE_OBSERVING
     }
 
@@ -368,6 +368,12 @@ pub struct Reservation {
 impl Reservation {
     /// The call passed without taking a permit: the limiter is off, or it only observes.
     const NOTHING: Self = Self { permits: 0, epoch: 0 };
+
+    /// Whether the call passed without taking a permit.
+    #[inline]
+    pub(crate) const fn is_nothing(&self) -> bool {
+        self.permits == 0
+    }
 }
 
 impl RateLimiter {

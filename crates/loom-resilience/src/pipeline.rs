@@ -13,6 +13,7 @@
 mod admission;
 mod attempt;
 mod call;
+mod observed;
 mod status;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 pub use admission::Admission;
 pub use attempt::{Attempt, AttemptError};
 pub use call::{AttemptInfo, Call, CallError, TimeoutKind};
+pub use observed::ObservedParts;
 pub use status::ServiceStatus;
 
 use crate::{

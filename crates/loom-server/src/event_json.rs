@@ -122,7 +122,12 @@ impl EventWriter {
             }
             Event::AttemptEnded { place, effect, outcome, next, at } => {
                 self.at = *at;
-                if let Some((_, attempt)) = self.attempts.remove(effect) {
+                // What an admitted action does is noted for the attempt that admitted it.
+                let known = match next {
+                    Next::Execute => self.attempts.get(effect).copied(),
+                    _ => self.attempts.remove(effect),
+                };
+                if let Some((_, attempt)) = known {
                     data.insert("attempt", i64::from(attempt));
                 }
                 self.outcome(place.action, outcome, data);

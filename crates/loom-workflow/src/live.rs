@@ -18,7 +18,7 @@ use crate::console::{self, Console};
 use lines::Lines;
 pub(crate) use screen::Screen;
 pub(crate) use tree::Tree;
-pub(crate) use words::{between, duration};
+pub(crate) use words::{between, duration, part_name};
 
 /// Receives the events of one command's runs and shows the first run.
 pub(crate) struct Live {

@@ -21,7 +21,7 @@ use crate::{
     console::{self, Console},
     exit::Exit,
     files,
-    live::{between, duration},
+    live::{between, duration, part_name},
 };
 use connection::{Connection, Refusal};
 
@@ -558,6 +558,15 @@ fn print_event(event: &Value) {
                 text(&data, "to")
             );
         }
+        "policy.observed" => {
+            let (part, service) = (text(&data, "part"), text(&data, "service"));
+            println!("{at}  {action}: observed: the {} of {service} would have interfered", part_name(part));
+        }
+        "attempt.hedged" => {
+            let copies = data.get("copies").and_then(Value::as_i64).unwrap_or_default();
+            println!("{at}  {action}: hedged, {copies} more sent to {}", text(&data, "service"));
+        }
+        "chaos.injected" => println!("{at}  {action}: CHAOS: {}", text(&data, "what")),
         _ => {}
     }
 }

@@ -172,6 +172,12 @@ impl Lowerer<'_, '_, '_> {
         };
         let fallback = node.get("fallback").and_then(|found| self.fallback(found, kind, owner)).map(Box::new);
         let on_uncertain = node.get("onUncertain").map_or(OnUncertain::Retry, |node| self.on_uncertain(node));
+        let timeout_mode = self.mode_in(node, "timeoutMode").unwrap_or_default();
+        if timeout_mode != Mode::Enforce && matches!(kind, ActionKind::Loop(_)) {
+            let place = node.get("timeoutMode").map_or(node.place, |found| found.place);
+            let message = "`timeoutMode` must not be set on a loop, whose timeout ends its iterations";
+            self.found.error(code::BAD_CHOICE, place, message);
+        }
         if let Some(named) = node.get("policy") {
             let named = self.policy_use(node, named)?;
             // An override that expressions compute stays with the action.
@@ -181,6 +187,7 @@ impl Lowerer<'_, '_, '_> {
             return Some(Box::new(Resilience {
                 retry,
                 on_uncertain,
+                timeout_mode,
                 named,
                 fallback,
                 ..Resilience::default()
@@ -214,6 +221,7 @@ impl Lowerer<'_, '_, '_> {
                 None => None,
             }
         });
+        let attempt_timeout_mode = self.mode_in(node, "attemptTimeoutMode").unwrap_or_default();
         if let Some(spec) = &breaker
             && let Some(name) = &spec.name
         {
@@ -239,6 +247,7 @@ impl Lowerer<'_, '_, '_> {
             && hedge.is_none()
             && attempt_timeout.is_none()
             && fallback.is_none()
+            && timeout_mode == Mode::Enforce
             && on_uncertain == OnUncertain::Retry;
         if silent && !kind.retries_by_default() {
             return None;
@@ -250,6 +259,8 @@ impl Lowerer<'_, '_, '_> {
             bulkhead,
             hedge,
             attempt_timeout,
+            attempt_timeout_mode,
+            timeout_mode,
             on_uncertain,
             fallback,
             ..Resilience::default()
@@ -337,17 +348,7 @@ impl Lowerer<'_, '_, '_> {
             }
         };
         self.moment = Moment::Before;
-        let mode = match node.get("mode") {
-            None => Some(Mode::Enforce),
-            Some(found) => {
-                let mode = found.text().and_then(policy::mode_of);
-                if mode.is_none() {
-                    let message = "`mode` must be `enforce`, `observe` or `off`";
-                    self.found.error(code::BAD_CHOICE, found.place, message);
-                }
-                mode
-            }
-        };
+        let mode = self.mode_in(node, "mode");
         let mut on = StatusSet::of(Status::Failed);
         on.insert(Status::TimedOut);
         if let Some(list) = node.get("on") {
@@ -368,6 +369,18 @@ impl Lowerer<'_, '_, '_> {
             }
         }
         Some(Fallback { outputs: outputs?, on, mode: mode? })
+    }
+
+    /// A mode; `enforce` without one.
+    fn mode_in(&mut self, node: &Node, name: &str) -> Option<Mode> {
+        let Some(found) = node.get(name) else { return Some(Mode::Enforce) };
+        let mode = found.text().and_then(policy::mode_of);
+        if mode.is_none() {
+            let message =
+                format!("`{name}` must be `enforce`, `observe` or `off` (got {})", found.to_value().to_json_text());
+            self.found.error(code::BAD_CHOICE, found.place, message);
+        }
+        mode
     }
 
     fn service(&mut self, name: &Arc<str>) -> &mut SharedService {

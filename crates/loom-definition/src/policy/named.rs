@@ -449,20 +449,22 @@ fn read_policy(resolved: &Resolved<'_, Tree>) -> Result<Resilience, PolicyFindin
         };
         Err(finding(code::BAD_DURATION, name, PolicyProblem { member: "", message }))
     };
-    let mode = match part("mode") {
-        None => Mode::Enforce,
-        Some(value) => value.as_str().and_then(mode_of).ok_or_else(|| {
+    let mode_in = |name: &'static str| -> Result<Option<Mode>, PolicyFinding> {
+        let Some(value) = part(name) else { return Ok(None) };
+        value.as_str().and_then(mode_of).map(Some).ok_or_else(|| {
             let message =
-                format!("`mode` must be `enforce`, `observe` or `off` (got {})", value.to_json_text());
-            finding(code::BAD_CHOICE, "mode", PolicyProblem { member: "", message })
-        })?,
+                format!("`{name}` must be `enforce`, `observe` or `off` (got {})", value.to_json_text());
+            finding(code::BAD_CHOICE, name, PolicyProblem { member: "", message })
+        })
     };
+    let mode = mode_in("mode")?.unwrap_or_default();
     // A part without a mode of its own has that of the whole policy.
     let own_mode = |name: &str| part(name).and_then(|value| value.get("mode")).is_some();
     let mut resilience = Resilience {
         timeout: span("timeout")?,
+        timeout_mode: mode_in("timeoutMode")?.unwrap_or(mode),
         attempt_timeout: span("attemptTimeout")?.map(Span::approximate),
-        attempt_timeout_mode: mode,
+        attempt_timeout_mode: mode_in("attemptTimeoutMode")?.unwrap_or(mode),
         ..Resilience::default()
     };
     if let Some(value) = part("retryPolicy") {

@@ -51,7 +51,12 @@ const ATTEMPTS_MAX: i64 = 1_000;
 impl RetryPolicy {
     /// One attempt, no retry.
     pub const NONE: RetryPolicy =
-        RetryPolicy { max_attempts: 1, schedule: Schedule::Fixed(Duration::ZERO), retryable: None };
+        RetryPolicy {
+            max_attempts: 1,
+            schedule: Schedule::Fixed(Duration::ZERO),
+            retryable: None,
+            mode: Mode::Enforce,
+        };
 
     /// The default of WDL for requests: four retries, exponential from PT7S, between PT5S and PT1H.
     pub const fn wdl_default() -> RetryPolicy {
@@ -63,6 +68,7 @@ impl RetryPolicy {
                 maximum: Duration::from_hours(1),
             },
             retryable: None,
+            mode: Mode::Enforce,
         }
     }
 
@@ -77,6 +83,7 @@ impl RetryPolicy {
                 jitter: Jitter::Equal,
             },
             retryable: None,
+            mode: Mode::Enforce,
         }
     }
 
@@ -92,7 +99,8 @@ impl RetryPolicy {
         let wdl = ["type", "count", "interval", "minimumInterval", "maximumInterval", "maxInterval"]
             .into_iter()
             .find(|name| fields.has(name));
-        match (loom, wdl) {
+        let mode = fields.mode()?;
+        let policy = match (loom, wdl) {
             (Some(loom), Some(wdl)) => {
                 problem(loom, format!("`{loom}` and `{wdl}` belong to different spellings; use one spelling"))
             }
@@ -100,7 +108,8 @@ impl RetryPolicy {
             (None, Some(_)) => wdl_retry(&fields, spelling),
             (None, None) if spelling == Spelling::Loom => loom_retry(&fields),
             (None, None) => Ok(RetryPolicy::wdl_default()),
-        }
+        };
+        policy.map(|policy| RetryPolicy { mode, ..policy })
     }
 }
 
@@ -158,7 +167,7 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
         let Some(interval) = interval else {
             return problem("interval", "a retry policy of type `fixed` needs an `interval`");
         };
-        return Ok(RetryPolicy { max_attempts: count + 1, schedule: Schedule::Fixed(interval), retryable });
+        return Ok(RetryPolicy { max_attempts: count + 1, schedule: Schedule::Fixed(interval), retryable, mode: Mode::Enforce });
     }
     let minimum = within("minimumInterval", fields.duration("minimumInterval")?)?;
     let maximum = match fields.duration("maximumInterval")? {
@@ -184,6 +193,7 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
         max_attempts: count + 1,
         schedule: Schedule::Band { interval, minimum, maximum },
         retryable,
+        mode: Mode::Enforce,
     })
 }
 
@@ -223,6 +233,7 @@ fn loom_retry(fields: &Fields<'_>) -> Reading<RetryPolicy> {
         max_attempts,
         schedule: Schedule::Exponential { initial, maximum, multiplier, jitter },
         retryable: fields.patterns("retryableErrors")?,
+        mode: Mode::Enforce,
     })
 }
 

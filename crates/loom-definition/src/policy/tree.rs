@@ -11,10 +11,12 @@ use crate::{
 };
 
 /// The members of a policy, and those of its parts.
-const MEMBERS: [(&str, &[&str]); 8] = [
+const MEMBERS: [(&str, &[&str]); 10] = [
     ("mode", &[]),
     ("timeout", &[]),
+    ("timeoutMode", &[]),
     ("attemptTimeout", &[]),
+    ("attemptTimeoutMode", &[]),
     ("retryPolicy", super::RETRY_MEMBERS),
     ("circuitBreaker", super::BREAKER_MEMBERS),
     ("rateLimit", super::RATE_LIMIT_MEMBERS),

@@ -175,3 +175,37 @@ fn a_fallback_needs_one_value_and_a_call() {
         Definition::parse(scope, &LoadOptions::default()).expect_err("a Scope calls nothing");
     assert!(found.iter().any(|found| found.code == "L0312"), "{found:?}");
 }
+
+#[test]
+fn the_mode_of_a_policy_is_that_of_its_timeouts_but_not_of_its_retries() {
+    let text = r#"{"services": {
+      "one": {"mode": "observe", "timeout": "PT1M", "attemptTimeout": "PT1S", "retryPolicy": {"maxAttempts": 2}},
+      "two": {"base": "one", "timeoutMode": "enforce", "attemptTimeoutMode": "off", "retryPolicy": {"mode": "observe"}}}}"#;
+    let policies = Policies::read(text).expect("the file is valid");
+    let modes = |name: &str| {
+        let resilience = policies.service(name).expect("it is defined").resilience;
+        let RetrySetting::Fixed(retry) = &resilience.retry else { panic!("it has retries") };
+        assert_eq!(retry.max_attempts, 2, "inherited");
+        [resilience.timeout_mode, resilience.attempt_timeout_mode, retry.mode]
+    };
+    assert_eq!(modes("one"), [Mode::Observe, Mode::Observe, Mode::Enforce], "observing makes no call fail");
+    assert_eq!(modes("two"), [Mode::Enforce, Mode::Off, Mode::Observe]);
+}
+
+#[test]
+fn a_mode_that_does_not_exist_is_an_error_at_the_mode() {
+    let found = refused(r#"{"services": {"a": {"timeout": "PT1S", "timeoutMode": "watch"}}}"#);
+    let expected = "`timeoutMode` must be `enforce`, `observe` or `off` (got \"watch\")";
+    assert_eq!(found, [("L0308", expected.to_owned(), "\"watch\"".to_owned())]);
+    let found = refused(r#"{"services": {"a": {"retryPolicy": {"mode": "watch"}}}}"#);
+    assert!(found[0].1.contains("`mode` must be `enforce`, `observe` or `off` (got `watch`)"), "{found:?}");
+
+    for (action, part) in [
+        (r#""timeout": "PT1S", "timeoutMode": "watch""#, "`timeoutMode` must be"),
+        (r#""attemptTimeoutMode": 1"#, "`attemptTimeoutMode` must be"),
+        (r#""retryPolicy": {"maxAttempts": 2, "mode": "watch"}"#, "`mode` must be"),
+    ] {
+        let Diagnostics(found) = load(action).expect_err("it is invalid");
+        assert!(found.iter().any(|found| found.message.contains(part)), "{action}: {found:?}");
+    }
+}

@@ -9,6 +9,7 @@ use loom_definition::{
     policy::{FallbackOutputs, Mode, RetryPolicy, RetrySetting, Spelling},
 };
 use loom_expression::{Object, Template, Timestamp, Value, without_quotes};
+use loom_resilience::Part;
 
 use super::Decider;
 use crate::{
@@ -108,7 +109,7 @@ impl Decider<'_> {
                     }
                     return self.end_call(place, outcome);
                 }
-                if let Some(due) = self.retry_at(place, call.attempt, &outcome, hint) {
+                if let Some(due) = self.retry_at(place, call.attempt, effect, &outcome, hint) {
                     self.out.push(ended(Next::Retry { due }, outcome));
                     return self.set_timer(place, due, Purpose::Retry);
                 }
@@ -190,12 +191,7 @@ impl Decider<'_> {
         let effect = call.and_then(|call| call.effect);
         if fallback.mode == Mode::Observe {
             if let Some(effect) = effect {
-                let service = match action.resilience.as_deref().and_then(|own| own.named.as_ref()) {
-                    Some(using) => Arc::clone(&using.name),
-                    None => Arc::clone(&action.name),
-                };
-                let note = Note::Observed { service, part: "fallback".into() };
-                self.out.push(Event::AttemptNoted { effect, note, at: self.now });
+                self.note_observed(action, effect, Part::Fallback);
             }
             return outcome;
         }
@@ -230,12 +226,42 @@ impl Decider<'_> {
         }
     }
 
-    /// The time of the next attempt, if there is one.
+    /// Records that a part in observe mode would have changed the course of an action.
+    fn note_observed(&mut self, action: &Action, effect: EffectId, part: Part) {
+        let service = match action.resilience.as_deref().and_then(|own| own.named.as_ref()) {
+            Some(using) => Arc::clone(&using.name),
+            None => Arc::clone(&action.name),
+        };
+        let note = Note::Observed { service, part: part.as_str().into() };
+        self.out.push(Event::AttemptNoted { effect, note, at: self.now });
+    }
+
+    /// Records that an action that is about to end took longer than its timeout, if that is only observed.
+    #[cold]
+    pub(super) fn observe_timeout(&mut self, place: Place, started: Timestamp) {
+        let action = self.action(place);
+        let (Some(timeout), Mode::Observe) = self.timeout_of(action) else { return };
+        let call = self.state.activity(place).and_then(|activity| activity.call.as_ref());
+        let Some(effect) = call.and_then(|call| call.effect.or(call.admitted)) else { return };
+        // An invalid timeout was reported when the action began.
+        if self.limit(place, &timeout).is_ok_and(|limit| time::add(started, limit) <= self.now) {
+            self.note_observed(action, effect, Part::TotalTimeout);
+        }
+    }
+
+    /// The time of the next attempt, if there is one. A retry that is only observed is recorded for the attempt `effect`.
     ///
     /// A local rejection is not an attempt at the service: the policy's attempts count the calls that were made, and the
     /// same number of rejections is allowed in addition.
-    fn retry_at(&self, place: Place, attempt: u32, outcome: &Outcome, hint: RetryHint) -> Option<Timestamp> {
-        let policy = self.retry_policy(place)?;
+    fn retry_at(
+        &mut self,
+        place: Place,
+        attempt: u32,
+        effect: EffectId,
+        outcome: &Outcome,
+        hint: RetryHint,
+    ) -> Option<Timestamp> {
+        let policy = self.retry_policy(place).filter(|policy| policy.mode != Mode::Off)?;
         let seed = random::seed_of(self.state, place) ^ u64::from(attempt);
         let refusals =
             self.earlier_attempts(place).iter().filter(|entry| retry::is_refusal_entry(entry)).count();
@@ -249,7 +275,14 @@ impl Decider<'_> {
         let due = time::after(self.now, wait);
         let opens_too_late = matches!(hint.circuit, CircuitHint::OpenFor(_))
             && self.limit_of(place).is_some_and(|limit| due >= limit);
-        (!opens_too_late).then_some(due)
+        if opens_too_late {
+            return None;
+        }
+        if policy.mode == Mode::Observe {
+            self.note_observed(self.action(place), effect, Part::Retry);
+            return None;
+        }
+        Some(due)
     }
 
     /// The outcomes of the attempts at an action that were followed by another attempt, oldest first.
@@ -319,7 +352,7 @@ impl Decider<'_> {
         };
         let hint = RetryHint { transient: true, ..RetryHint::default() };
         let Some(effect) = call.admitted else { return false };
-        let Some(due) = self.retry_at(place, call.attempt, outcome, hint) else { return false };
+        let Some(due) = self.retry_at(place, call.attempt, effect, outcome, hint) else { return false };
         let (outcome, next) = (outcome.clone(), Next::Retry { due });
         self.out.push(Event::AttemptEnded { place, effect, outcome, next, at: self.now });
         self.set_timer(place, due, Purpose::Retry);

@@ -6,7 +6,7 @@ use loom_definition::{
     BlockIdx, Status,
     duration::Span,
     model::{ActionKind, Loop, LoopStyle, REPETITIONS_MAX, Setting},
-    policy::{RetryPolicy, RetrySetting},
+    policy::{Mode, RetryPolicy, RetrySetting},
 };
 use loom_expression::{Error, Object, Template, Value};
 
@@ -207,7 +207,7 @@ impl<'a> Decider<'a> {
         self.start_block(place, None);
         self.out.push(Event::LoopStarted {
             place,
-            count: policy.max_attempts,
+            count: if policy.mode == Mode::Enforce { policy.max_attempts } else { 1 },
             deadline: loom_expression::Timestamp::MAX,
             delay: Duration::ZERO,
         });
@@ -241,7 +241,8 @@ impl<'a> Decider<'a> {
         let policy = self.retry_action_policy(place, policy);
         let hint = RetryHint { transient: true, ..RetryHint::default() };
         let seed = random::seed_of(state, place) ^ u64::from(attempts);
-        if let Some(wait) = retry::wait_before_next(&policy, attempts, &outcome, hint, seed) {
+        let wait = retry::wait_before_next(&policy, attempts, &outcome, hint, seed);
+        if let Some(wait) = wait.filter(|_| policy.mode == Mode::Enforce) {
             return self.set_timer(place, time::after(self.now, wait), Purpose::Iteration);
         }
         let error = match (&outcome.error, place_of_last) {

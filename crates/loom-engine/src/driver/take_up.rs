@@ -51,7 +51,7 @@ impl Driver {
     }
 
     /// Handles a call that was in progress when the last process ended, as the definition's `onUncertain` says.
-    pub(super) fn begin_again(&mut self, call: Call) -> Option<Command> {
+    pub(super) fn begin_again(&mut self, call: Call) -> Vec<Command> {
         let uncertain = call.definition().resilience.as_deref().map(|wanted| wanted.on_uncertain);
         match uncertain.unwrap_or_default() {
             _ if matches!(call.phase, Phase::Admit | Phase::Unsubscribe) => self.begin(call),
@@ -65,9 +65,9 @@ impl Driver {
                 );
                 let outcome = Outcome::failed("Uncertain", ErrorInfo::new("OutcomeUncertain", message));
                 let result = EffectResult::Done { outcome, hint: RetryHint::default() };
-                Some(Command::EffectEnded { effect: call.effect, result })
+                vec![Command::EffectEnded { effect: call.effect, result }]
             }
-            OnUncertain::Ask => Some(Command::Suspend),
+            OnUncertain::Ask => vec![Command::Suspend],
         }
     }
 
@@ -176,7 +176,7 @@ impl Driver {
     pub(super) fn begin_outstanding(&mut self) -> Vec<Command> {
         let outstanding: Vec<EffectId> = self.run.state().calls().map(|(effect, _)| effect).collect();
         let calls: Vec<Call> = outstanding.into_iter().filter_map(|effect| self.run.call(effect)).collect();
-        calls.into_iter().filter_map(|call| self.begin_again(call)).collect()
+        calls.into_iter().flat_map(|call| self.begin_again(call)).collect()
     }
 
     /// Calls without an outcome that are not being made: those that the last process made for a run that was suspended when
@@ -197,6 +197,6 @@ impl Driver {
             let was_asked = resilience.is_some_and(|wanted| wanted.on_uncertain == OnUncertain::Ask);
             if was_asked { self.begin(call) } else { self.begin_again(call) }
         };
-        calls.into_iter().filter_map(begin).collect()
+        calls.into_iter().flat_map(begin).collect()
     }
 }

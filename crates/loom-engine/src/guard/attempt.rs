@@ -7,10 +7,18 @@ use std::{
 };
 
 use loom_definition::Status;
-use loom_resilience::{AttemptError, Instant, Refusal, Rule, Service, Verdict};
+use loom_resilience::{AttemptError, Instant, Mode, ObservedParts, Refusal, Rule, Service, Verdict};
 
 use super::Recorded;
-use crate::event::{CircuitHint, EffectResult, ErrorInfo, Outcome, RetryHint};
+use crate::event::{CircuitHint, EffectResult, ErrorInfo, Note, Outcome, RetryHint};
+
+/// What the parts of a service in observe mode would have done to an attempt.
+pub(super) fn observed_notes(
+    service: &Service,
+    parts: impl Iterator<Item = loom_resilience::Part>,
+) -> impl Iterator<Item = Note> {
+    parts.map(|part| Note::Observed { service: Arc::clone(service.name()), part: part.as_str().into() })
+}
 
 /// The times of an attempt.
 #[derive(Clone, Copy)]
@@ -18,7 +26,7 @@ pub(super) struct Times {
     /// The start of the remaining time of the action, and its length.
     pub(super) limit: Option<(Instant, Duration)>,
     /// The timeout of the attempt itself, if the action has one; it applies inside the innermost service.
-    pub(super) attempt: Option<Duration>,
+    pub(super) attempt: Option<(Duration, Mode)>,
 }
 
 impl Times {
@@ -28,8 +36,10 @@ impl Times {
     }
 }
 
+/// `seen` has as many elements as there are services.
 pub(super) async fn run_nested<F, Fut>(
     services: &[(Service, Arc<Mutex<Recorded>>)],
+    seen: &[ObservedParts],
     times: Times,
     number: u32,
     work: F,
@@ -38,40 +48,46 @@ where
     F: FnOnce(Instant) -> Fut + Send,
     Fut: Future<Output = EffectResult> + Send,
 {
-    match services {
-        [] => EffectResult::Admitted,
-        [(only, _)] => run_one(only, times, number, || work(only.clock().now())).await,
-        [(outer, _), (inner, _)] => {
-            let work = || run_one(inner, times, number, || work(inner.clock().now()));
-            run_one(outer, times.outer(), number, work).await
+    match (services, seen) {
+        ([(only, _)], [seen, ..]) => run_one(only, seen, times, number, || work(only.clock().now())).await,
+        ([(outer, _), (inner, _)], [s1, s2, ..]) => {
+            let work = || run_one(inner, s2, times, number, || work(inner.clock().now()));
+            run_one(outer, s1, times.outer(), number, work).await
         }
-        [(outer, _), (middle, _), (inner, _)] => {
-            let work = || run_one(inner, times, number, || work(inner.clock().now()));
-            let work = || run_one(middle, times.outer(), number, work);
-            run_one(outer, times.outer(), number, work).await
+        ([(outer, _), (middle, _), (inner, _)], [s1, s2, s3, ..]) => {
+            let work = || run_one(inner, s3, times, number, || work(inner.clock().now()));
+            let work = || run_one(middle, s2, times.outer(), number, work);
+            run_one(outer, s1, times.outer(), number, work).await
         }
         // No action has more: its own limiter, bulkhead and breaker, and the service of its policy.
-        [(outer, _), (second, _), (third, _), (inner, _), ..] => {
-            let work = || run_one(inner, times, number, || work(inner.clock().now()));
-            let work = || run_one(third, times.outer(), number, work);
-            let work = || run_one(second, times.outer(), number, work);
-            run_one(outer, times.outer(), number, work).await
+        ([(outer, _), (second, _), (third, _), (inner, _), ..], [s1, s2, s3, s4, ..]) => {
+            let work = || run_one(inner, s4, times, number, || work(inner.clock().now()));
+            let work = || run_one(third, s3, times.outer(), number, work);
+            let work = || run_one(second, s2, times.outer(), number, work);
+            run_one(outer, s1, times.outer(), number, work).await
         }
+        _ => EffectResult::Admitted,
     }
 }
 
-async fn run_one<F, Fut>(service: &Service, times: Times, number: u32, work: F) -> EffectResult
+async fn run_one<F, Fut>(
+    service: &Service,
+    seen: &ObservedParts,
+    times: Times,
+    number: u32,
+    work: F,
+) -> EffectResult
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = EffectResult> + Send,
 {
     let mut attempt =
-        service.attempt().number(number).classify(|result: &Result<EffectResult, Infallible>| match result {
+        service.attempt().number(number).observing(seen).classify(|result: &Result<EffectResult, Infallible>| match result {
             Ok(result) => judge(result),
             Err(never) => match *never {},
         });
-    if let Some(timeout) = times.attempt {
-        attempt = attempt.timeout(timeout);
+    if let Some((timeout, mode)) = times.attempt {
+        attempt = attempt.timeout_in(timeout, mode);
     }
     if let Some((began, left)) = times.limit {
         attempt = attempt.limited_by_caller(began, left);

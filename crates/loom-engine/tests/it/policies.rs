@@ -335,3 +335,133 @@ async fn an_attempt_timeout_of_a_policy_ends_the_attempt_and_the_override_goes_b
     }
     engine.shut_down().await;
 }
+
+/// The parts that the history of an action's attempts says would have interfered, by attempt.
+fn observed_parts(history: &History, workflow: &Workflow, action: &str) -> Vec<Vec<String>> {
+    let occurrence = &history.occurrences(workflow.find_action(action).unwrap())[0];
+    let parts = occurrence.attempts.iter().map(|attempt| {
+        let parts = attempt.notes.iter().filter_map(|note| match note {
+            Note::Observed { part, .. } => Some(part.to_string()),
+            _ => None,
+        });
+        parts.collect()
+    });
+    parts.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_observed_part_would_have_refused_is_in_the_history_of_the_attempt() {
+    let policies = policies(
+        r#"{"services": {"billing": {"mode": "observe", "circuitBreaker": {"failureThreshold": 1, "timeout": "PT1H"},
+            "rateLimit": {"requests": 1, "per": "hour", "maxWait": 0}, "bulkhead": {"maxConcurrent": 1},
+            "attemptTimeout": 100, "retryPolicy": {"type": "none"}}}}"#,
+    );
+    let service = Service::new(|_, _| (Duration::from_secs(1), unavailable()));
+    let workflow = load(&policies, PAY);
+    let engine = with(&service, &policies);
+    let first = recorded(&engine, &workflow).await;
+    assert_eq!(observed_parts(&first, &workflow, "Pay"), [["attempt_timeout"]]);
+    let second = recorded(&engine, &workflow).await;
+    assert_eq!(observed_parts(&second, &workflow, "Pay"), [["breaker", "limiter", "attempt_timeout"]]);
+    let (third, fourth) = tokio::join!(recorded(&engine, &workflow), recorded(&engine, &workflow));
+    let both = [observed_parts(&third, &workflow, "Pay"), observed_parts(&fourth, &workflow, "Pay")];
+    let full = both.iter().filter(|parts| parts[0].iter().any(|part| part == "bulkhead")).count();
+    assert_eq!(full, 1, "one of two concurrent calls: {both:?}");
+    assert_eq!(service.count(), 4, "nothing was refused");
+    engine.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_have_refused_an_action_that_calls_no_service_is_in_its_history_too() {
+    let none = Arc::new(Policies::default());
+    let service = Service::new(|_, _| (Duration::ZERO, unavailable()));
+    let workflow = load(
+        &none,
+        r#"{"Batch": {"type": "Scope", "runAfter": {}, "timeout": 1000, "timeoutMode": "observe",
+              "rateLimit": {"name": "batch", "requests": 1, "per": "hour", "maxWait": 0, "mode": "observe"},
+              "actions": {"Pause": {"type": "Wait", "inputs": {"interval": {"count": 2, "unit": "Second"}}, "runAfter": {}}}}}"#,
+    );
+    let engine = with(&service, &none);
+    let first = recorded(&engine, &workflow).await;
+    assert_eq!(observed_parts(&first, &workflow, "Batch"), [["total_timeout"]]);
+    let second = recorded(&engine, &workflow).await;
+    assert_eq!(observed_parts(&second, &workflow, "Batch"), [["limiter", "total_timeout"]]);
+    let batch = &second.occurrences(workflow.find_action("Batch").unwrap())[0];
+    assert_eq!(batch.status, Some(Status::Succeeded));
+    engine.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_policy_that_observes_or_is_off_makes_one_attempt() {
+    let none = Arc::new(Policies::default());
+    for (mode, parts) in [("observe", vec!["retry"]), ("off", vec![])] {
+        let service = Service::new(|_, _| (Duration::ZERO, unavailable()));
+        let retry = format!(r#""retryPolicy": {{"maxAttempts": 3, "initialDelay": 10, "mode": "{mode}"}}"#);
+        let workflow = load(
+            &none,
+            &format!(
+                r#"{{"Ask": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://s"}}, "runAfter": {{}}, {retry}}},
+                     "Group": {{"type": "Scope", "runAfter": {{}}, {retry},
+                       "actions": {{"Stop": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://t", "retryPolicy": {{"type": "none"}}}}, "runAfter": {{}}}}}}}},
+                     "Again": {{"type": "Retry", "runAfter": {{}}, {retry},
+                       "actions": {{"Try": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://u", "retryPolicy": {{"type": "none"}}}}, "runAfter": {{}}}}}}}}}}"#
+            ),
+        );
+        let engine = with(&service, &none);
+        let history = recorded(&engine, &workflow).await;
+        assert_eq!(service.count(), 3, "one attempt each, in mode {mode}");
+        assert_eq!(observed_parts(&history, &workflow, "Ask"), [parts.clone()], "{mode}");
+        assert_eq!(observed_parts(&history, &workflow, "Group"), [parts], "{mode}");
+        engine.shut_down().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observed_timeout_cuts_nothing_off_and_is_noted() {
+    let observing = policies(
+        r#"{"services": {"billing": {"mode": "observe", "timeout": "PT1S", "retryPolicy": {"type": "none"}}}}"#,
+    );
+    let service = Service::new(|_, _| (Duration::from_secs(5), ok("{}")));
+    let engine = with(&service, &observing);
+    let own_timeout = PAY.replace(r#""policy""#, r#""timeout": "PT2S", "policy""#);
+    let own_mode = PAY.replace(r#""policy""#, r#""timeout": "PT2S", "timeoutMode": "observe", "policy""#);
+    let off = PAY.replace(r#""policy""#, r#""timeoutMode": "off", "policy""#);
+    let quick = PAY.replace(r#""policy""#, r#""timeout": "PT6S", "timeoutMode": "observe", "policy""#);
+    for (text, status, parts) in [
+        (PAY, Status::Succeeded, vec!["total_timeout"]),
+        // The action's own timeout has only a mode of its own.
+        (&own_timeout, Status::TimedOut, vec![]),
+        (&own_mode, Status::Succeeded, vec!["total_timeout"]),
+        (&off, Status::Succeeded, vec![]),
+        (&quick, Status::Succeeded, vec![]),
+    ] {
+        let workflow = load(&observing, text);
+        let history = recorded(&engine, &workflow).await;
+        let pay = &history.occurrences(workflow.find_action("Pay").unwrap())[0];
+        assert_eq!(pay.status, Some(status), "{text}");
+        assert_eq!(observed_parts(&history, &workflow, "Pay"), [parts], "{text}");
+    }
+    engine.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_action_has_its_own_mode_of_the_attempt_timeout() {
+    let enforced = policies(
+        r#"{"services": {"billing": {"attemptTimeout": 100, "retryPolicy": {"type": "none"}}}}"#,
+    );
+    let service = Service::new(|_, _| (Duration::from_secs(1), ok("{}")));
+    let engine = with(&service, &enforced);
+    for (member, status, parts) in [
+        ("", Status::Failed, vec![]),
+        (r#""attemptTimeoutMode": "observe", "#, Status::Succeeded, vec!["attempt_timeout"]),
+        (r#""attemptTimeoutMode": "off", "#, Status::Succeeded, vec![]),
+        (r#""attemptTimeout": null, "#, Status::Succeeded, vec![]),
+    ] {
+        let workflow = load(&enforced, &PAY.replace(r#""policy""#, &format!(r#"{member}"policy""#)));
+        let history = recorded(&engine, &workflow).await;
+        let pay = &history.occurrences(workflow.find_action("Pay").unwrap())[0];
+        assert_eq!(pay.status, Some(status), "{member}");
+        assert_eq!(observed_parts(&history, &workflow, "Pay"), [parts], "{member}");
+    }
+    engine.shut_down().await;
+}

@@ -52,7 +52,7 @@ impl Ticket {
     }
 
     #[inline]
-    pub(super) const fn is_inert(self) -> bool {
+    pub(crate) const fn is_inert(self) -> bool {
         self.lease == INERT_LEASE
     }
 

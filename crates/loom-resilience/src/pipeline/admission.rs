@@ -2,11 +2,13 @@
 
 use std::{fmt, ops::Deref, time::Duration};
 
-use super::{Pipeline, attempt::Options};
+use super::{ObservedParts, Pipeline, attempt::Options};
 use crate::{
     breaker::{Outcome, Ticket},
+    bulkhead::BulkheadPermit,
     clock::Instant,
     limiter::{RateLimiter, Reservation},
+    observer::Part,
     refusal::{Refused, Rule},
     verdict::Verdict,
 };
@@ -19,6 +21,8 @@ pub(super) struct Entry {
     pub(super) at: Instant,
     /// Whether it holds a permit of the bulkhead.
     has_place: bool,
+    /// The parts in observe mode that would have interfered; see [`ObservedParts`].
+    pub(super) observed: u32,
 }
 
 /// Permission to make one call. Report the outcome with one of the methods.
@@ -45,6 +49,16 @@ impl<P: Deref<Target = Pipeline>> Admission<P> {
     #[inline]
     pub(super) const fn new(pipeline: P, entry: Entry) -> Self {
         Self { pipeline, entry: Some(entry) }
+    }
+
+    /// The pipeline that admitted the call.
+    pub const fn service(&self) -> &P {
+        &self.pipeline
+    }
+
+    /// The parts in observe mode that would have refused the call, or let it wait.
+    pub fn observed(&self) -> impl Iterator<Item = Part> + use<P> {
+        ObservedParts::of(self.entry.map_or(0, |entry| entry.observed))
     }
 
     /// Reports that the call succeeded.
@@ -107,9 +121,7 @@ impl Pipeline {
         let taken = Permits::new(&self.limiter, self.limiter.try_reserve(permits, now)?);
         let place = if self.bulkhead.is_on() { Some(self.bulkhead.try_enter()?) } else { None };
         let ticket = self.breaker.enter(now, lease)?;
-        taken.keep();
-        let has_place = place.map(crate::bulkhead::BulkheadPermit::keep).is_some();
-        Ok(Entry { ticket, at: now, has_place })
+        Ok(self.entry(ticket, taken, place, now))
     }
 
     /// Takes what work in progress holds, whether or not there is room.
@@ -122,7 +134,28 @@ impl Pipeline {
             Ok(()) => self.breaker.enter(now, lease).unwrap_or_else(|_| Ticket::inert(now)),
             Err(_) => Ticket::inert(now),
         };
-        Entry { ticket, at: now, has_place }
+        Entry { ticket, at: now, has_place, observed: 0 }
+    }
+
+    /// What an admitted call holds from now on.
+    #[inline]
+    fn entry(&self, ticket: Ticket, taken: Permits<'_>, place: Option<BulkheadPermit<'_>>, at: Instant) -> Entry {
+        let mut observed = 0;
+        if ticket.is_inert() && self.breaker.observes() {
+            observed |= ObservedParts::bit(Part::Breaker);
+        }
+        if taken.is_nothing() && self.limiter.observes() {
+            observed |= ObservedParts::bit(Part::Limiter);
+        }
+        taken.keep();
+        let has_place = place.is_some();
+        if let Some(place) = place {
+            if place.is_observed() {
+                observed |= ObservedParts::bit(Part::Bulkhead);
+            }
+            place.keep();
+        }
+        Entry { ticket, at, has_place, observed }
     }
 
     /// Requests admission by every part, waiting for permits until the deadline.
@@ -152,9 +185,7 @@ impl Pipeline {
         };
         let lease = options.lease.or_else(|| self.limit_of(options, now).0);
         let ticket = self.breaker.enter(now, lease)?;
-        taken.keep();
-        let has_place = place.map(crate::bulkhead::BulkheadPermit::keep).is_some();
-        Ok(Entry { ticket, at: now, has_place })
+        Ok(self.entry(ticket, taken, place, now))
     }
 
     /// Whether the breaker would refuse a call at `now`, without taking anything. A refusal is reported to the observer.
@@ -190,6 +221,10 @@ struct Permits<'a> {
 impl<'a> Permits<'a> {
     const fn new(limiter: &'a RateLimiter, taken: Reservation) -> Self {
         Self { limiter, taken: Some(taken) }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.taken.as_ref().is_some_and(Reservation::is_nothing)
     }
 
     fn keep(mut self) {

@@ -2,8 +2,9 @@
 
 use std::{fmt, future::Future, time::Duration};
 
-use super::{Admission, Pipeline};
+use super::{Admission, ObservedParts, Pipeline};
 use crate::{
+    breaker::Mode,
     clock::Instant,
     observer::{Event, Part},
     refusal::{Refusal, Refused},
@@ -30,6 +31,7 @@ pub struct Attempt<'a, J = ByError> {
     pipeline: &'a Pipeline,
     classifier: J,
     options: Options,
+    observed: Option<&'a ObservedParts>,
 }
 
 /// The options of one attempt.
@@ -37,8 +39,8 @@ pub struct Attempt<'a, J = ByError> {
 pub(super) struct Options {
     pub(super) permits: u32,
     pub(super) deadline: Option<Instant>,
-    /// Overrides the attempt timeout of the policy.
-    pub(super) timeout: Option<Duration>,
+    /// Overrides the attempt timeout of the policy and its mode.
+    pub(super) timeout: Option<(Duration, Mode)>,
     pub(super) number: u32,
     /// Bounds only the wait for a permit.
     pub(super) permit_by: Option<Instant>,
@@ -97,14 +99,20 @@ impl Pipeline {
     /// One guarded attempt, without retries: breaker check, rate limiter, bulkhead, breaker admission, and the attempt
     /// timeout around the call.
     pub fn attempt(&self) -> Attempt<'_> {
-        Attempt { pipeline: self, classifier: ByError, options: Options::default() }
+        Attempt { pipeline: self, classifier: ByError, options: Options::default(), observed: None }
     }
 }
 
 impl<'a, J> Attempt<'a, J> {
     /// Classifies results by `classifier`, instead of by the [`Classify`](crate::Classify) of the error.
     pub fn classify<K>(self, classifier: K) -> Attempt<'a, K> {
-        Attempt { pipeline: self.pipeline, classifier, options: self.options }
+        Attempt { pipeline: self.pipeline, classifier, options: self.options, observed: self.observed }
+    }
+
+    /// Collects the parts in observe mode that would have interfered with this attempt.
+    pub const fn observing(mut self, observed: &'a ObservedParts) -> Self {
+        self.observed = Some(observed);
+        self
     }
 
     /// The permits of the rate limiter that it takes. 1 unless set.
@@ -120,8 +128,13 @@ impl<'a, J> Attempt<'a, J> {
     }
 
     /// The attempt timeout, instead of that of the policy.
-    pub const fn timeout(mut self, limit: Duration) -> Self {
-        self.options.timeout = Some(limit);
+    pub const fn timeout(self, limit: Duration) -> Self {
+        self.timeout_in(limit, Mode::Enforce)
+    }
+
+    /// The attempt timeout and its mode, instead of those of the policy.
+    pub const fn timeout_in(mut self, limit: Duration, mode: Mode) -> Self {
+        self.options.timeout = Some((limit, mode));
         self
     }
 
@@ -154,7 +167,9 @@ impl<'a, J> Attempt<'a, J> {
         J: Classifier<T, E>,
     {
         let now = self.pipeline.clock.now();
-        let (ended, _) = self.pipeline.guarded(self.options, now, &self.classifier, |_| work()).await;
+        let guarded =
+            self.pipeline.guarded(self.options, now, self.observed, &self.classifier, |_| work());
+        let (ended, _) = guarded.await;
         match ended {
             Ended::Done(result, _) => result.map_err(AttemptError::Failed),
             Ended::TimedOut { after, .. } => Err(AttemptError::TimedOut(TimedOut { after })),
@@ -169,6 +184,7 @@ impl Pipeline {
         &self,
         options: Options,
         now: Instant,
+        parts: Option<&ObservedParts>,
         classifier: &J,
         work: F,
     ) -> (Ended<T, E>, Instant)
@@ -181,6 +197,7 @@ impl Pipeline {
             Ok(entry) => entry,
             Err(refused) => return (Ended::Refused(refused), self.clock.now()),
         };
+        Self::pass_on(parts, entry.observed);
         let started = entry.at;
         let admission = Admission::new(self, entry);
         let (limit, by_deadline) = self.limit_of(options, started);
@@ -188,9 +205,15 @@ impl Pipeline {
         // A call that was ready at once took no time worth reading the clock, unless its duration is used.
         let exact = was_pending || self.reporter.is_enabled() || self.breaker.measures_time();
         let end = if exact { self.clock.now() } else { started };
-        if let Some(observed) = super::limit(&self.attempt_observed)
+        let observed = match options.timeout {
+            Some((limit, Mode::Observe)) => Some(limit),
+            Some((_, Mode::Enforce | Mode::Off)) => None,
+            None => super::limit(&self.attempt_observed),
+        };
+        if let Some(observed) = observed
             && end.since(started) >= observed
         {
+            Self::pass_on(parts, ObservedParts::bit(Part::AttemptTimeout));
             self.observed(Part::AttemptTimeout);
         }
         let (ended, verdict) = if let Some(result) = output {
@@ -217,7 +240,11 @@ impl Pipeline {
     /// The timeout of an attempt that starts at `started`, and whether the deadline of the call shortens it.
     #[inline]
     pub(super) fn limit_of(&self, options: Options, started: Instant) -> (Option<Duration>, bool) {
-        let own = options.timeout.or_else(|| self.attempt_limit());
+        let own = match options.timeout {
+            Some((limit, Mode::Enforce)) => Some(limit),
+            Some((_, Mode::Observe | Mode::Off)) => None,
+            None => self.attempt_limit(),
+        };
         let left = options.deadline.map(|deadline| deadline.since(started));
         match (own, left) {
             (Some(own), Some(left)) if left < own => (Some(left), true),

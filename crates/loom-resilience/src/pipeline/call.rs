@@ -333,7 +333,7 @@ impl<'a, J, B> Call<'a, J, B> {
             let (ended, end) = if is_hedged {
                 pipeline.boxed_hedged(options, now, &self.classifier, begin).await
             } else {
-                pipeline.guarded(options, now, &self.classifier, |started| begin(started, 0)).await
+                pipeline.guarded(options, now, None, &self.classifier, |started| begin(started, 0)).await
             };
             if let Ended::Done(Ok(value), Verdict::Ok) = ended {
                 pipeline.observe_total(call_started, end);
@@ -498,7 +498,7 @@ impl Pipeline {
         J: Classifier<T, E>,
     {
         if hedge.mode != Mode::Enforce {
-            let (ended, end) = self.guarded(options, now, classifier, |started| begin(started, 0)).await;
+            let (ended, end) = self.guarded(options, now, None, classifier, |started| begin(started, 0)).await;
             if hedge.mode == Mode::Observe && end.since(now) >= hedge.delay {
                 self.observed(Part::Hedge);
             }
@@ -522,7 +522,7 @@ impl Pipeline {
                 let mut begin = begin.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 (*begin)(started, copy)
             };
-            Some(Box::pin(self.guarded(options, at, classifier, work)))
+            Some(Box::pin(self.guarded(options, at, None, classifier, work)))
         };
         // A healthy service has decided, even where it rejected the request; another copy would be told the same.
         let decides = |(ended, _): &(Ended<T, E>, Instant)| {

@@ -18,7 +18,7 @@ use loom_engine::{
     event::{FALLBACK, Next, Note, Phase},
 };
 use loom_expression::Timestamp;
-use loom_resilience::{Event as ServiceEvent, Observer, TracingObserver};
+use loom_resilience::{Event as ServiceEvent, Observer, Part, TracingObserver};
 use tokio::sync::Notify;
 
 /// The maximum number of names of each kind.
@@ -33,6 +33,14 @@ const CACHE_MAX: usize = 1_024;
 /// The upper bounds of the buckets of [`Durations`], in milliseconds.
 pub(super) const ENDS_MS: [u64; 15] =
     [1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000, 600_000, 3_600_000];
+
+/// The parts that report to [`Observer`] what they would have done in observe mode.
+const OF_SERVICES: [&str; 4] = [
+    Part::Breaker.as_str(),
+    Part::Limiter.as_str(),
+    Part::Bulkhead.as_str(),
+    Part::AttemptTimeout.as_str(),
+];
 
 /// All counters.
 #[derive(Debug, Default)]
@@ -178,12 +186,13 @@ impl Tally {
             Note::Hedged { service, copies } => {
                 self.service(service, |counts| counts.hedges += u64::from(*copies));
             }
-            Note::Observed { service, part } => self.observed(service, part),
+            // Of refusals and waits, and of the attempt timeout, the services report themselves what they observe.
+            Note::Observed { service, part } if !OF_SERVICES.contains(&&**part) => self.observed(service, part),
             Note::Injected { service, kind, .. } => {
                 self.service(service, |counts| *counts.injected.entry(Arc::from(&**kind)).or_default() += 1);
             }
             // The services report these themselves.
-            Note::Held { .. } | Note::Breaker { .. } => {}
+            Note::Held { .. } | Note::Breaker { .. } | Note::Observed { .. } => {}
         }
     }
 

@@ -17,7 +17,7 @@ use loom_definition::{
 };
 use loom_engine::{
     EffectId, Event, FrameId, Place, RunId, RunStart, RunState,
-    event::{ErrorInfo, Note, Outcome, Phase},
+    event::{ErrorInfo, FALLBACK, Next, Note, Outcome, Phase},
     trace::{self, RunTrace},
 };
 use loom_expression::{Timestamp, Value};
@@ -145,7 +145,42 @@ struct Opening {
 struct Running {
     request: Option<Request>,
     events: Events,
+    marks: Marks,
     call: Option<EffectId>,
+}
+
+/// What policies and chaos did to a call, as attributes by which its span can be found.
+#[derive(Debug, Default)]
+struct Marks {
+    hedged: u32,
+    /// The parts in observe mode that would have interfered, separated by commas.
+    observed: String,
+    /// The kinds of chaos, separated by commas.
+    injected: String,
+}
+
+impl Marks {
+    fn note(&mut self, note: &Note) {
+        let add = |list: &mut String, name: &str| {
+            if !list.split(',').any(|known| known == name) {
+                list.push_str(if list.is_empty() { "" } else { "," });
+                list.push_str(name);
+            }
+        };
+        match note {
+            Note::Hedged { copies, .. } => self.hedged = self.hedged.saturating_add(*copies),
+            Note::Observed { part, .. } => add(&mut self.observed, part),
+            Note::Injected { kind, .. } => add(&mut self.injected, kind),
+            Note::Held { .. } | Note::Breaker { .. } => {}
+        }
+    }
+
+    fn attributes(self) -> impl Iterator<Item = (&'static str, Attribute)> {
+        let hedged = (self.hedged > 0).then(|| ("loom.hedge.copies", i64::from(self.hedged).into()));
+        let list = |name, list: String| (!list.is_empty()).then(|| (name, list.into()));
+        let lists = [list("loom.observed.parts", self.observed), list("loom.chaos.kinds", self.injected)];
+        hedged.into_iter().chain(lists.into_iter().flatten())
+    }
 }
 
 /// The public parts of an action's request.
@@ -166,6 +201,7 @@ struct Call {
     started: Timestamp,
     request: Option<Request>,
     events: Events,
+    marks: Marks,
 }
 
 impl Recorded {
@@ -182,6 +218,8 @@ impl Recorded {
                 self.begin_call(*effect, *place, *phase, *attempt, *at);
             }
             Event::AttemptNoted { effect, note, at } => self.note(*effect, note, *at),
+            // The action that was admitted may still be noted for it.
+            Event::AttemptEnded { next: Next::Execute, .. } => {}
             Event::AttemptEnded { effect, outcome, at, .. } => {
                 self.end_call(*effect, Some(outcome), *at, exporter);
             }
@@ -304,7 +342,8 @@ impl Recorded {
             running.call = Some(effect);
             running.request.clone()
         });
-        let call = Call { place, owner, phase, attempt, started: at, request, events: Events::default() };
+        let (events, marks) = (Events::default(), Marks::default());
+        let call = Call { place, owner, phase, attempt, started: at, request, events, marks };
         self.calls.insert(effect, call);
     }
 
@@ -358,9 +397,15 @@ impl Recorded {
         };
         // An admission is not a call and has no span.
         match (call.phase, self.running.get_mut(&call.place)) {
-            (Phase::Admit, Some(running)) => running.events.push(name, at, attributes),
+            (Phase::Admit, Some(running)) => {
+                running.marks.note(note);
+                running.events.push(name, at, attributes);
+            }
             (Phase::Admit, None) => {}
-            _ => call.events.push(name, at, attributes),
+            _ => {
+                call.marks.note(note);
+                call.events.push(name, at, attributes);
+            }
         }
     }
 
@@ -391,6 +436,7 @@ impl Recorded {
                 attributes.push(("http.request.resend_count", i64::from(call.attempt - 1).into()));
             }
         }
+        attributes.extend(call.marks.attributes());
         let failed = outcome.and_then(|outcome| self.failure(call.place.action, outcome, &mut attributes));
         let name = match &call.request {
             Some(request) if request.method != "_OTHER" => request.method.clone(),
@@ -434,6 +480,11 @@ impl Recorded {
             let path: Vec<String> = opening.iterations.iter().map(part).collect();
             attributes.push(("loom.action.path", path.join("/").into()));
         }
+        if outcome.code == FALLBACK {
+            // The error is that of the failure that the fallback replaced.
+            let replaced = outcome.error.as_deref().map_or(FALLBACK, |error| error.code.as_ref());
+            attributes.push(("loom.fallback.replaced", replaced.into()));
+        }
         let failed = self.failure(place.action, outcome, &mut attributes);
         if let Some(reporter) = opening.reported_by {
             if let Some(message) = failed
@@ -448,6 +499,7 @@ impl Recorded {
         if let Some(effect) = running.call {
             self.end_call(effect, Some(outcome), at, exporter);
         }
+        attributes.extend(running.marks.attributes());
         exporter.offer(Span {
             id: self.trace.action(place.action, &opening.iterations),
             parent: Some(opening.owner),

@@ -96,3 +96,23 @@ async fn an_isolated_circuit_has_its_own_state_in_lists_and_metrics() {
     assert_eq!(world.post("/api/v1/resilience/iso/close", "").await.status, 200);
     assert_eq!(states(&world).await, only("Closed"));
 }
+
+#[tokio::test]
+async fn observed_refusals_are_in_the_history_and_counted_once() {
+    let world = World::new().await;
+    world.deploy("tick", &limited(r#""requests": 1, "per": "hour", "mode": "observe""#)).await;
+    assert_eq!(tick(&world).await, "Succeeded");
+    let run = world.invoke("tick", "").await;
+    assert_eq!(text(&world.ended(&run).await, "status"), "Succeeded", "it is only observed");
+    let events = world.events(&run, 0).await;
+    let observed: Vec<_> = events.iter().filter(|event| text(event, "type") == "policy.observed").collect();
+    let [only] = observed[..] else { panic!("one observed refusal: {events:?}") };
+    let data = only.get("data").unwrap();
+    assert_eq!((text(only, "action"), text(data, "service"), text(data, "part")), ("Tick", "iso", "limiter"));
+    let shown = world.get(&format!("/api/v1/runs/{run}/actions/Tick")).await.json();
+    let attempt = &list(&list(&shown, "occurrences")[0], "attempts")[0];
+    assert_eq!(text(&list(attempt, "notes")[0], "type"), "policy.observed", "{attempt:?}");
+    let page = world.get("/metrics").await.text();
+    let sample = r#"loom_calls_observed_total{service="iso",part="limiter"} 1"#;
+    assert!(page.contains(sample), "counted once: {page}");
+}

@@ -11,7 +11,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use loom_actions::request_handlers;
-use loom_definition::{LoadOptions, catalog::Bump};
+use loom_definition::{LoadOptions, policy::ChaosPlan, catalog::Bump};
 use loom_engine::{Engine, Environment, clock::SystemClock};
 use loom_expression::Value;
 use loom_server::{DeployError, Host, HostSettings, Origin, Recovery, Server, ServerSettings, Source};
@@ -38,6 +38,7 @@ pub(crate) struct Plan {
     pub(crate) requests: loom_actions::Settings,
     pub(crate) settings: ServerSettings,
     pub(crate) host: HostSettings,
+    pub(crate) chaos: Option<Arc<ChaosPlan>>,
 }
 
 impl Default for Plan {
@@ -49,6 +50,7 @@ impl Default for Plan {
             settings: ServerSettings::default(),
             // The address is known once the port is.
             host: HostSettings::new(""),
+            chaos: None,
         }
     }
 }
@@ -84,6 +86,9 @@ impl World {
         let mut builder = Engine::builder();
         for (effect, handler) in request_handlers(&requests) {
             builder = builder.handler(effect, handler);
+        }
+        if let Some(chaos) = plan.chaos {
+            builder = builder.chaos(chaos);
         }
         let mut settings = plan.host;
         settings.base = format!("http://{address}");

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use hyper::Method;
+use loom_definition::policy::ChaosPlan;
 use loom_expression::Value;
 use loom_server::TelemetrySettings;
 use loom_testkit::mock::Mock;
@@ -401,6 +403,51 @@ async fn secrets_are_never_sent() {
     assert!(
         named(&spans, "Said").failed && named(&spans, "Wrong").failed && named(&spans, "Wrong_too").failed
     );
+    mock.stop().await;
+}
+
+#[tokio::test]
+async fn hedges_fallbacks_observed_parts_and_chaos_are_attributes_of_their_spans() {
+    let mock = mock(
+        r#"{"path": "/slow", "responses": [{"delayMs": 600000}, {"body": "second"}]},
+           {"path": "/down", "response": {"status": 503}},"#,
+    )
+    .await;
+    let base = mock.base_url();
+    let mut plan = plan(to(&mock));
+    let chaos = r#"{"injections": [{"kind": "fault", "rate": 1, "action": "Struck", "code": "Gone"},
+                                   {"kind": "latency", "rate": 1, "action": "Watched", "delay": 1}]}"#;
+    plan.chaos = Some(Arc::new(ChaosPlan::read(chaos).unwrap()));
+    let world = World::start(plan).await;
+    let none = r#""retryPolicy": {"type": "none"}"#;
+    let observed = r#""circuitBreaker": {"name": "down", "failureThreshold": 1, "mode": "observe"}"#;
+    let actions = format!(
+        r#"{{"Hedged": {{"type": "Http", "inputs": {{"method": "GET", "uri": "{base}/slow"}}, "hedge": {{"delay": 5}}, "runAfter": {{}}}},
+             "Replaced": {{"type": "Http", "inputs": {{"method": "GET", "uri": "{base}/down", {none}}}, "fallback": {{"body": 0}}, {observed}, "runAfter": {{}}}},
+             "Watched": {{"type": "Http", "inputs": {{"method": "GET", "uri": "{base}/down", {none}}}, {observed},
+                "fallback": {{"body": 0, "mode": "observe"}}, "runAfter": {{"Replaced": ["Succeeded"]}}}},
+             "Grouped": {{"type": "Scope", "actions": {{}}, {observed}, "runAfter": {{"Watched": ["Failed"]}}}},
+             "Struck": {{"type": "Http", "inputs": {{"method": "GET", "uri": "{base}/never", {none}}}, "runAfter": {{}}}}}}"#
+    );
+    world.deploy("marked", &requested(&actions)).await;
+    world.run("marked", "").await;
+    world.stop().await;
+
+    let spans = spans(&mock);
+    let action = |name: &str| named(&spans, name);
+    let call = |name: &str| {
+        let owner = &action(name).id;
+        only(&spans, |span| span.parent.as_ref() == Some(owner))
+    };
+    assert_eq!(call("Hedged").says("loom.hedge.copies"), Some("1"));
+    assert_eq!(action("Replaced").says("loom.fallback.replaced"), Some("ServiceUnavailable"));
+    assert_eq!(call("Replaced").says("loom.observed.parts"), None);
+    assert_eq!(call("Watched").says("loom.observed.parts"), Some("breaker,fallback"));
+    assert_eq!(call("Watched").says("loom.chaos.kinds"), Some("latency"));
+    assert_eq!(action("Watched").says("loom.fallback.replaced"), None);
+    assert_eq!(action("Grouped").says("loom.observed.parts"), Some("breaker"), "an admission has no span");
+    assert_eq!(call("Struck").says("loom.chaos.kinds"), Some("fault"));
+    assert_eq!(call("Struck").says("loom.hedge.copies"), None);
     mock.stop().await;
 }
 

@@ -88,7 +88,12 @@ impl Lines {
                 }
             }
             Event::AttemptEnded { place, effect, outcome, next, at } => {
-                let attempt = self.attempts.remove(effect).map_or(1, |(_, attempt)| attempt);
+                let known = match next {
+                    // What an admitted action does is noted for the attempt that admitted it.
+                    Next::Execute => self.attempts.get(effect).copied(),
+                    _ => self.attempts.remove(effect),
+                };
+                let attempt = known.map_or(1, |(_, attempt)| attempt);
                 self.attempt_ended(*place, attempt, outcome, next, *at, out);
             }
             Event::TimerSet { due, place, purpose: Purpose::Wait, .. } => {

@@ -120,11 +120,22 @@ pub(super) fn note(note: &Note) -> String {
             format!("hedged: {} sent to {}", count(*copies as usize, "further call"), Visible(service))
         }
         Note::Observed { service, part } => {
-            format!("observed: the {part} of {} would have interfered", Visible(service))
+            format!("observed: the {} of {} would have interfered", part_name(part), Visible(service))
         }
         Note::Injected { service, kind, what } => {
             format!("CHAOS: {kind} injected into {}: {}", Visible(service), Visible(what))
         }
+    }
+}
+
+/// A part of a policy, as the documentation calls it.
+pub(crate) fn part_name(part: &str) -> &str {
+    match part {
+        "breaker" => "circuit breaker",
+        "limiter" => "rate limit",
+        "attempt_timeout" => "attempt timeout",
+        "total_timeout" => "timeout",
+        other => other,
     }
 }
 

@@ -376,8 +376,10 @@ impl Lowerer<'_, '_, '_> {
         let Some(found) = node.get(name) else { return Some(Mode::Enforce) };
         let mode = found.text().and_then(policy::mode_of);
         if mode.is_none() {
-            let message =
-                format!("`{name}` must be `enforce`, `observe` or `off` (got {})", found.to_value().to_json_text());
+            let message = format!(
+                "`{name}` must be `enforce`, `observe` or `off` (got {})",
+                found.to_value().to_json_text()
+            );
             self.found.error(code::BAD_CHOICE, found.place, message);
         }
         mode

@@ -50,13 +50,12 @@ const ATTEMPTS_MAX: i64 = 1_000;
 
 impl RetryPolicy {
     /// One attempt, no retry.
-    pub const NONE: RetryPolicy =
-        RetryPolicy {
-            max_attempts: 1,
-            schedule: Schedule::Fixed(Duration::ZERO),
-            retryable: None,
-            mode: Mode::Enforce,
-        };
+    pub const NONE: RetryPolicy = RetryPolicy {
+        max_attempts: 1,
+        schedule: Schedule::Fixed(Duration::ZERO),
+        retryable: None,
+        mode: Mode::Enforce,
+    };
 
     /// The default of WDL for requests: four retries, exponential from PT7S, between PT5S and PT1H.
     pub const fn wdl_default() -> RetryPolicy {
@@ -167,7 +166,12 @@ fn wdl_retry(fields: &Fields<'_>, spelling: Spelling) -> Reading<RetryPolicy> {
         let Some(interval) = interval else {
             return problem("interval", "a retry policy of type `fixed` needs an `interval`");
         };
-        return Ok(RetryPolicy { max_attempts: count + 1, schedule: Schedule::Fixed(interval), retryable, mode: Mode::Enforce });
+        return Ok(RetryPolicy {
+            max_attempts: count + 1,
+            schedule: Schedule::Fixed(interval),
+            retryable,
+            mode: Mode::Enforce,
+        });
     }
     let minimum = within("minimumInterval", fields.duration("minimumInterval")?)?;
     let maximum = match fields.duration("maximumInterval")? {

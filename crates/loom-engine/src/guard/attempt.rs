@@ -81,11 +81,12 @@ where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output = EffectResult> + Send,
 {
-    let mut attempt =
-        service.attempt().number(number).observing(seen).classify(|result: &Result<EffectResult, Infallible>| match result {
+    let mut attempt = service.attempt().number(number).observing(seen).classify(
+        |result: &Result<EffectResult, Infallible>| match result {
             Ok(result) => judge(result),
             Err(never) => match *never {},
-        });
+        },
+    );
     if let Some((timeout, mode)) = times.attempt {
         attempt = attempt.timeout_in(timeout, mode);
     }

@@ -446,9 +446,8 @@ async fn an_observed_timeout_cuts_nothing_off_and_is_noted() {
 
 #[tokio::test(start_paused = true)]
 async fn an_action_has_its_own_mode_of_the_attempt_timeout() {
-    let enforced = policies(
-        r#"{"services": {"billing": {"attemptTimeout": 100, "retryPolicy": {"type": "none"}}}}"#,
-    );
+    let enforced =
+        policies(r#"{"services": {"billing": {"attemptTimeout": 100, "retryPolicy": {"type": "none"}}}}"#);
     let service = Service::new(|_, _| (Duration::from_secs(1), ok("{}")));
     let engine = with(&service, &enforced);
     for (member, status, parts) in [

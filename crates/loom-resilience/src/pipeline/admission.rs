@@ -139,7 +139,13 @@ impl Pipeline {
 
     /// What an admitted call holds from now on.
     #[inline]
-    fn entry(&self, ticket: Ticket, taken: Permits<'_>, place: Option<BulkheadPermit<'_>>, at: Instant) -> Entry {
+    fn entry(
+        &self,
+        ticket: Ticket,
+        taken: Permits<'_>,
+        place: Option<BulkheadPermit<'_>>,
+        at: Instant,
+    ) -> Entry {
         let mut observed = 0;
         if ticket.is_inert() && self.breaker.observes() {
             observed |= ObservedParts::bit(Part::Breaker);

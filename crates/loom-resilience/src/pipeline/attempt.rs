@@ -167,8 +167,7 @@ impl<'a, J> Attempt<'a, J> {
         J: Classifier<T, E>,
     {
         let now = self.pipeline.clock.now();
-        let guarded =
-            self.pipeline.guarded(self.options, now, self.observed, &self.classifier, |_| work());
+        let guarded = self.pipeline.guarded(self.options, now, self.observed, &self.classifier, |_| work());
         let (ended, _) = guarded.await;
         match ended {
             Ended::Done(result, _) => result.map_err(AttemptError::Failed),

@@ -498,7 +498,8 @@ impl Pipeline {
         J: Classifier<T, E>,
     {
         if hedge.mode != Mode::Enforce {
-            let (ended, end) = self.guarded(options, now, None, classifier, |started| begin(started, 0)).await;
+            let (ended, end) =
+                self.guarded(options, now, None, classifier, |started| begin(started, 0)).await;
             if hedge.mode == Mode::Observe && end.since(now) >= hedge.delay {
                 self.observed(Part::Hedge);
             }

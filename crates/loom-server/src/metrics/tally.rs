@@ -35,12 +35,8 @@ pub(super) const ENDS_MS: [u64; 15] =
     [1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000, 600_000, 3_600_000];
 
 /// The parts that report to [`Observer`] what they would have done in observe mode.
-const OF_SERVICES: [&str; 4] = [
-    Part::Breaker.as_str(),
-    Part::Limiter.as_str(),
-    Part::Bulkhead.as_str(),
-    Part::AttemptTimeout.as_str(),
-];
+const OF_SERVICES: [&str; 4] =
+    [Part::Breaker.as_str(), Part::Limiter.as_str(), Part::Bulkhead.as_str(), Part::AttemptTimeout.as_str()];
 
 /// All counters.
 #[derive(Debug, Default)]
@@ -187,7 +183,9 @@ impl Tally {
                 self.service(service, |counts| counts.hedges += u64::from(*copies));
             }
             // Of refusals and waits, and of the attempt timeout, the services report themselves what they observe.
-            Note::Observed { service, part } if !OF_SERVICES.contains(&&**part) => self.observed(service, part),
+            Note::Observed { service, part } if !OF_SERVICES.contains(&&**part) => {
+                self.observed(service, part)
+            }
             Note::Injected { service, kind, .. } => {
                 self.service(service, |counts| *counts.injected.entry(Arc::from(&**kind)).or_default() += 1);
             }

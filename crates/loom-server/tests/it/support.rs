@@ -11,7 +11,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use loom_actions::request_handlers;
-use loom_definition::{LoadOptions, policy::ChaosPlan, catalog::Bump};
+use loom_definition::{LoadOptions, catalog::Bump, policy::ChaosPlan};
 use loom_engine::{Engine, Environment, clock::SystemClock};
 use loom_expression::Value;
 use loom_server::{DeployError, Host, HostSettings, Origin, Recovery, Server, ServerSettings, Source};

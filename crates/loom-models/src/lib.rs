@@ -1,0 +1,36 @@
+//! What language models speak, without I/O.
+//!
+//! | to | use |
+//! |---|---|
+//! | ask a model | [`Request`], then [`Endpoint::encode`] |
+//! | read what comes back | [`Decoder`] and [`Accumulator`] for a stream, [`Endpoint::decode`] for a whole body |
+//! | know what failed | [`ModelError`] |
+//! | serve clients of chat completions | [`door`] |
+//!
+//! Nothing here opens a connection, reads a clock or holds a key. The crate does not know workflows either.
+
+mod answer;
+mod codec;
+mod decode;
+pub mod door;
+mod endpoint;
+mod error;
+mod frames;
+mod json;
+mod message;
+mod request;
+mod wait;
+
+pub use answer::{Accumulator, Answer, Delta, StopReason, Usage};
+pub use decode::{Decoder, Limits};
+pub use endpoint::{Api, Dialect, Endpoint, HttpRequest, KeyHeader};
+pub use error::{ErrorKind, ModelError, error_of};
+pub use json::Json;
+pub use message::{Image, ImageSource, Message, Part, Reasoning, Role, ToolCall, ToolResult};
+pub use request::{OutputFormat, OutputSchema, ReasoningEffort, Request, Sampling, Tool, ToolChoice};
+pub use wait::{Head, Limited, RateLimit};
+
+/// Compiles and runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -6,10 +6,13 @@
 //! | read what comes back | [`Decoder`] and [`Accumulator`] for a stream, [`Endpoint::decode`] for a whole body |
 //! | know what failed | [`ModelError`] |
 //! | serve clients of chat completions | [`door`] |
+//! | test without a model | [`Script`] and [`Cassette`] |
+//! | turn tokens into money | [`PriceTable`] |
 //!
 //! Nothing here opens a connection, reads a clock or holds a key. The crate does not know workflows either.
 
 mod answer;
+mod cassette;
 mod codec;
 mod decode;
 pub mod door;
@@ -18,16 +21,23 @@ mod error;
 mod frames;
 mod json;
 mod message;
+mod price;
 mod request;
+mod script;
+mod tokens;
 mod wait;
 
 pub use answer::{Accumulator, Answer, Delta, StopReason, Usage};
+pub use cassette::{Cassette, CassetteError, Difference, Interaction, Miss, Player, RequestKey};
 pub use decode::{Decoder, Limits};
 pub use endpoint::{Api, Dialect, Endpoint, HttpRequest, KeyHeader};
 pub use error::{ErrorKind, ModelError, error_of};
 pub use json::Json;
 pub use message::{Image, ImageSource, Message, Part, Reasoning, Role, ToolCall, ToolResult};
+pub use price::{PerMillion, Price, PriceTable};
 pub use request::{OutputFormat, OutputSchema, ReasoningEffort, Request, Sampling, Tool, ToolChoice};
+pub use script::{NoReply, Script, ScriptState, ScriptedCall, ScriptedReply, When};
+pub use tokens::estimate_tokens;
 pub use wait::{Head, Limited, RateLimit};
 
 /// Compiles and runs the examples of the README.

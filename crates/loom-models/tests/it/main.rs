@@ -3,5 +3,6 @@
 mod door;
 mod encode;
 mod errors;
+mod stand_ins;
 mod streams;
 mod whole;

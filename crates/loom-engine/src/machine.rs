@@ -233,15 +233,29 @@ impl Run {
     /// was cancelled, a timer that was dropped) does nothing.
     pub fn handle(&mut self, command: Command, now: impl Into<Now>) {
         let now = now.into();
-        self.held.push_back(command);
+        self.accept(command, now);
         while self.advance(now, usize::MAX) {}
     }
 
     /// Like [`Run::handle`], but stops after about `budget` events; true when more work is ready. [`Run::advance`] does the
     /// rest. Use it to drive many runs fairly.
     pub fn handle_some(&mut self, command: Command, now: impl Into<Now>, budget: usize) -> bool {
-        self.held.push_back(command);
+        let now = now.into();
+        self.accept(command, now);
         self.advance(now, budget)
+    }
+
+    /// Decides a command at once, or holds it when a workflow that reads secrets may have to read some first.
+    #[inline]
+    fn accept(&mut self, command: Command, now: Now) {
+        if self.workflow.reads_secrets {
+            self.held.push_back(command);
+            return;
+        }
+        // Without secrets nothing is ever held, so the order of commands is kept. A command is large: it is not moved through a queue.
+        let first = self.events.len();
+        self.decider(now).command(command);
+        self.apply_from(first, now);
     }
 
     /// Performs the work that is ready, up to about `budget` events. True when more is ready; false also when the run cannot

@@ -4,11 +4,11 @@ use std::{path::Path, process::Command};
 
 fn main() {
     let version = env!("CARGO_PKG_VERSION");
-    let told = match git(&["rev-parse", "--short=10", "HEAD"]) {
+    let reported = match git(&["rev-parse", "--short=10", "HEAD"]) {
         Some(commit) => format!("{version} ({commit})"),
         None => version.to_owned(),
     };
-    println!("cargo:rustc-env=LOOM_VERSION={told}");
+    println!("cargo:rustc-env=LOOM_VERSION={reported}");
     println!("cargo:rerun-if-changed=build.rs");
     // Each commit writes the log of HEAD, whichever branch it is on.
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])

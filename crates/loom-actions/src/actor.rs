@@ -130,13 +130,13 @@ impl Turns {
 }
 
 /// Removes the entry when the last call is done, also when a call is dropped halfway.
-struct Seat<'a> {
+struct QueueEntry<'a> {
     turns: &'a Turns,
     key: &'a str,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Drop for Seat<'_> {
+impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
         let mut turns = self.turns.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         // Two references, the table's and this one: no other call holds or awaits the lock.
@@ -161,7 +161,7 @@ impl ActorHandler {
         let id = text("actorId").unwrap_or("default");
         let args = call.inputs.get("args").cloned().unwrap_or_default();
         let key = format!("{}/{id}", actor_type.to_lowercase());
-        let seat = Seat { turns: &self.turns, key: &key, turn: self.turns.of(&key) };
+        let seat = QueueEntry { turns: &self.turns, key: &key, turn: self.turns.of(&key) };
         // Fair: tokio's mutex serves in the order of arrival.
         let turn = seat.turn.lock().await;
         let result = if let Some(code) = self.actors.by_type.get(&actor_type.to_lowercase()) {

@@ -1,9 +1,9 @@
 //! One HTTP exchange: connect, send, and read the response within limits. A redirect is a response like any other, as
-//! the language has it.
+//! the language prescribes.
 //!
 //! Built on hyper rather than on a larger client, for three reasons: every stage that can fail is under our control,
 //! so that a name that does not resolve, a refused connection and a bad certificate are distinguished by type, not by
-//! text; an address is sent exactly as it was written; and the build stays small. What comes from outside is limited
+//! text; a URL is sent exactly as it was written; and the build stays small. What comes from outside is limited
 //! in bytes (also after decompression) and in time.
 
 mod classify;

@@ -1,4 +1,4 @@
-//! The connections file: base addresses and credentials of services, by name.
+//! The connections file: base URLs and credentials of services, by name.
 //!
 //! Two formats are read, and both may occur in one file: the `connections.json` of a Logic Apps Standard project
 //! (`managedApiConnections`, `functionConnections`, `apiManagementConnections`), unchanged, and a short one:

@@ -1,6 +1,6 @@
 //! Egress control: where requests may go, and where they are sent instead.
 //!
-//! The map sends requests for a host to another base address, so that a definition that names real services runs
+//! The map sends requests for a host to another base URL, so that a definition that names real services runs
 //! unchanged against a test server. The allow list and the block on private addresses keep the author of a definition
 //! from reaching what only the machine that runs Loom should reach.
 
@@ -122,7 +122,7 @@ impl Egress {
     fn add_json(&mut self, key: &str, target: &Value) -> Result<(), EgressError> {
         let target = target
             .as_str()
-            .ok_or_else(|| EgressError { reason: format!("the address for '{key}' must be a string") })?;
+            .ok_or_else(|| EgressError { reason: format!("the URL for '{key}' must be a string") })?;
         self.add(key, target)
     }
 
@@ -196,7 +196,7 @@ impl Egress {
         let allowed = self.allow.as_ref().is_none_or(|list| list.iter().any(|pattern| pattern.fits(url)));
         if !allowed && !named && !self.mapped.contains(&place(url)) {
             return Err(Failure::forbidden(format!(
-                "The host '{}' is not on the list of allowed hosts.",
+                "The host '{}' is not on the list of allowed hosts (setting allow-host).",
                 url.host()
             )));
         }

@@ -244,8 +244,7 @@ fn with_member(value: &Value, path: &[&str], member: &str) -> Result<Value, Fail
         Some(members) => members.clone(),
         None if value.is_null() => Object::new(),
         None => {
-            let why =
-                format!("The callback address cannot be put into the body: '{first}' must be an object.");
+            let why = format!("The callback URL cannot be put into the body: '{first}' must be an object.");
             return Err(Failure::bad_request(why));
         }
     };

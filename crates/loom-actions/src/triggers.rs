@@ -47,7 +47,7 @@ impl TriggerRequests {
             handler.add_callback(&mut spec, &inputs, callback)?;
         }
         if let Some(address) = &call.address {
-            go_on_at(&mut spec, address)?;
+            continue_at(&mut spec, address)?;
         }
         let behaviour = Behaviour { no_polling: true, ..Behaviour::default() };
         let progress = self.requests.perform(&spec, &marks(call), &behaviour, None).await?;
@@ -60,7 +60,7 @@ impl TriggerRequests {
 
 /// Sends the request where the previous response pointed. That address is complete, so the queries of the inputs are
 /// not added again. A request never goes from an encrypted address to an unencrypted one.
-fn go_on_at(spec: &mut Spec, address: &str) -> Result<(), Failure> {
+fn continue_at(spec: &mut Spec, address: &str) -> Result<(), Failure> {
     let url = Url::parse(address)?;
     if spec.url.is_https() && !url.is_https() {
         return Err(Failure::lasting(

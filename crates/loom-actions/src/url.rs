@@ -1,8 +1,8 @@
-//! Addresses, as people write them and as requests use them.
+//! URLs, as people write them and as requests use them.
 //!
 //! A path that is already percent-encoded is sent exactly as it was written, including `%252F`: connectors take paths
-//! that were encoded twice, and an address that is normalized on the way reaches another resource. Only characters
-//! that must not occur in an address are encoded.
+//! that were encoded twice, and a URL that is normalized on the way reaches another resource. Only characters
+//! that must not occur in a URL are encoded.
 
 use std::fmt;
 
@@ -25,37 +25,37 @@ pub struct Url {
     query: Option<String>,
 }
 
-/// Why a string is not a valid address.
+/// Why a string is not a valid URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("The address '{address}' cannot be used: {reason}")]
+#[error("The URL '{address}' is not valid: {reason}")]
 pub struct UrlError {
-    /// The address, without its query and user information, which may hold secrets.
+    /// The URL, without its query and user information, which may hold secrets.
     pub address: String,
     /// What is wrong with it.
     pub reason: &'static str,
 }
 
 impl Url {
-    /// Parses an absolute address.
+    /// Parses an absolute URL.
     ///
     /// # Errors
     /// [`UrlError`] when the scheme is not `http` or `https`, the host is missing or not ASCII, the port is not
-    /// valid, the address has user information, or it is longer than [`URL_BYTES_MAX`].
+    /// valid, the URL has user information, or it is longer than [`URL_BYTES_MAX`].
     pub fn parse(text: &str) -> Result<Url, UrlError> {
         let text = text.trim();
         let refuse = |reason| UrlError { address: without_secrets(text), reason };
         let (scheme, rest) =
-            text.split_once("://").ok_or_else(|| refuse("it does not begin with http:// or https://"))?;
+            text.split_once("://").ok_or_else(|| refuse("it must begin with http:// or https://"))?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
-            _ => return Err(refuse("it does not begin with http:// or https://")),
+            _ => return Err(refuse("it must begin with http:// or https://")),
         };
         let rest = rest.split('#').next().unwrap_or_default();
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
         if authority.contains('@') {
-            return Err(refuse("put the user name and password into 'authentication', not into the address"));
+            return Err(refuse("put the user name and password into 'authentication', not into the URL"));
         }
         let (host, port) = split_port(authority).map_err(refuse)?;
         let (path, query) = match tail.split_once('?') {
@@ -71,7 +71,7 @@ impl Url {
         if self.to_string().len() > URL_BYTES_MAX {
             return Err("it is longer than 16,384 bytes");
         }
-        self.try_uri().map(|_| self).ok_or("it contains characters that are not allowed in an address")
+        self.try_uri().map(|_| self).ok_or("it contains characters that are not allowed in a URL")
     }
 
     /// Resolves a reference from a `Location` or a `nextLink` (RFC 3986, section 5.2).
@@ -231,7 +231,7 @@ impl Url {
     }
 
     pub(crate) fn to_uri(&self) -> Uri {
-        self.try_uri().expect("every address was checked when it was made")
+        self.try_uri().expect("every URL was checked when it was made")
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) use declarations::{parameter_template, value_type};
 pub(crate) use findings::Findings;
 pub(crate) use outline::workflow_kind;
 use outline::{Outline, Type};
-use paths::{Moment, Read};
+use paths::{Read, Timing};
 
 use crate::{
     diagnostic::{Severity, code},
@@ -79,7 +79,7 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
         reads_secrets: false,
         services: BTreeMap::new(),
         reads: Vec::new(),
-        moment: Moment::Before,
+        timing: Timing::Before,
     };
     lowerer.whole(subject)
 }
@@ -113,7 +113,7 @@ struct Lowerer<'a, 'f, 's> {
     /// Every reference to the result of an action so far.
     reads: Vec<Read>,
     /// When the expressions that are being compiled are evaluated.
-    moment: Moment,
+    timing: Timing,
 }
 
 impl<'a> Lowerer<'a, '_, '_> {
@@ -189,9 +189,9 @@ impl<'a> Lowerer<'a, '_, '_> {
         let static_result = self.static_result(runtime_node, static_results);
         let timeout = self.action_timeout(node, &kind, index);
         let resilience = self.resilience(node, &kind, index);
-        self.moment = Moment::After;
+        self.timing = Timing::After;
         let tracked_properties = node.get("trackedProperties").map(|tracked| self.template(tracked, index));
-        self.moment = Moment::Before;
+        self.timing = Timing::Before;
         self.action_members(node, index);
         let kind = match self.broken.remove(&index) {
             Some(mistake) => ActionKind::Invalid {

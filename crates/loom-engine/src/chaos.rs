@@ -1,7 +1,7 @@
-//! Chaos: injects faults, latency and outcomes into calls, innermost, where every policy sees them as it sees the service.
+//! Chaos: injects faults, latency and outcomes into calls, inside all policies, which treat them like those of the service.
 //!
-//! Which calls are struck depends on the seed of the plan, the name of the action, its iteration, and how often the same
-//! call was made before, but not on run ids or times. The same runs, started in the same order, meet the same chaos.
+//! Which calls are affected depends on the seed of the plan, the name of the action, its iteration, and how often the same
+//! call was made before, but not on run ids or times. The same runs, started in the same order, get the same faults.
 
 use std::{
     collections::HashMap,

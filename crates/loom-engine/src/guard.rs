@@ -54,7 +54,7 @@ pub(crate) struct Services {
     /// By the name of the service.
     recorded: Mutex<HashMap<String, Arc<Mutex<Recorded>>>>,
     settings: Mutex<Settings>,
-    /// Whether nobody is admitted, because runs are being recovered that have places already.
+    /// Whether no call is admitted, because runs are being recovered that have places already.
     closed: watch::Sender<bool>,
 }
 
@@ -151,13 +151,13 @@ impl Services {
         }
     }
 
-    /// Admits nobody until the returned guard is dropped, except actions that are admitted again.
+    /// Admits no call until the returned guard is dropped, except actions that are admitted again.
     pub(crate) fn close(&self) -> Closed<'_> {
         self.closed.send_replace(true);
         Closed(self)
     }
 
-    /// The end of a period in which nobody is admitted; none if there is none.
+    /// The end of a period in which no call is admitted; none if there is none.
     pub(crate) fn opens(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         let is_closed = *self.closed.borrow();
         is_closed.then(|| self.closed.subscribe()).map(|mut closed| async move {

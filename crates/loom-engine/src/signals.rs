@@ -1,6 +1,6 @@
 //! Signals: named messages to a run, and the actions that wait for them.
 //!
-//! A signal is a message in the store's inbox. It is durable when its sender is answered, and is consumed by the commit that
+//! A signal is a message in the store's inbox. It is durable when its sender receives the response, and is consumed by the commit that
 //! records the end of the action that received it. A crash therefore neither loses a signal nor delivers it twice, a signal
 //! that arrives before an action waits for it is kept, and the journal needs no events for signals. Only the names of signals
 //! that have not been received are in memory.

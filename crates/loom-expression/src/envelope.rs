@@ -21,11 +21,11 @@ const READER: GeneralPurpose = GeneralPurpose::new(
 
 /// Wraps bytes in an envelope.
 pub fn encode(content_type: &str, bytes: &[u8]) -> Value {
-    around(content_type, STANDARD.encode(bytes))
+    of_base64(content_type, STANDARD.encode(bytes))
 }
 
 /// Wraps content that is already base64 in an envelope.
-pub(crate) fn around(content_type: &str, base64: String) -> Value {
+pub(crate) fn of_base64(content_type: &str, base64: String) -> Value {
     let mut object = Object::with_capacity(2);
     object.insert(TYPE, content_type);
     object.insert(CONTENT, base64);

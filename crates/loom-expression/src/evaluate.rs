@@ -8,7 +8,7 @@ use crate::{
     compile::{AccessExpr, CallExpr, Expr, Part, Step},
     envelope,
     error::Failure,
-    functions::{Arguments, Body, Effort, Function, Lazy, Outcome, Secrecy, arguments},
+    functions::{Arguments, Body, Cost, Function, Lazy, Outcome, Secrecy, arguments},
     suggest,
     value::TextBuilder,
 };
@@ -178,7 +178,7 @@ impl Evaluation<'_> {
     /// Spends the steps for the arguments of a call, and returns their labels.
     #[inline(never)]
     fn weigh(&self, call: &CallExpr, values: &[Value]) -> Result<Labels, Failure> {
-        self.budget.pay(effort(call.function, values)).map_err(|failure| placed(failure, &call.span))?;
+        self.budget.pay(cost(call.function, values)).map_err(|failure| placed(failure, &call.span))?;
         Ok(values.iter().map(Value::labels_within).collect())
     }
 
@@ -444,11 +444,11 @@ fn withheld(mut failure: Failure, function: &Function, labels: Labels) -> Failur
 
 /// The steps that a call costs for its arguments, in addition to the one step of every call.
 #[inline]
-fn effort(function: &Function, values: &[Value]) -> u64 {
-    let cost: fn(&Value) -> u64 = match function.effort {
-        Effort::Flat => return 0,
-        Effort::Items => budget::items,
-        Effort::Whole => budget::whole,
+fn cost(function: &Function, values: &[Value]) -> u64 {
+    let cost: fn(&Value) -> u64 = match function.cost {
+        Cost::Flat => return 0,
+        Cost::Items => budget::items,
+        Cost::Whole => budget::whole,
     };
     values.iter().map(cost).fold(0, u64::saturating_add)
 }

@@ -142,7 +142,7 @@ pub(crate) struct Function {
     pub(crate) info: FunctionInfo,
     pub(crate) body: Body,
     pub(crate) secrecy: Secrecy,
-    pub(crate) effort: Effort,
+    pub(crate) cost: Cost,
     /// The kind of reference that a call makes; see [`crate::Reference`].
     pub(crate) mentions: Option<ReferenceKind>,
     /// The kind of name that its first argument is, which is resolved at compile time.
@@ -189,7 +189,7 @@ pub(crate) enum Secrecy {
 /// How much of its arguments a function reads. The steps for it are spent before the call; the body spends steps for
 /// anything more that it makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effort {
+pub(crate) enum Cost {
     /// The cost does not depend on the arguments.
     Flat,
     /// Strings, and the items and properties of containers, but not what is inside those.
@@ -201,7 +201,7 @@ pub(crate) enum Effort {
 pub(crate) type Outcome = Result<Value, Failure>;
 
 impl Function {
-    /// A pure function with [`Secrecy::Mix`] and [`Effort::Whole`]. The builder methods below change this.
+    /// A pure function with [`Secrecy::Mix`] and [`Cost::Whole`]. The builder methods below change this.
     const fn new(category: Category, name: &'static str, arity: (usize, usize), body: Body) -> Self {
         let max = if arity.1 == ANY { None } else { Some(arity.1) };
         Self {
@@ -216,7 +216,7 @@ impl Function {
             },
             body,
             secrecy: Secrecy::Mix,
-            effort: Effort::Whole,
+            cost: Cost::Whole,
             mentions: None,
             names: None,
             pure: true,
@@ -244,8 +244,8 @@ impl Function {
         self
     }
 
-    const fn effort(mut self, effort: Effort) -> Self {
-        self.effort = effort;
+    const fn cost(mut self, cost: Cost) -> Self {
+        self.cost = cost;
         self
     }
 

@@ -181,11 +181,11 @@ impl Template {
                 }))
             }
             Node::Named(members) => within_budget(context, &self.0.limits, |budget| {
-                let around = Surroundings { context, limits: &self.0.limits, budget };
+                let surroundings = Surroundings { context, limits: &self.0.limits, budget };
                 members.iter().find_map(|member| {
-                    let found = match member.name(&around) {
+                    let found = match member.name(&surroundings) {
                         Ok(found) if same_name(found.as_str()?, name) => {
-                            evaluate_node(&member.value, &around)
+                            evaluate_node(&member.value, &surroundings)
                         }
                         Ok(_) => return None,
                         Err(failure) => Err(failure),
@@ -340,8 +340,8 @@ fn is_template(name: &str) -> bool {
 
 impl NamedMember {
     /// Evaluates the name, which must be a string. A failure is marked as a failure in the name.
-    fn name(&self, around: &Surroundings<'_>) -> Result<Value, Failure> {
-        let name = evaluate_node(&self.name, around);
+    fn name(&self, surroundings: &Surroundings<'_>) -> Result<Value, Failure> {
+        let name = evaluate_node(&self.name, surroundings);
         let wrong = match name {
             Ok(name) if name.as_str().is_some() => return Ok(name),
             Ok(name) => Error::new(
@@ -439,8 +439,8 @@ fn oversize(value: &Value, limits: &Limits) -> Option<Error> {
 }
 
 /// Recurses as deeply as the template nests, which compilation has limited.
-fn evaluate_node(node: &Node, around: &Surroundings<'_>) -> Result<Value, Failure> {
-    let Surroundings { context, limits, budget } = *around;
+fn evaluate_node(node: &Node, surroundings: &Surroundings<'_>) -> Result<Value, Failure> {
+    let Surroundings { context, limits, budget } = *surroundings;
     match node {
         Node::Constant(value) => Ok(value.clone()),
         Node::Expression { expr, source } => Evaluation { context, limits, budget, source }.expr(expr),
@@ -451,7 +451,7 @@ fn evaluate_node(node: &Node, around: &Surroundings<'_>) -> Result<Value, Failur
             budget.pay(nodes.len() as u64)?;
             let mut items = Vec::with_capacity(nodes.len());
             for (at, node) in nodes.iter().enumerate() {
-                let item = evaluate_node(node, around);
+                let item = evaluate_node(node, surroundings);
                 items.push(item.map_err(|failure| outside(failure, &at.to_string()))?);
             }
             Ok(Value::from(items))
@@ -460,7 +460,7 @@ fn evaluate_node(node: &Node, around: &Surroundings<'_>) -> Result<Value, Failur
             budget.pay(nodes.len() as u64)?;
             let mut object = Object::with_capacity(nodes.len());
             for (key, node) in nodes {
-                let member = evaluate_node(node, around);
+                let member = evaluate_node(node, surroundings);
                 object.insert(Arc::clone(key), member.map_err(|failure| outside(failure, key))?);
             }
             Ok(Value::from(object))
@@ -471,9 +471,9 @@ fn evaluate_node(node: &Node, around: &Surroundings<'_>) -> Result<Value, Failur
             let mut secret = false;
             for member in members {
                 let here = |failure| outside(failure, &member.written);
-                let name = member.name(around).map_err(here)?;
+                let name = member.name(surroundings).map_err(here)?;
                 secret |= name.contains_secret();
-                let value = evaluate_node(&member.value, around).map_err(here)?;
+                let value = evaluate_node(&member.value, surroundings).map_err(here)?;
                 if object.insert(Arc::clone(name.as_arc_str().expect("names are strings")), value).is_some() {
                     return Err(here(taken(&name)));
                 }

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_obeys_is_escaped() {
+    fn what_a_terminal_interprets_is_escaped() {
         for (text, shown) in [
             ("plain é 汉 👩\u{200d}🚀", "plain é 汉 👩\u{200d}🚀"),
             ("a\nb\r\tc", r"a\nb\r\tc"),

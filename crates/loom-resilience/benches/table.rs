@@ -1,7 +1,7 @@
 //! `cargo bench -p loom-resilience`: prints our parts beside their peers, in one table.
 //!
-//! The peers live in a package of their own, `benches/peers`, outside the workspace, so that nobody builds them who
-//! only wants to build or test this crate.
+//! The peers live in a package of their own, `benches/peers`, outside the workspace, so that building
+//! or testing this crate does not build them.
 
 use std::process::{Command, ExitCode};
 

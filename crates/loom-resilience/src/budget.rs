@@ -1,6 +1,6 @@
 //! Retry budget: bounds the load that retries add to a service.
 //!
-//! In any window, retries may be a share of the calls, plus a fixed number per second, so that calls to an idle service can
+//! In any window, retries may be at most a share of the calls, plus a fixed number per second, so that calls to an idle service can
 //! be retried too. A retry is charged before its delay, so waiting retries count. The ratio with a floor follows Finagle's
 //! `RetryBudget` and tower's `TpsBudget`.
 

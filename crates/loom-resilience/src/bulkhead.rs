@@ -173,7 +173,7 @@ impl Bulkhead {
     pub async fn enter(&self, max_wait: Option<Duration>) -> Result<(BulkheadPermit<'_>, Duration), Refused> {
         match self.enter_now() {
             Ok(observed) => Ok((self.permit(observed), Duration::ZERO)),
-            Err(refused) => self.wait_in_line(max_wait, refused).await,
+            Err(refused) => self.wait_in_queue(max_wait, refused).await,
         }
     }
 
@@ -223,7 +223,7 @@ impl Bulkhead {
     }
 
     #[cfg(not(loom_model))]
-    async fn wait_in_line(
+    async fn wait_in_queue(
         &self,
         max_wait: Option<Duration>,
         refused: Refused,

@@ -5,7 +5,7 @@
 //! [`Policy`](crate::Policy), so no configuration of a service can switch it on.
 //!
 //! Each injection has a rate, a gate and a seed of its own ([`Injection`]). Whether it strikes is a pure function of its
-//! seed, the seed of the call and the number of the attempt, so a run under the same seeds meets the same chaos.
+//! seed, the seed of the call and the number of the attempt, so a run under the same seeds gets the same faults.
 //!
 //! ```
 //! # use loom_resilience::{AllTransient, Policy, Service, chaos::{Chaos, Injection}};

@@ -1,20 +1,20 @@
-//! Inheritance of settings: named services that inherit from the defaults or from another service, member by member.
+//! Inheritance of settings: named services that inherit from the defaults or from another service, property by property.
 //!
-//! A file of policies has `defaults` and `services.NAME`. A service may name a `base`, another service, whose members it
-//! inherits; every chain of bases ends at the defaults. A user of a service may override members in turn. From the
+//! A file of policies has `defaults` and `services.NAME`. A service may name a `base`, another service, whose properties it
+//! inherits; every chain of bases ends at the defaults. A user of a service may override properties in turn. From the
 //! weakest to the strongest layer:
 //!
 //! ```text
 //! defaults < base of the base < base < service < overrides of the caller
 //! ```
 //!
-//! Rules of merging, for each member:
-//! - An object merges with the inherited object, member by member, at every depth.
+//! Rules of merging, for each property:
+//! - An object merges with the inherited object, property by property, at every depth.
 //! - Any other value replaces what was inherited. So does a *unit*: an object or a list that only makes sense as a whole,
 //!   such as a backoff or the list of limits. The caller names the units by their pointers.
-//! - `null` removes the inherited member, for example a breaker that the defaults have.
+//! - `null` removes the inherited property, for example a breaker that the defaults have.
 //!
-//! The module knows neither the words of the settings nor their format. It works on anything that implements
+//! The module knows neither the names of the settings nor their format. It works on anything that implements
 //! [`Settings`], such as a JSON tree with spans, and reports for each value the layer that it comes from ([`Source`]), so
 //! that a caller can point at the text. `PolicyFile` (feature `config`) applies it to this crate's own
 //! [`Policy`](crate::Policy).
@@ -110,7 +110,7 @@ pub enum InheritError {
         nearest: Option<String>,
     },
     /// The `base` of a service names no service.
-    #[error("the base of `{service}` is `{base}`, which is not a service{}", suggestion(.nearest.as_deref()))]
+    #[error("the base of `{service}` must be an existing service (got `{base}`){}", suggestion(.nearest.as_deref()))]
     UnknownBase {
         /// The service.
         service: String,

@@ -5,7 +5,7 @@
 //!     breaker check -> rate limiter -> bulkhead -> breaker admission -> attempt timeout( chaos( call ) ) ) ) ) )
 //! ```
 //!
-//! The breaker is asked twice and charged once: an open circuit never spends a permit, and the slot of a probe is not held
+//! The breaker is checked twice and charged once: an open circuit never uses a permit, and the slot of a probe is not held
 //! while its call queues. The limiter is inside the retry because a service counts attempts. The attempt timeout is inside
 //! the breaker so that the breaker sees slow calls. Each hedged copy passes everything inside the hedge, because the service
 //! counts it too.

@@ -1,4 +1,4 @@
-//! The atomics and locks of this crate. The model checker replaces them by its own.
+//! The atomics and locks of this crate. The model checker replaces them with its own.
 
 #[cfg(loom_model)]
 pub(crate) use loom_checker::sync::{

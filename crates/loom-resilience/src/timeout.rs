@@ -1,6 +1,6 @@
 //! Timeout: bounds how long async work may take.
 //!
-//! When the time is over, the work is dropped, which cancels everything that it owns. Work that it has handed over
+//! When the timeout expires, the work is dropped, which cancels everything that it owns. Work that it has handed over
 //! continues: a spawned task runs until its handle is aborted, and a blocking call on another thread cannot be stopped, so
 //! give such work a timeout of its own. Work that blocks inside its own poll cannot be interrupted.
 

@@ -42,7 +42,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         let trace = Value::from_json_str(line)?;
         let name = trace.get("trace").and_then(Value::as_str).unwrap_or_default().to_owned();
         let workflow = trace.get("workflow").and_then(Value::as_str).ok_or("a trace names no workflow")?;
-        let differences = play(&trace, &std::fs::read(oracles.join(workflow))?).await?;
+        let differences = run(&trace, &std::fs::read(oracles.join(workflow))?).await?;
         if differences.is_empty() {
             same += 1;
             println!("ok      {name}");
@@ -59,7 +59,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Serves a definition, sends the recorded request, and gives what differs from the recorded answer.
-async fn play(trace: &Value, definition: &[u8]) -> Result<Vec<String>, Box<dyn Error>> {
+async fn run(trace: &Value, definition: &[u8]) -> Result<Vec<String>, Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let settings = HostSettings::new(format!("http://{address}"));

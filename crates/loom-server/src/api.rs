@@ -28,7 +28,7 @@ use crate::{
     path::Path,
     redact::hide,
     request::{self, read_body},
-    response::{Problem, json},
+    response::{Problem, json, sentence},
     run_ended,
     run_list::{self, HELD, Wanted},
     server::Shared,
@@ -179,7 +179,7 @@ pub(crate) async fn deploy(
             Err(Problem::new(StatusCode::PRECONDITION_FAILED, "WorkflowAlreadyExists", message))
         }
         Err(DeployError::Catalog(error)) => {
-            Err(Problem::new(StatusCode::CONFLICT, "VersionConflict", error.to_string()))
+            Err(Problem::new(StatusCode::CONFLICT, "VersionConflict", sentence(&error)))
         }
     }
 }
@@ -414,13 +414,13 @@ async fn history(
     let found = shared.host.engine.history_within(run_id(id)?, begin).await?;
     let (_, history) = found.ok_or_else(|| unknown_run(id))?;
     if history.start.is_none() {
-        return Err(forgotten_run(id));
+        return Err(removed_run(id));
     }
     Ok(history)
 }
 
 /// `410 Gone`: the run existed, but its history has been removed.
-pub(crate) fn forgotten_run(id: &str) -> Problem {
+pub(crate) fn removed_run(id: &str) -> Problem {
     let message = format!(
         "The history of run '{id}' has been removed by retention; only its entry in the list is left."
     );
@@ -565,7 +565,7 @@ pub(crate) async fn resubmit(
     let (definition, from) = resubmission(&shared, request).await?;
     let run = run_id(&id)?;
     let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(&id))?;
-    let before = shared.host.engine.start_of(run).await?.ok_or_else(|| forgotten_run(&id))?;
+    let before = shared.host.engine.start_of(run).await?.ok_or_else(|| removed_run(&id))?;
     if shared.host.is_holding() {
         return Err(refusal(FireError::RunsHeld));
     }
@@ -639,13 +639,13 @@ async fn resubmission(
 
 /// Why a run cannot be resubmitted from an action.
 fn not_resubmitted(id: &str, error: ResubmitError) -> Problem {
-    let message = format!("{error}.");
+    let message = sentence(&error);
     let conflict = |code| Problem::new(StatusCode::CONFLICT, code, message.clone());
     match error {
         ResubmitError::Full(error) => refusal(error.into()),
         ResubmitError::Store(error) => error.into(),
         ResubmitError::Unreadable(error) => error.into(),
-        ResubmitError::Unknown { .. } => forgotten_run(id),
+        ResubmitError::Unknown { .. } => removed_run(id),
         ResubmitError::UnknownAction { .. } => Problem::not_found("ActionNotFound", message),
         ResubmitError::InProgress { .. } => conflict("RunInProgress"),
         ResubmitError::Differs { .. } => conflict("DefinitionDiffers"),

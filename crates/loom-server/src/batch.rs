@@ -25,7 +25,7 @@ use crate::{
     recurrence::Timetable,
     sealed,
     trigger_history::{Note, NoteStatus},
-    triggers::{AGAIN, CLOCK_STEP_MAX, Fired, Keeper, moment},
+    triggers::{AGAIN, CLOCK_STEP_MAX, Fired, TriggerTask, moment},
 };
 
 /// The partition of messages that are sent without one.
@@ -38,58 +38,58 @@ const KIND: u16 = 1;
 const SEAL: &str = "batch";
 
 /// Collects until the deployment is retired or the host stops. A release in progress is completed.
-pub(crate) async fn keep(keeper: &Keeper) {
+pub(crate) async fn keep(task: &TriggerTask) {
     // The previous version may still have a release in progress.
-    let turn = keeper.host.piles.turn(&keeper.key());
+    let turn = task.host.piles.turn(&task.key());
     let _turn = tokio::select! {
         turn = turn.lock() => turn,
-        () = keeper.host.draining.cancelled() => return,
+        () = task.host.draining.cancelled() => return,
     };
     tokio::select! {
-        () = collect_on(keeper) => {}
-        () = keeper.host.draining.cancelled() => {}
+        () = collect_on(task) => {}
+        () = task.host.draining.cancelled() => {}
     }
 }
 
 /// Collects, and restarts from the stored state whenever the store has failed.
-async fn collect_on(keeper: &Keeper) {
-    while let Err(error) = collect(keeper).await {
-        tracing::warn!(%error, trigger = %keeper.trigger().name, "the trigger is waiting for the store");
-        keeper.host.piles.forget().await;
+async fn collect_on(task: &TriggerTask) {
+    while let Err(error) = collect(task).await {
+        tracing::warn!(%error, trigger = %task.trigger().name, "the trigger is waiting for the store");
+        task.host.piles.forget().await;
         tokio::select! {
             () = tokio::time::sleep(AGAIN) => {}
-            () = keeper.retired.cancelled() => return,
+            () = task.retired.cancelled() => return,
         }
     }
 }
 
-async fn collect(keeper: &Keeper) -> Result<(), loom_store::Error> {
-    let (host, key) = (&keeper.host, keeper.key());
-    keeper.count_notes().await?;
-    let Some(mut collector) = Collector::load(keeper).await? else { return Ok(()) };
+async fn collect(task: &TriggerTask) -> Result<(), loom_store::Error> {
+    let (host, key) = (&task.host, task.key());
+    task.count_notes().await?;
+    let Some(mut collector) = Collector::load(task).await? else { return Ok(()) };
     let mut changes = host.piles.changes(&key);
     host.piles.touch_all(&key);
     loop {
         changes.mark_unchanged();
         host.piles.catch_up(&*host.store).await?;
         for pile in host.piles.touched(&key) {
-            collector.release_full(keeper, &pile).await?;
-            if keeper.retired.is_cancelled() {
+            collector.release_full(task, &pile).await?;
+            if task.retired.is_cancelled() {
                 return Ok(());
             }
         }
-        collector.follow_the_clock(keeper.now());
+        collector.follow_the_clock(task.now());
         let due = collector.next_due();
-        if due.is_some_and(|(_, due)| due <= keeper.now()) {
-            collector.release_due(keeper).await?;
+        if due.is_some_and(|(_, due)| due <= task.now()) {
+            collector.release_due(task).await?;
             continue;
         }
         tokio::select! {
             // The sender lives as long as the host.
             changed = changes.changed() => changed.unwrap_or_default(),
             // Times are reckoned anew in either case.
-            _ = keeper.sleep_until(due.map_or(i128::MAX, |(_, due)| due)) => {}
-            () = keeper.retired.cancelled() => return Ok(()),
+            _ = task.sleep_until(due.map_or(i128::MAX, |(_, due)| due)) => {}
+            () = task.retired.cancelled() => return Ok(()),
         }
     }
 }
@@ -110,16 +110,16 @@ struct Batch {
 
 impl Collector {
     /// Loads the batches. None if their configuration is invalid, which is recorded.
-    async fn load(keeper: &Keeper) -> Result<Option<Collector>, loom_store::Error> {
-        let kept = keeper.load().await?.unwrap_or_default();
-        let now = keeper.now();
+    async fn load(task: &TriggerTask) -> Result<Option<Collector>, loom_store::Error> {
+        let kept = task.load().await?.unwrap_or_default();
+        let now = task.now();
         let since = crate::triggers::number(&kept, "since").unwrap_or(now);
         let batch = |configuration: BatchConfiguration| {
             let timetable = configuration.recurrence.as_ref().map(Timetable::new).transpose()?;
             let last = kept.get("last").and_then(|last| crate::triggers::number(last, &configuration.name));
             Ok(Batch { timetable, last: last.unwrap_or(since), configuration })
         };
-        let inputs = keeper.host.engine.trigger_inputs(keeper.view(None, None), None).await;
+        let inputs = task.host.engine.trigger_inputs(task.view(None, None), None).await;
         let batches = inputs.map_err(|error| error.message).and_then(|inputs| {
             let read = BatchConfiguration::from_inputs(&inputs.unwrap_or_default());
             let read = read.map_err(|error| error.message)?;
@@ -128,12 +128,12 @@ impl Collector {
         match batches {
             Ok(batches) => {
                 let collector = Collector { batches, since };
-                keeper.commit(vec![keeper.state(collector.state())]).await?;
+                task.commit(vec![task.state(collector.state())]).await?;
                 Ok(Some(collector))
             }
             Err(why) => {
                 let why = format!("The batch configuration is invalid: {}.", why.trim_end_matches('.'));
-                keeper.fails_for_good("InvalidBatchConfiguration", &why).await?;
+                task.fails_for_good("InvalidBatchConfiguration", &why).await?;
                 Ok(None)
             }
         }
@@ -169,24 +169,24 @@ impl Collector {
     }
 
     /// Releases all messages of the batch whose scheduled time has come. One release stands for all that were missed.
-    async fn release_due(&mut self, keeper: &Keeper) -> Result<(), loom_store::Error> {
+    async fn release_due(&mut self, task: &TriggerTask) -> Result<(), loom_store::Error> {
         let Some((place, due)) = self.next_due() else { return Ok(()) };
-        let now = keeper.now();
+        let now = task.now();
         self.batches[place].last = now.max(due);
         let name = self.batches[place].configuration.name.to_lowercase();
-        let piles = keeper.host.piles.of_batch(&keeper.key(), &name);
+        let piles = task.host.piles.of_batch(&task.key(), &name);
         for pile in &piles {
             let note = Note::new(now, NoteStatus::Succeeded).scheduled(due);
-            while self.release(keeper, pile, Measure::Everything, note.clone()).await? {}
+            while self.release(task, pile, Measure::Everything, note.clone()).await? {}
         }
         if piles.is_empty() {
-            keeper.commit(vec![keeper.state(self.state())]).await?;
+            task.commit(vec![task.state(self.state())]).await?;
         }
         Ok(())
     }
 
     /// Releases batches as long as a pile has enough messages.
-    async fn release_full(&self, keeper: &Keeper, pile: &PileName) -> Result<(), loom_store::Error> {
+    async fn release_full(&self, task: &TriggerTask, pile: &PileName) -> Result<(), loom_store::Error> {
         let mut batches = self.batches.iter().map(|batch| &batch.configuration);
         // Messages for a batch that is not in the definition wait for a version that has it.
         let Some(batch) = batches.find(|batch| batch.name.to_lowercase() == pile.batch) else {
@@ -196,21 +196,21 @@ impl Collector {
             messages: batch.message_count.unwrap_or(BatchConfiguration::MESSAGES_MAX) as usize,
             bytes: batch.batch_size.map_or(u64::MAX, u64::from),
         };
-        while self.release(keeper, pile, measure, Note::new(keeper.now(), NoteStatus::Succeeded)).await? {}
+        while self.release(task, pile, measure, Note::new(task.now(), NoteStatus::Succeeded)).await? {}
         Ok(())
     }
 
     /// Starts a run for one batch if there are enough messages. Returns whether there may be more.
     async fn release(
         &self,
-        keeper: &Keeper,
+        task: &TriggerTask,
         pile: &PileName,
         measure: Measure,
         note: Note,
     ) -> Result<bool, loom_store::Error> {
-        let (host, key) = (&keeper.host, keeper.key());
+        let (host, key) = (&task.host, task.key());
         let Some(chosen) = host.piles.choose(&key, pile, measure) else { return Ok(false) };
-        let messages = read(keeper, &chosen).await?;
+        let messages = read(task, &chosen).await?;
         if messages.len() < chosen.len() {
             // Another process or an operator has removed messages.
             let left: Vec<InboxId> = messages.iter().map(|(id, _)| *id).collect();
@@ -219,7 +219,7 @@ impl Collector {
             return Ok(true);
         }
         let outputs = self.outputs(pile, messages.into_iter().map(|(_, message)| message));
-        match keeper.fire(outputs, None, None, self.state(), note, chosen.clone()).await? {
+        match task.fire(outputs, None, None, self.state(), note, chosen.clone()).await? {
             Fired::Runs => {
                 host.piles.remove(&key, pile, &chosen);
                 Ok(true)
@@ -228,7 +228,7 @@ impl Collector {
             Fired::NoRoom => {
                 tokio::select! {
                     () = tokio::time::sleep(AGAIN) => Ok(true),
-                    () = keeper.retired.cancelled() => Ok(false),
+                    () = task.retired.cancelled() => Ok(false),
                 }
             }
         }
@@ -271,7 +271,7 @@ pub(crate) enum Measure {
 }
 
 /// The messages with these ids, in order; missing ones are omitted.
-async fn read(keeper: &Keeper, ids: &[InboxId]) -> Result<Vec<(InboxId, Value)>, loom_store::Error> {
+async fn read(task: &TriggerTask, ids: &[InboxId]) -> Result<Vec<(InboxId, Value)>, loom_store::Error> {
     let mut found = HashMap::with_capacity(ids.len());
     // Consecutive ids are read together, so that no other messages are read.
     for neighbours in ids.chunk_by(|one, next| next.0 == one.0 + 1) {
@@ -280,10 +280,10 @@ async fn read(keeper: &Keeper, ids: &[InboxId]) -> Result<Vec<(InboxId, Value)>,
         while after < last {
             let limit = (last.0 - after.0) as usize;
             let query = InboxQuery { recipient: Recipient::Nobody, after: Some(after), limit };
-            let page = keeper.host.store.inbox(query).await?;
+            let page = task.host.store.inbox(query).await?;
             let Some(end) = page.last().map(|message| message.id) else { break };
             for message in page {
-                let value = sealed::read(&keeper.host.store.sealer(), SEAL, &message.post.payload);
+                let value = sealed::read(&task.host.store.sealer(), SEAL, &message.post.payload);
                 let value = value.map(|(value, _)| value).unwrap_or_default();
                 found.insert(message.id, value);
             }

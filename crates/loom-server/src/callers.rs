@@ -85,7 +85,7 @@ impl Callers {
     /// Like [`Callers::check_site`], for signed URLs. `proven` tells whether the signature is valid.
     ///
     /// A server for this machine alone accepts no requests by pages of other sites. A server with a token or a public URL gives signed
-    /// URLs out, and their recipients may use them from a page: the page can only know the URL from somebody who had it.
+    /// URLs out, and their recipients may use them from a page: a page can know the URL only from one of them.
     ///
     /// # Errors
     /// `403`.

@@ -49,7 +49,7 @@ impl Host {
     }
 
     /// Whether this host executes runs, all or only released ones.
-    pub(crate) fn is_in_charge(&self) -> bool {
+    pub(crate) fn executes_runs(&self) -> bool {
         self.is_started() || self.is_holding()
     }
 

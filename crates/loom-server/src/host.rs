@@ -555,7 +555,7 @@ impl Host {
         }
         // On a full disk the latest state of circuits is lost, but nothing that was acknowledged.
         // A host that only reads a directory must not change it.
-        if self.is_in_charge()
+        if self.executes_runs()
             && self.store_runs()
             && let Err(error) = self.save_resilience().await
         {

@@ -23,7 +23,7 @@ use crate::{
     idempotency::{self, Keyed},
     path::Path,
     request::{self, decode_body, outputs, read_body, relative_path},
-    response::{self, Problem, json},
+    response::{self, Problem, json, sentence},
     server::Shared,
     subscription::{self, Found},
     switches::DisabledBy,
@@ -125,7 +125,7 @@ async fn fire_with_body(
     if let Some(keyed) = &keyed
         && let Some(row) = keyed.known(shared, workflow).await?
     {
-        return answer_again(shared, deployment, found, &row).await;
+        return respond_again(shared, deployment, found, &row).await;
     }
     let budgets = &shared.host.engine.environment().budgets;
     if let Some(value) = decode_body(body.bytes(), &parts.headers, budgets.json_values_max)? {
@@ -156,13 +156,13 @@ async fn fire_with_body(
         && let Some(keyed) = &keyed
         && let Some(row) = keyed.known(shared, workflow).await?
     {
-        return answer_again(shared, deployment, found, &row).await;
+        return respond_again(shared, deployment, found, &row).await;
     }
     let begun = fired?;
     let Some(first) = begun.first else { return Ok(accepted()) };
     let run = first.run;
     let mut response = if waits && deployment.answers_later {
-        answer_later(shared, run)
+        respond_later(shared, run)
     } else if waits {
         let mut handle = begun.handle;
         let answer = async {
@@ -191,7 +191,7 @@ fn shows_marks(trigger: &Trigger) -> bool {
 }
 
 /// The response to a repeated request: the response of the run it started, as soon as there is one.
-async fn answer_again(
+async fn respond_again(
     shared: &Shared,
     deployment: &Deployment,
     trigger: &Trigger,
@@ -205,7 +205,7 @@ async fn answer_again(
     let mut response = if !start.wants_response {
         accepted()
     } else if responds(workflow, true) {
-        answer_later(shared, run)
+        respond_later(shared, run)
     } else {
         wait_for_answer(shared, run, engine.response_of(run)).await
     };
@@ -290,7 +290,7 @@ pub(crate) fn refusal(error: FireError) -> Problem {
         FireError::Start(StartError::Trigger(error)) => {
             Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", error.message)
         }
-        FireError::Start(error) => Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", error.to_string()),
+        FireError::Start(error) => Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", sentence(&error)),
     }
 }
 
@@ -331,14 +331,14 @@ async fn wait_for_answer(
         answered = tokio::time::timeout(limit, answer) => answered,
         () = shared.host.stopping.cancelled() => {
             // The run continues in the next process, where the caller can fetch the response.
-            return answer_later(shared, run);
+            return respond_later(shared, run);
         }
     };
     match answered {
         Ok(Ok(Some(answer))) => response::of_action(&answer).unwrap_or_else(IntoResponse::into_response),
         Ok(Ok(None)) => no_response(run).into_response(),
         // The run continues when the store recovers, and the caller can fetch the response then.
-        Ok(Err(RecoverError::Store { .. } | RecoverError::Held { .. })) => answer_later(shared, run),
+        Ok(Err(RecoverError::Store { .. } | RecoverError::Held { .. })) => respond_later(shared, run),
         Ok(Err(error)) => Problem::from(error).into_response(),
         Err(_) => {
             let message = format!(
@@ -356,7 +356,7 @@ fn no_response(run: RunId) -> Problem {
 }
 
 /// `202` with the URL of the future response.
-fn answer_later(shared: &Shared, run: RunId) -> Response<Body> {
+fn respond_later(shared: &Shared, run: RunId) -> Response<Body> {
     let mut response = accepted();
     let location =
         format!("{}/answers/{run}?sig={}", shared.host.settings.base, shared.host.signer.answer(run));
@@ -389,7 +389,7 @@ async fn late_answer(shared: &Shared, run: &str, uri: &Uri) -> Result<Response<B
     match state.response() {
         Some(answer) => response::of_action(answer),
         None if state.status().is_final() => Err(no_response(id)),
-        None => Ok(answer_later(shared, id)),
+        None => Ok(respond_later(shared, id)),
     }
 }
 

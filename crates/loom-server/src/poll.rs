@@ -17,7 +17,7 @@ use loom_expression::{Object, Timestamp, Value};
 use crate::{
     recurrence::Timetable,
     trigger_history::{Note, NoteStatus},
-    triggers::{AGAIN, Answered, CLOCK_STEP_MAX, Fired, Keeper, moment, number},
+    triggers::{AGAIN, Answered, CLOCK_STEP_MAX, Fired, TriggerTask, moment, number},
 };
 
 /// The last firing is stored for `trigger()` in the inputs, without its body if that is longer than this.
@@ -45,11 +45,11 @@ struct Progress {
 }
 
 /// Polls until the recurrence ends.
-pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
-    let Some(timetable) = keeper.timetable().await? else { return Ok(()) };
-    let mut progress = Progress::load(keeper, &timetable).await?;
+pub(crate) async fn keep(task: &TriggerTask) -> Result<(), loom_store::Error> {
+    let Some(timetable) = task.timetable().await? else { return Ok(()) };
+    let mut progress = Progress::load(task, &timetable).await?;
     if let Some(pending) = progress.pending.take() {
-        fire(keeper, pending, None, &progress, Note::new(keeper.now(), NoteStatus::Succeeded)).await?;
+        fire(task, pending, None, &progress, Note::new(task.now(), NoteStatus::Succeeded)).await?;
     }
     loop {
         if timetable.count.is_some_and(|count| progress.asked >= i64::from(count))
@@ -57,49 +57,49 @@ pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
         {
             return Ok(());
         }
-        progress.follow_the_clock(&timetable, keeper.now());
-        if keeper.sleep_until(progress.due).await {
-            progress = ask(keeper, &timetable, progress).await?;
+        progress.follow_the_clock(&timetable, task.now());
+        if task.sleep_until(progress.due).await {
+            progress = ask(task, &timetable, progress).await?;
         }
     }
 }
 
 /// Polls once, and fires if the response requires it.
 async fn ask(
-    keeper: &Keeper,
+    task: &TriggerTask,
     timetable: &Timetable,
     mut progress: Progress,
 ) -> Result<Progress, loom_store::Error> {
-    let start = keeper.now();
+    let start = task.now();
     let note = Note::new(start, NoteStatus::Skipped).scheduled(progress.due);
     let by_recurrence = |now: i128, anchor: i128| {
         let next = timetable.next(moment(now), moment(anchor));
         next.map_or(i128::MAX, jiff::Timestamp::as_nanosecond)
     };
     // A trigger that cannot start a run now does not poll: the response would be lost.
-    let Some(permit) = keeper.reserve() else {
+    let Some(permit) = task.reserve() else {
         progress.next_question(start, by_recurrence(start, progress.anchor));
         let note = note.skipped("The limit of concurrent runs is reached.");
-        return keep_progress(keeper, progress, note).await;
+        return keep_progress(task, progress, note).await;
     };
-    let view = keeper.view(progress.previous.as_ref(), None);
-    let inputs = match keeper.host.engine.trigger_inputs(view, None).await {
+    let view = task.view(progress.previous.as_ref(), None);
+    let inputs = match task.host.engine.trigger_inputs(view, None).await {
         Ok(inputs) => inputs.unwrap_or_default(),
         Err(error) => {
             progress.next_question(start, by_recurrence(start, progress.anchor));
-            return keep_progress(keeper, progress, note.because(&error.code, &error.message)).await;
+            return keep_progress(task, progress, note.because(&error.code, &error.message)).await;
         }
     };
-    let question = format!("{}/{}/{}", keeper.key(), progress.anchor, progress.asked);
-    let mut call = keeper.call(TriggerPurpose::Poll, inputs, &question);
+    let question = format!("{}/{}/{}", task.key(), progress.anchor, progress.asked);
+    let mut call = task.call(TriggerPurpose::Poll, inputs, &question);
     call.address = progress.address.as_deref().map(Into::into);
-    let answered = keeper.attempt(&call, progress.attempt).await;
-    let now = keeper.now();
+    let answered = task.attempt(&call, progress.attempt).await;
+    let now = task.now();
     if let Some(wait) = answered.retry {
         progress.attempt += 1;
         progress.planned = now;
         progress.due = now.saturating_add(i128::try_from(wait.as_nanos()).unwrap_or(i128::MAX));
-        keeper.commit(vec![keeper.state(progress.state())]).await?;
+        task.commit(vec![task.state(progress.state())]).await?;
         return Ok(progress);
     }
     let note = note.until(now).code(&answered.outcome.code);
@@ -110,17 +110,17 @@ async fn ask(
         progress.address = Some(location.to_owned());
     }
     progress.next_question(now, next_time(timetable, &answered, now, by_recurrence(now, progress.anchor)));
-    let asks_conditions = status.is_some() && conditions_ask_for_the_status(keeper);
+    let asks_conditions = status.is_some() && conditions_ask_for_the_status(task);
     match (&answered.outcome.outputs, status) {
         (Some(outputs), Some(status)) if status == 200 || asks_conditions => {
-            progress.previous = Some(previous(keeper, outputs, now));
-            fire(keeper, outputs.clone(), Some(permit), &progress, note).await?;
+            progress.previous = Some(previous(task, outputs, now));
+            fire(task, outputs.clone(), Some(permit), &progress, note).await?;
             Ok(progress)
         }
-        (_, Some(202)) => keep_progress(keeper, progress, note).await,
+        (_, Some(202)) => keep_progress(task, progress, note).await,
         _ => {
             let (code, message) = answered.error();
-            keep_progress(keeper, progress, note.because(&code, &message)).await
+            keep_progress(task, progress, note.because(&code, &message)).await
         }
     }
 }
@@ -128,21 +128,21 @@ async fn ask(
 /// Starts the runs of a response. With `splitOn` there may be too many for one commit; so the response is stored first, and fired
 /// again after a crash under the same name, which starts only the missing runs.
 async fn fire(
-    keeper: &Keeper,
+    task: &TriggerTask,
     outputs: Value,
     permit: Option<Permit>,
     progress: &Progress,
     note: Note,
 ) -> Result<(), loom_store::Error> {
-    let name = format!("poll:{}:{}:{}", keeper.key(), progress.anchor, progress.asked);
-    if keeper.trigger().split_on.is_some() {
+    let name = format!("poll:{}:{}:{}", task.key(), progress.anchor, progress.asked);
+    if task.trigger().split_on.is_some() {
         let pending = Progress { pending: Some(outputs.clone()), ..progress.clone() };
-        keeper.commit(vec![keeper.state(pending.state())]).await?;
+        task.commit(vec![task.state(pending.state())]).await?;
     }
     let mut permit = permit;
     loop {
         let (outputs, name, note) = (outputs.clone(), Some(name.clone()), note.clone().fired());
-        match keeper.fire(outputs, name, permit.take(), progress.state(), note, Vec::new()).await? {
+        match task.fire(outputs, name, permit.take(), progress.state(), note, Vec::new()).await? {
             Fired::Runs | Fired::Held | Fired::Failed => return Ok(()),
             // The service may not give this response again, so it is held until there is room.
             Fired::NoRoom => tokio::time::sleep(AGAIN).await,
@@ -151,11 +151,11 @@ async fn fire(
 }
 
 async fn keep_progress(
-    keeper: &Keeper,
+    task: &TriggerTask,
     progress: Progress,
     note: Note,
 ) -> Result<Progress, loom_store::Error> {
-    keeper.commit(vec![keeper.state(progress.state()), keeper.note(note)]).await?;
+    task.commit(vec![task.state(progress.state()), task.note(note)]).await?;
     Ok(progress)
 }
 
@@ -171,8 +171,8 @@ fn next_time(timetable: &Timetable, answered: &Answered, now: i128, by_recurrenc
 }
 
 /// Whether a condition mentions the status: then it decides, in the place of the rule that `200` fires.
-fn conditions_ask_for_the_status(keeper: &Keeper) -> bool {
-    keeper.trigger().conditions.iter().any(|condition| {
+fn conditions_ask_for_the_status(task: &TriggerTask) -> bool {
+    task.trigger().conditions.iter().any(|condition| {
         let text = condition.source().to_lowercase();
         let text: String = text.chars().filter(|c| !matches!(c, ' ' | '?')).collect();
         ["statuscode", ").code", ")['code']"].iter().any(|part| text.contains(part))
@@ -180,20 +180,20 @@ fn conditions_ask_for_the_status(keeper: &Keeper) -> bool {
 }
 
 /// The value of `trigger()` in the next poll.
-fn previous(keeper: &Keeper, outputs: &Value, now: i128) -> Value {
+fn previous(task: &TriggerTask, outputs: &Value, now: i128) -> Value {
     let mut outputs = outputs.as_object().cloned().unwrap_or_default();
     let body = outputs.get("body").map_or(0, |body| body.to_json_text().len());
     if body > PREVIOUS_BYTES_MAX {
         outputs.remove("body");
     }
-    record(keeper, outputs, now)
+    record(task, outputs, now)
 }
 
 /// A record of a trigger, in the form of `trigger()`.
-pub(crate) fn record(keeper: &Keeper, outputs: Object, now: i128) -> Value {
+pub(crate) fn record(task: &TriggerTask, outputs: Object, now: i128) -> Value {
     let at = Value::from(Timestamp::from_unix_nanos(now).to_string());
     let mut record = Object::new();
-    record.insert("name", std::sync::Arc::clone(&keeper.trigger().name));
+    record.insert("name", std::sync::Arc::clone(&task.trigger().name));
     if let Some(code) = outputs.get("statusCode") {
         record.insert("code", code.clone());
     }
@@ -201,17 +201,17 @@ pub(crate) fn record(keeper: &Keeper, outputs: Object, now: i128) -> Value {
     record.insert("startTime", at.clone());
     record.insert("endTime", at);
     record.insert("status", "Succeeded");
-    secured(keeper, record.into())
+    secured(task, record.into())
 }
 
 /// Labels the record as secret if the definition secures the trigger's outputs.
-fn secured(keeper: &Keeper, record: Value) -> Value {
-    record.secret_if(keeper.trigger().secure.outputs)
+fn secured(task: &TriggerTask, record: Value) -> Value {
+    record.secret_if(task.trigger().secure.outputs)
 }
 
 impl Progress {
-    async fn load(keeper: &Keeper, timetable: &Timetable) -> Result<Progress, loom_store::Error> {
-        if let Some(kept) = keeper.load().await?
+    async fn load(task: &TriggerTask, timetable: &Timetable) -> Result<Progress, loom_store::Error> {
+        if let Some(kept) = task.load().await?
             && let (Some(anchor), Some(due)) = (number(&kept, "anchor"), number(&kept, "due"))
         {
             let present = |name: &str| kept.get(name).filter(|value| !value.is_null()).cloned();
@@ -220,13 +220,13 @@ impl Progress {
                 due,
                 planned: number(&kept, "planned").unwrap_or(i128::MIN),
                 address: present("address").and_then(|address| address.as_str().map(str::to_owned)),
-                previous: present("previous").map(|record| secured(keeper, record)),
+                previous: present("previous").map(|record| secured(task, record)),
                 asked: kept.get("asked").and_then(Value::as_i64).unwrap_or(0),
                 attempt: kept.get("attempt").and_then(Value::as_i64).map_or(1, |attempt| attempt as u32),
                 pending: present("pending"),
             });
         }
-        let now = keeper.now();
+        let now = task.now();
         let anchor = timetable.start.map_or(now, jiff::Timestamp::as_nanosecond);
         let due = if timetable.begins_at_once() {
             now
@@ -244,7 +244,7 @@ impl Progress {
             attempt: 1,
             pending: None,
         };
-        keeper.commit(vec![keeper.state(progress.state())]).await?;
+        task.commit(vec![task.state(progress.state())]).await?;
         Ok(progress)
     }
 

@@ -92,8 +92,21 @@ impl From<loom_engine::RecoverError> for Problem {
             return source.into();
         }
         tracing::error!(%error, "cannot read a run");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "RunUnreadable", error.to_string())
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "RunUnreadable", sentence(&error))
     }
+}
+
+/// An error as a sentence, with a capital and a full stop. Errors of the crates have neither.
+pub(crate) fn sentence(error: &impl std::fmt::Display) -> String {
+    let mut text = error.to_string();
+    if let Some(first) = text.get(..1) {
+        let capital = first.to_ascii_uppercase();
+        text.replace_range(..1, &capital);
+    }
+    if !text.ends_with('.') {
+        text.push('.');
+    }
+    text
 }
 
 impl IntoResponse for Problem {

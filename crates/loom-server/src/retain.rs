@@ -37,7 +37,7 @@ pub(crate) fn start(host: &Arc<Host>) {
                     }
                     let metrics = keeper.store.metrics();
                     let is_due = last.as_ref().is_none_or(|(at, then)| {
-                        now.duration_since(*at) >= EVERY || much_is_new(keeper.live().retention, then, &metrics)
+                        now.duration_since(*at) >= EVERY || is_sweep_due(keeper.live().retention, then, &metrics)
                     });
                     if is_due {
                         last = Some((now, metrics));
@@ -54,7 +54,7 @@ pub(crate) fn start(host: &Arc<Host>) {
 }
 
 /// Whether the amount written since `then` makes an early sweep due.
-fn much_is_new(policy: Retention, then: &Metrics, now: &Metrics) -> bool {
+fn is_sweep_due(policy: Retention, then: &Metrics, now: &Metrics) -> bool {
     let bytes = now.bytes.saturating_sub(then.bytes);
     // A run takes more than one commit, so commits are an upper bound on runs.
     let commits = now.commits.saturating_sub(then.commits);

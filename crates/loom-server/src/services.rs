@@ -92,7 +92,7 @@ fn shown(shared: &Shared, name: &str) -> Result<Value, Problem> {
     match (&effective, status) {
         (Err(unknown), None) => {
             let hint = unknown.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
-            let message = format!("There is {unknown}, and no service of this name has been called{hint}");
+            let message = format!("There is {unknown}, and no service with this name has been called{hint}.");
             return Err(Problem::not_found("ServiceNotFound", message));
         }
         (Ok(effective), _) => {

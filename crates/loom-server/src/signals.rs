@@ -16,7 +16,7 @@ use crate::{
     invoke::refusal,
     path::Path,
     request::{self, read_body},
-    response::{Problem, json},
+    response::{Problem, json, sentence},
     server::Shared,
 };
 
@@ -61,7 +61,7 @@ pub(crate) async fn send(
 }
 
 fn not_sent(error: SignalError) -> Problem {
-    let message = format!("{error}.");
+    let message = sentence(&error);
     match error {
         SignalError::Unknown { .. } => Problem::not_found("RunNotFound", message),
         SignalError::NotAwaited { .. } => Problem::not_found("SignalNotAwaited", message),

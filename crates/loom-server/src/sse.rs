@@ -19,7 +19,7 @@ use loom_store::RunRow;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::{
-    api::{forgotten_run, run_id},
+    api::{removed_run, run_id},
     event_json::EventWriter,
     journal_reader::JournalReader,
     path::Path,
@@ -54,7 +54,7 @@ async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Res
     let row =
         row.ok_or_else(|| Problem::not_found("RunNotFound", format!("The run '{id}' does not exist.")))?;
     if row.purged {
-        return Err(forgotten_run(id));
+        return Err(removed_run(id));
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     // The header of a reader that reconnects overrides the URL it started with.

@@ -2,7 +2,7 @@
 //!
 //! A subscription is a record in the store with its own id, from which its callback URL is derived. The record is stored before
 //! the service is called, so that a crash neither loses nor duplicates the subscription: the next process calls the service
-//! again, with the same URL and idempotency key. The record is deleted after the service was told to unsubscribe; so the
+//! again, with the same URL and idempotency key. The record is deleted after the service has accepted the unsubscription; so the
 //! subscription of a workflow that is removed while the server is down is ended by the next process.
 //!
 //! The waits between attempts are kept only in memory, on purpose. A process that starts calls the service immediately, because
@@ -23,7 +23,7 @@ use crate::{
     sealed,
     sign::Signer,
     trigger_history::{Note, NoteStatus},
-    triggers::{AGAIN, Answered, Keeper, key_write},
+    triggers::{AGAIN, Answered, TriggerTask, key_write},
 };
 
 /// The namespace of subscriptions in the store; keys are their ids.
@@ -257,61 +257,59 @@ fn end(host: &Arc<Host>, subscription: Subscription) {
 }
 
 /// Subscribes, and unsubscribes when the deployment is retired. Subscriptions survive a shutdown of the host.
-pub(crate) async fn keep(keeper: &Keeper) {
+pub(crate) async fn keep(task: &TriggerTask) {
     let subscription = tokio::select! {
-        subscription = subscribe_on(keeper) => subscription,
-        () = keeper.host.draining.cancelled() => return,
+        subscription = subscribe_on(task) => subscription,
+        () = task.host.draining.cancelled() => return,
     };
     tokio::select! {
-        () = keeper.retired.cancelled() => {}
-        () = keeper.host.draining.cancelled() => return,
+        () = task.retired.cancelled() => {}
+        () = task.host.draining.cancelled() => return,
     }
     if let Some(subscription) = subscription {
         tokio::select! {
-            () = leave(&keeper.host, subscription) => {}
-            () = keeper.host.draining.cancelled() => {}
+            () = leave(&task.host, subscription) => {}
+            () = task.host.draining.cancelled() => {}
         }
     }
 }
 
 /// Subscribes, and restarts from the stored state whenever the store has failed.
-async fn subscribe_on(keeper: &Keeper) -> Option<Subscription> {
+async fn subscribe_on(task: &TriggerTask) -> Option<Subscription> {
     loop {
-        match subscribe(keeper).await {
+        match subscribe(task).await {
             Ok(subscription) => return subscription,
             Err(error) => {
-                tracing::warn!(%error, trigger = %keeper.trigger().name, "the subscription is waiting for the store");
+                tracing::warn!(%error, trigger = %task.trigger().name, "the subscription is waiting for the store");
             }
         }
         tokio::select! {
             () = tokio::time::sleep(AGAIN) => {}
-            () = keeper.retired.cancelled() => return None,
+            () = task.retired.cancelled() => return None,
         }
     }
 }
 
 /// Returns the subscription when it is active, or in its current phase when the deployment is retired.
-async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::Error> {
-    let host = &keeper.host;
-    keeper.count_notes().await?;
-    let mark = mark(host, &keeper.deployment, &keeper.trigger().name);
+async fn subscribe(task: &TriggerTask) -> Result<Option<Subscription>, loom_store::Error> {
+    let host = &task.host;
+    task.count_notes().await?;
+    let mark = mark(host, &task.deployment, &task.trigger().name);
     let known = all(host).await?.into_iter().find(|known| {
-        known.is_of(&keeper.deployment, keeper.trigger())
-            && known.mark == mark
-            && known.phase != Phase::Leaving
+        known.is_of(&task.deployment, task.trigger()) && known.mark == mark && known.phase != Phase::Leaving
     });
     let mut subscription = match known {
         Some(known) if known.phase == Phase::Subscribed => return Ok(Some(known)),
         Some(known) => known,
         None => {
             let Some(id) = fresh_id() else {
-                keeper.fails_for_good("NoRandomBytes", "The system provides no random bytes.").await?;
+                task.fails_for_good("NoRandomBytes", "The system provides no random bytes.").await?;
                 return Ok(None);
             };
             let new = Subscription {
                 id,
-                workflow: Arc::clone(&keeper.deployment.workflow.name),
-                trigger: Arc::clone(&keeper.trigger().name),
+                workflow: Arc::clone(&task.deployment.workflow.name),
+                trigger: Arc::clone(&task.trigger().name),
                 mark,
                 phase: Phase::Subscribing,
                 unsubscribe: None,
@@ -322,20 +320,20 @@ async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::
     };
     let callback = subscription.callback_url(host);
     loop {
-        let start = keeper.now();
+        let start = task.now();
         let note = Note::new(start, NoteStatus::Failed);
-        let asked = match subscribe_inputs(keeper, &callback).await {
+        let asked = match subscribe_inputs(task, &callback).await {
             Ok(inputs) => {
                 // The service may accept the subscription although its response never arrives.
-                if subscription.unsubscribe.is_none() && !refers_to_response(keeper) {
-                    subscription.unsubscribe = unsubscribe_of(keeper, &inputs, None, &callback).await;
+                if subscription.unsubscribe.is_none() && !refers_to_response(task) {
+                    subscription.unsubscribe = unsubscribe_of(task, &inputs, None, &callback).await;
                     save(host, &subscription).await?;
                 }
-                let call = subscribe_call(keeper, &subscription, inputs.clone());
+                let call = subscribe_call(task, &subscription, inputs.clone());
                 let answered = tokio::select! {
-                    answered = keeper.request(&call) => answered,
+                    answered = task.request(&call) => answered,
                     // A subscription that can be ended without its response does not wait for it.
-                    () = keeper.retired.cancelled(), if subscription.unsubscribe.is_some() => {
+                    () = task.retired.cancelled(), if subscription.unsubscribe.is_some() => {
                         return Ok(Some(subscription));
                     }
                 };
@@ -345,38 +343,38 @@ async fn subscribe(keeper: &Keeper) -> Result<Option<Subscription>, loom_store::
         };
         match asked {
             Ok((inputs, answered)) if answered.outcome.status == loom_definition::Status::Succeeded => {
-                subscription.unsubscribe = unsubscribe_of(keeper, &inputs, Some(&answered), &callback).await;
+                subscription.unsubscribe = unsubscribe_of(task, &inputs, Some(&answered), &callback).await;
                 subscription.phase = Phase::Subscribed;
                 let note = Note::new(start, NoteStatus::Succeeded);
-                let note = note.until(keeper.now()).code(&answered.outcome.code);
+                let note = note.until(task.now()).code(&answered.outcome.code);
                 let kept = subscription.write(host);
-                keeper.commit(vec![kept, keeper.note(note)]).await?;
+                task.commit(vec![kept, task.note(note)]).await?;
                 return Ok(Some(subscription));
             }
             Ok((_, answered)) => {
                 let (code, message) = answered.error();
-                refused(keeper, note, &code, &message).await?;
+                refused(task, note, &code, &message).await?;
             }
-            Err((code, message)) => refused(keeper, note, &code, &message).await?,
+            Err((code, message)) => refused(task, note, &code, &message).await?,
         }
         tokio::select! {
             () = tokio::time::sleep(NEXT_ROUND) => {}
-            () = keeper.retired.cancelled() => return Ok(Some(subscription)),
+            () = task.retired.cancelled() => return Ok(Some(subscription)),
         }
     }
 }
 
-async fn refused(keeper: &Keeper, note: Note, code: &str, message: &str) -> Result<(), loom_store::Error> {
-    let (workflow, trigger) = (&keeper.deployment.workflow.name, &keeper.trigger().name);
+async fn refused(task: &TriggerTask, note: Note, code: &str, message: &str) -> Result<(), loom_store::Error> {
+    let (workflow, trigger) = (&task.deployment.workflow.name, &task.trigger().name);
     tracing::warn!(%workflow, %trigger, code, message, "the trigger cannot subscribe");
-    keeper.commit(vec![keeper.note(note.until(keeper.now()).because(code, message))]).await
+    task.commit(vec![task.note(note.until(task.now()).because(code, message))]).await
 }
 
 /// The request that subscribes: the property `subscribe`, or all inputs.
-async fn subscribe_inputs(keeper: &Keeper, callback: &str) -> Result<Value, (String, String)> {
+async fn subscribe_inputs(task: &TriggerTask, callback: &str) -> Result<Value, (String, String)> {
     let inputs = async |member: Option<&str>| {
-        let view = keeper.view(None, Some(callback));
-        let inputs = keeper.host.engine.trigger_inputs(view, member).await;
+        let view = task.view(None, Some(callback));
+        let inputs = task.host.engine.trigger_inputs(view, member).await;
         inputs.map_err(|error| (error.code.to_string(), error.message))
     };
     match inputs(Some("subscribe")).await? {
@@ -393,16 +391,16 @@ async fn subscribe_inputs(keeper: &Keeper, callback: &str) -> Result<Value, (Str
     }
 }
 
-fn subscribe_call(keeper: &Keeper, subscription: &Subscription, inputs: Value) -> TriggerCall {
+fn subscribe_call(task: &TriggerTask, subscription: &Subscription, inputs: Value) -> TriggerCall {
     let mut call =
-        keeper.call(TriggerPurpose::Subscribe, inputs, &format!("{}/{}", keeper.key(), subscription.id));
-    call.callback = Some(subscription.callback_url(&keeper.host).into());
+        task.call(TriggerPurpose::Subscribe, inputs, &format!("{}/{}", task.key(), subscription.id));
+    call.callback = Some(subscription.callback_url(&task.host).into());
     call
 }
 
 /// Whether the request that ends the subscription depends on the service's response to the one that made it.
-fn refers_to_response(keeper: &Keeper) -> bool {
-    let inputs = keeper.trigger().kind.inputs().map(|inputs| inputs.source_value().clone());
+fn refers_to_response(task: &TriggerTask) -> bool {
+    let inputs = task.trigger().kind.inputs().map(|inputs| inputs.source_value().clone());
     let unsubscribe = inputs.as_ref().and_then(|inputs| inputs.get("unsubscribe"));
     unsubscribe.is_some_and(|unsubscribe| unsubscribe.to_json_text().to_lowercase().contains("trigger"))
 }
@@ -410,17 +408,17 @@ fn refers_to_response(keeper: &Keeper) -> bool {
 /// The call that will end the subscription: `unsubscribe`, which may refer to the response of the service; or, for a connection
 /// without it, a DELETE of the `Location` in the response.
 async fn unsubscribe_of(
-    keeper: &Keeper,
+    task: &TriggerTask,
     inputs: &Value,
     answered: Option<&Answered>,
     callback: &str,
 ) -> Option<Unsubscribe> {
-    let through_connection = keeper.call(TriggerPurpose::Unsubscribe, Value::NULL, "").through_connection;
+    let through_connection = task.call(TriggerPurpose::Unsubscribe, Value::NULL, "").through_connection;
     let outputs = answered.and_then(|answered| answered.outcome.outputs.as_ref()?.as_object().cloned());
     let outputs = outputs.unwrap_or_default();
-    let record = record(keeper, outputs, keeper.now());
-    let view = keeper.view(Some(&record), Some(callback));
-    match keeper.host.engine.trigger_inputs(view, Some("unsubscribe")).await {
+    let record = record(task, outputs, task.now());
+    let view = task.view(Some(&record), Some(callback));
+    match task.host.engine.trigger_inputs(view, Some("unsubscribe")).await {
         Ok(Some(own)) if !own.is_null() => {
             let mut own = own.as_object().cloned().unwrap_or_default();
             if through_connection
@@ -439,7 +437,7 @@ async fn unsubscribe_of(
             Some(Unsubscribe { inputs, address: Some(location.into()), through_connection })
         }
         Err(error) => {
-            let trigger = &keeper.trigger().name;
+            let trigger = &task.trigger().name;
             tracing::warn!(%trigger, error = %error.message, "cannot evaluate `unsubscribe`; the service will not be called to unsubscribe");
             None
         }

@@ -1,4 +1,4 @@
-//! Workflows and triggers that an operator has disabled. The order is in the store, so it survives restarts. A setting can disable
+//! Workflows and triggers that an operator has disabled. This is in the store, so it survives restarts. A setting can disable
 //! a workflow, too; see [`crate::Deployment::disabled`].
 //!
 //! A disabled trigger does not fire at all. Occurrences of a Recurrence that were missed are not made up for when it is enabled

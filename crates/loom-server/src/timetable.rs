@@ -14,7 +14,7 @@ use loom_store::Named;
 use crate::{
     recurrence::Timetable,
     trigger_history::{Note, NoteStatus},
-    triggers::{self, AGAIN, CLOCK_STEP_MAX, Fired, Keeper, moment, number},
+    triggers::{self, AGAIN, CLOCK_STEP_MAX, Fired, TriggerTask, moment, number},
 };
 
 /// The maximum delay, in nanoseconds, with which a missed occurrence is still fired: one minute, the time of a restart.
@@ -38,17 +38,17 @@ pub(crate) struct Progress {
 }
 
 /// Fires each occurrence when it is due; returns when there are no more.
-pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
-    let Some(timetable) = keeper.timetable().await? else { return Ok(()) };
-    let mut progress = Progress::load(keeper, &timetable).await?;
+pub(crate) async fn keep(task: &TriggerTask) -> Result<(), loom_store::Error> {
+    let Some(timetable) = task.timetable().await? else { return Ok(()) };
+    let mut progress = Progress::load(task, &timetable).await?;
     while timetable.count.is_none_or(|count| progress.fired < i64::from(count)) {
-        progress = progress.by_the_clock(&timetable, keeper.now());
-        let next = match &keeper.trigger().kind {
+        progress = progress.by_the_clock(&timetable, task.now());
+        let next = match &task.trigger().kind {
             TriggerKind::SlidingWindow { delay } => {
                 let delay = delay.map_or(0, |delay| delay.approximate().as_nanos() as i128);
-                fire_window(keeper, &timetable, progress, delay).await?
+                fire_window(task, &timetable, progress, delay).await?
             }
-            _ => fire_occurrence(keeper, &timetable, progress).await?,
+            _ => fire_occurrence(task, &timetable, progress).await?,
         };
         match next {
             Some(next) => progress = next,
@@ -60,7 +60,7 @@ pub(crate) async fn keep(keeper: &Keeper) -> Result<(), loom_store::Error> {
 
 /// Waits for the next window to close and fires. None if there are no more.
 async fn fire_window(
-    keeper: &Keeper,
+    task: &TriggerTask,
     timetable: &Timetable,
     progress: Progress,
     delay: i128,
@@ -68,7 +68,7 @@ async fn fire_window(
     let opens = progress.last.unwrap_or(progress.anchor);
     let Some(closes) = timetable.next(moment(opens), moment(progress.anchor)) else { return Ok(None) };
     let closes = closes.as_nanosecond();
-    if !keeper.sleep_until(closes + delay).await {
+    if !task.sleep_until(closes + delay).await {
         return Ok(Some(progress));
     }
     let text = |nanos| Value::from(Timestamp::from_unix_nanos(nanos).to_string());
@@ -77,9 +77,9 @@ async fn fire_window(
     let outputs: Object = [("body", window)].into_iter().collect();
     let next = progress.after(closes);
     loop {
-        let note = Note::new(keeper.now(), NoteStatus::Succeeded).scheduled(closes + delay);
-        let name = Some(progress.name("window", &keeper.key(), closes));
-        match keeper.fire(outputs.clone().into(), name, None, next.state(), note, Vec::new()).await? {
+        let note = Note::new(task.now(), NoteStatus::Succeeded).scheduled(closes + delay);
+        let name = Some(progress.name("window", &task.key(), closes));
+        match task.fire(outputs.clone().into(), name, None, next.state(), note, Vec::new()).await? {
             Fired::Runs | Fired::Held | Fired::Failed => return Ok(Some(next)),
             // Every window must be processed, so this one waits for room.
             Fired::NoRoom => tokio::time::sleep(AGAIN).await,
@@ -89,37 +89,37 @@ async fn fire_window(
 
 /// Waits for the next occurrence and fires. None if there are no more.
 async fn fire_occurrence(
-    keeper: &Keeper,
+    task: &TriggerTask,
     timetable: &Timetable,
     progress: Progress,
 ) -> Result<Option<Progress>, loom_store::Error> {
     let anchor = moment(progress.anchor);
-    let now = keeper.now();
+    let now = task.now();
     let due = if progress.last.is_none() && timetable.begins_at_once() {
         Some(anchor)
     } else {
         // Occurrences before the deployment, or while the trigger was disabled, are never fired.
-        let (workflow, trigger) = (&keeper.deployment.workflow.name, &keeper.trigger().name);
-        let enabled = keeper.host.switches.enabled_at(workflow, trigger).unwrap_or(i128::MIN);
+        let (workflow, trigger) = (&task.deployment.workflow.name, &task.trigger().name);
+        let enabled = task.host.switches.enabled_at(workflow, trigger).unwrap_or(i128::MIN);
         let from = progress.last.unwrap_or(progress.since).max(now - LATE_MAX).max(enabled.min(now));
         timetable
             .last_within(moment(from), moment(now), anchor)
             .or_else(|| timetable.next(moment(now.max(from)), anchor))
     };
     let Some(due) = due.map(jiff::Timestamp::as_nanosecond) else { return Ok(None) };
-    if !keeper.sleep_until(due).await {
+    if !task.sleep_until(due).await {
         return Ok(Some(progress));
     }
     let next = progress.after(due);
-    let note = Note::new(keeper.now(), NoteStatus::Succeeded).scheduled(due);
-    let name = Some(progress.occurrence(&keeper.key(), due));
-    match keeper.fire(Object::new().into(), name, None, next.state(), note.clone(), Vec::new()).await? {
+    let note = Note::new(task.now(), NoteStatus::Succeeded).scheduled(due);
+    let name = Some(progress.occurrence(&task.key(), due));
+    match task.fire(Object::new().into(), name, None, next.state(), note.clone(), Vec::new()).await? {
         Fired::Runs | Fired::Held | Fired::Failed => Ok(Some(next)),
         Fired::NoRoom => {
             // A recurrence without room is skipped.
             let next = Progress { fired: progress.fired, ..next };
             let note = note.skipped("The limit of concurrent runs is reached.");
-            keeper.commit(vec![keeper.state(next.state()), keeper.note(note)]).await?;
+            task.commit(vec![task.state(next.state()), task.note(note)]).await?;
             Ok(Some(next))
         }
     }
@@ -159,17 +159,17 @@ impl Progress {
     }
 
     /// Loads the stored progress, or stores the initial one.
-    async fn load(keeper: &Keeper, timetable: &Timetable) -> Result<Progress, loom_store::Error> {
-        if let Some(progress) = keeper.load().await?.as_ref().and_then(Progress::read) {
+    async fn load(task: &TriggerTask, timetable: &Timetable) -> Result<Progress, loom_store::Error> {
+        if let Some(progress) = task.load().await?.as_ref().and_then(Progress::read) {
             return Ok(progress);
         }
-        let since = keeper.now();
+        let since = task.now();
         // Another deployment's times may come again, too.
-        let before = keeper.load_any().await?.unwrap_or_default();
+        let before = task.load_any().await?.unwrap_or_default();
         let ahead = number(&before, "last").is_some_and(|last| last > since + CLOCK_STEP_MAX);
         let begun = Progress::begun(timetable, since);
         let progress = Progress { turn: turn(&before) + i64::from(ahead), ..begun };
-        keeper.commit(vec![keeper.state(progress.state())]).await?;
+        task.commit(vec![task.state(progress.state())]).await?;
         Ok(progress)
     }
 

@@ -70,8 +70,8 @@ pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
         acting.insert(place, retired.clone());
         let (host, deployment) = (Arc::clone(host), Arc::clone(deployment));
         let tasks = host.tasks.clone();
-        let keeper = Keeper { host, deployment, place, retired, noted: AtomicU64::new(0) };
-        tasks.spawn(async move { keeper.keep().await });
+        let task = TriggerTask { host, deployment, place, retired, noted: AtomicU64::new(0) };
+        tasks.spawn(async move { task.keep().await });
     }
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn stop_disabled(host: &Host, deployment: &Deployment) {
 }
 
 /// The task of one automatic trigger.
-pub(crate) struct Keeper {
+pub(crate) struct TriggerTask {
     pub(crate) host: Arc<Host>,
     pub(crate) deployment: Arc<Deployment>,
     place: usize,
@@ -112,7 +112,7 @@ pub(crate) enum Fired {
     NoRoom,
 }
 
-impl Keeper {
+impl TriggerTask {
     async fn keep(&self) {
         match self.trigger().kind {
             // These handle retirement themselves, because they have work to do then.
@@ -123,14 +123,14 @@ impl Keeper {
             _ => {}
         }
         tokio::select! {
-            () = self.keep_on() => {}
+            () = self.run_with_restarts() => {}
             () = self.retired.cancelled() => {}
             () = self.host.draining.cancelled() => {}
         }
     }
 
     /// Runs the trigger, and restarts it from its stored progress whenever the store has failed.
-    async fn keep_on(&self) {
+    async fn run_with_restarts(&self) {
         loop {
             let kept = match self.count_notes().await {
                 Ok(()) => match self.trigger().kind {

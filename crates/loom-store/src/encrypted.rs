@@ -3,8 +3,8 @@
 //! Sealed are frames, snapshots, messages, blobs, named values, and the details and error codes of rows: everything
 //! that can hold what a workflow was given or what it made. In the clear are the columns that the store searches by
 //! (ids, names, keys, statuses, times) and the definitions, which are programs. Error codes are searched by as well,
-//! so equal codes are sealed to equal texts. Each record is bound to its place, so that none can be moved to the
-//! place of another.
+//! so equal codes are sealed to equal strings. Each record is bound to its position, so that none can be moved to the
+//! position of another.
 //!
 //! Sealed bytes do not compress, so payloads are compressed first.
 

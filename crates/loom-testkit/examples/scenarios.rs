@@ -17,15 +17,15 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     files.retain(|file| file.to_string_lossy().contains(&filter));
     files.sort();
     let (mut passed, mut failed) = (0, 0);
-    for played in files.iter().flat_map(|file| corpus.play(file)) {
-        match played.verdict {
+    for executed in files.iter().flat_map(|file| corpus.run(file)) {
+        match executed.verdict {
             Verdict::Passed => {
                 passed += 1;
-                println!("ok      {}", played.id);
+                println!("ok      {}", executed.id);
             }
             Verdict::Failed(differences) => {
                 failed += 1;
-                println!("FAILED  {}", played.id);
+                println!("FAILED  {}", executed.id);
                 for difference in differences {
                     println!("  {difference}");
                 }

@@ -34,7 +34,7 @@ fn main() -> std::io::Result<()> {
         calls += 1;
         let outcome = match calls {
             1 => Outcome::failed("ServiceUnavailable", ErrorInfo::new("Unavailable", "it is not there")),
-            _ => Outcome::ok(Some(Value::from("an answer"))),
+            _ => Outcome::ok(Some(Value::from("a response"))),
         };
         EffectResult::Done { outcome, hint: RetryHint { transient: calls == 1, ..RetryHint::default() } }
     });

@@ -57,8 +57,8 @@ async fn main() -> Fallible<ExitCode> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/scenarios");
         for case in corpus.cases(&file.join(format!("{scenario}.json")))? {
             let id = case.get("id").and_then(Value::as_str).unwrap_or("only case");
-            let played = tokio::time::timeout(PATIENCE, play(&loom, &corpus, &case)).await;
-            let found = match played {
+            let executed = tokio::time::timeout(PATIENCE, run(&loom, &corpus, &case)).await;
+            let found = match executed {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => vec![Difference::of("served", error.to_string())],
                 Err(_) => vec![Difference::of("served", "it did not end in time")],
@@ -75,7 +75,7 @@ async fn main() -> Fallible<ExitCode> {
 }
 
 /// Runs a case and returns its differences.
-async fn play(loom: &Path, corpus: &Corpus, case: &Object) -> Fallible<Vec<Difference>> {
+async fn run(loom: &Path, corpus: &Corpus, case: &Object) -> Fallible<Vec<Difference>> {
     let subscription = case.get("subscription");
     let mock = Mock::start(&rules(case)).await?;
     let directory = tempfile::tempdir()?;

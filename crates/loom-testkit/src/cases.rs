@@ -48,30 +48,30 @@ impl Runner {
     /// Runs one case in virtual time: waits are skipped.
     ///
     /// Must not be called on a tokio runtime; it builds its own runtime, whose time is paused.
-    pub fn play(&self, file: &CaseFile, case: &Case) -> Verdict {
+    pub fn run(&self, file: &CaseFile, case: &Case) -> Verdict {
         match &case.body {
-            Body::Expression(expression) => expression::play(expression, self.now),
+            Body::Expression(expression) => expression::run(expression, self.now),
             Body::Workflow(workflow) => {
-                workflow::play(workflow, &file.directory, self.now, self.chaos.as_ref())
+                workflow::run(workflow, &file.directory, self.now, self.chaos.as_ref())
             }
             Body::Unreadable(why) => Verdict::Failed(vec![Difference::of("case", why.clone())]),
         }
     }
 
     /// Runs all cases of a file whose id contains `filter`.
-    pub fn play_all(&self, file: &CaseFile, filter: Option<&str>) -> Report {
+    pub fn run_all(&self, file: &CaseFile, filter: Option<&str>) -> Report {
         let chosen = file.cases.iter().filter(|case| filter.is_none_or(|filter| case.id.contains(filter)));
-        let entries = chosen.map(|case| (case.clone(), self.play(file, case))).collect();
+        let entries = chosen.map(|case| (case.clone(), self.run(file, case))).collect();
         Report { file: file.name.clone(), entries, times: Vec::new() }
     }
 
-    /// Like [`Runner::play_all`], and measures the wall time of each case with `clock`.
-    pub fn play_all_timed(&self, file: &CaseFile, filter: Option<&str>, clock: &dyn Clock) -> Report {
+    /// Like [`Runner::run_all`], and measures the wall time of each case with `clock`.
+    pub fn run_all_timed(&self, file: &CaseFile, filter: Option<&str>, clock: &dyn Clock) -> Report {
         let chosen = file.cases.iter().filter(|case| filter.is_none_or(|filter| case.id.contains(filter)));
         let (mut entries, mut times) = (Vec::new(), Vec::new());
         for case in chosen {
             let start = clock.now().unix_nanos();
-            let verdict = self.play(file, case);
+            let verdict = self.run(file, case);
             let nanos = u64::try_from(clock.now().unix_nanos() - start).unwrap_or_default();
             times.push(Duration::from_nanos(nanos));
             entries.push((case.clone(), verdict));

@@ -25,7 +25,7 @@
 //!     "expected": {"runStatus": "Succeeded", "actions": {"Ask": {"attempts": 2}}}
 //! }]"#;
 //! let file = CaseFile::parse(cases, "cases.json".to_owned(), PathBuf::new()).expect("the cases are valid");
-//! let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, None);
+//! let report = Runner::new(Timestamp::UNIX_EPOCH).run_all(&file, None);
 //! assert_eq!(report.counts().to_string(), "1 passed, 0 failed", "{}", report.text());
 //! ```
 

@@ -57,7 +57,7 @@ pub struct Corpus {
 
 /// The result of one case of a scenario.
 #[derive(Clone, Debug)]
-pub struct Played {
+pub struct Executed {
     /// The scenario's file and the case's id.
     pub id: String,
     /// The verdict.
@@ -73,9 +73,9 @@ impl Corpus {
     /// Runs the cases of a scenario file, one after the other.
     ///
     /// Must not be called on a tokio runtime; it builds its own for each case.
-    pub fn play(&self, file: &Path) -> Vec<Played> {
+    pub fn run(&self, file: &Path) -> Vec<Executed> {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let failed = |id: &str, why: String| Played {
+        let failed = |id: &str, why: String| Executed {
             id: id.to_owned(),
             verdict: Verdict::Failed(vec![Difference::of("scenario", why)]),
         };
@@ -83,15 +83,15 @@ impl Corpus {
             Ok(cases) => cases,
             Err(why) => return vec![failed(&name, why)],
         };
-        let play = |case: &Object| {
+        let run = |case: &Object| {
             let id = case.get("id").and_then(Value::as_str).unwrap_or("only case");
             let id = format!("{name}: {id}");
             match self.stage(case) {
-                Ok(stage) => Played { verdict: stage.play(case), id },
+                Ok(stage) => Executed { verdict: stage.verdict(case), id },
                 Err(why) => failed(&id, why),
             }
         };
-        cases.iter().map(play).collect()
+        cases.iter().map(run).collect()
     }
 
     /// The cases of a scenario file, each with the shared properties, and with references to oracles resolved.

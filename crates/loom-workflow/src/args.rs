@@ -1,6 +1,6 @@
 //! The commands of `loom` and their arguments, as clap parses them.
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf, str::FromStr};
 
 use clap::{
     Args, Parser, Subcommand, ValueHint,
@@ -44,6 +44,20 @@ pub(crate) fn with_suggestion(mut error: clap::Error) -> clap::Error {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![advice.into()]));
     }
     error
+}
+
+/// Parses a whole number between `least` and `most`.
+pub(crate) fn whole_number<T>(
+    least: T,
+    most: T,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: Copy + PartialOrd + FromStr + Display + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| format!("must be a whole number between {least} and {most}"))
+    }
 }
 
 /// The version, with the commit it was built from if that is known.
@@ -133,7 +147,7 @@ Exit codes:
 const TEST_EXIT_CODES: &str = "\
 Exit codes:
   0  every case passed
-  1  a case failed, or depends on luck under --chaos, or there was no case to run
+  1  a case failed, with or without --chaos, or there was no case to run
   2  invalid arguments, a file that cannot be read or is not a list of cases, or no case matches the filter";
 
 const VALIDATE_EXIT_CODES: &str = "\
@@ -151,12 +165,12 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) with: RunWith,
     #[command(flatten)]
-    pub(crate) keep: Keep,
+    pub(crate) keep: DurableArgs,
 }
 
 /// Options of durable runs.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Keep {
+pub(crate) struct DurableArgs {
     /// Store the run on disk, so that it can be resumed after an interrupt, a crash or a power failure.
     #[arg(long)]
     pub(crate) durable: bool,
@@ -191,7 +205,7 @@ pub(crate) struct RunWith {
     /// Make another workflow callable as a child, under its own name, in addition to those of the project. May be repeated.
     #[arg(long = "child", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) children: Vec<PathBuf>,
-    /// Inject the faults in this file into calls, to see how the workflow copes. The same file strikes the same calls.
+    /// Inject the faults in this file into calls, to see how the workflow copes. The same file affects the same calls.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) chaos: Option<PathBuf>,
     /// Print the whole run (status, response, outputs, actions) as JSON on standard output.
@@ -266,7 +280,7 @@ pub(crate) struct TestArgs {
     /// Also write a JUnit report to this file.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) junit: Option<PathBuf>,
-    /// Also run each case that passes with the faults in this file injected, under ten seeds, and name those that depend on luck.
+    /// Also run each case that passes with the faults in this file injected, under ten seeds, and name those that fail under any of them.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) chaos: Option<PathBuf>,
     /// Run only cases whose id contains this string.

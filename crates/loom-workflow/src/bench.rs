@@ -18,6 +18,7 @@ use loom_testkit::flaky::Flaky;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    args::whole_number,
     console::{self, Console},
     exit::Exit,
 };
@@ -101,10 +102,10 @@ struct SpeedArgs {
     #[arg(long, value_enum, conflicts_with = "file")]
     shape: Vec<Shape>,
     /// The numbers of concurrent callers, one row for each.
-    #[arg(long, value_name = "COUNT,…", value_delimiter = ',', default_value = "1,64", value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    #[arg(long, value_name = "COUNT,…", value_delimiter = ',', default_value = "1,64", value_parser = whole_number(1_u32, 4000))]
     callers: Vec<u32>,
     /// The duration of each row in seconds, after at most one second of warm-up.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    #[arg(long, default_value_t = 3, value_parser = whole_number(1_u64, 3600))]
     seconds: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `--chaos FILE`: faults that a command injects into calls, and that it says loudly.
+//! `--chaos FILE`: faults that a command injects into calls, and announces.
 
 use std::{path::Path, sync::Arc};
 

@@ -141,14 +141,15 @@ pub(crate) fn note_text(text: fmt::Arguments<'_>) {
     err(&lines(text));
 }
 
-/// Writes an error to standard error. It may have several lines, such as an excerpt of a file: lines after the first that are not
-/// part of an excerpt are indented, so that none of them looks like a separate message.
+/// Writes an error to standard error. It may have several lines, such as an excerpt of a file: lines after the first are
+/// indented, so that none of them looks like a separate message.
 pub(crate) fn error(text: fmt::Arguments<'_>) {
     let text = format!("loom: {text}");
     let mut shown = String::with_capacity(text.len() + 16);
     for (place, line) in text.lines().enumerate() {
-        let numbered = line.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(" |");
-        shown.push_str(if place == 0 || numbered || line.starts_with(' ') { "" } else { "  " });
+        if place > 0 && !line.is_empty() {
+            shown.push_str("  ");
+        }
         shown.push_str(&visible(line));
         shown.push('\n');
     }

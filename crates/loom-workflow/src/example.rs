@@ -111,7 +111,7 @@ pub(crate) fn command(args: &ExampleArgs, console: Console) -> Result<Exit> {
         return Ok(Exit::Success);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(play(example, console))
+    runtime.block_on(execute(example, console))
 }
 
 /// Runs the parts of the tour, one after the other.
@@ -127,7 +127,7 @@ fn tour(args: &ExampleArgs, console: Console) -> Result<Exit> {
     for (index, part) in PARTS.iter().enumerate() {
         let Some(example) = EXAMPLES.iter().find(|example| example.name == *part) else { continue };
         eprintln!("{}Part {} of {}", if index == 0 { "" } else { "\n" }, index + 1, PARTS.len());
-        exit = exit.worse(runtime.block_on(play(example, console))?);
+        exit = exit.worse(runtime.block_on(execute(example, console))?);
     }
     Ok(exit)
 }
@@ -144,12 +144,12 @@ fn list() -> String {
 }
 
 /// Starts the service, runs the example against it, and prints what happened.
-async fn play(example: &Example, console: Console) -> Result<Exit> {
+async fn execute(example: &Example, console: Console) -> Result<Exit> {
     let service = if example.service { Some(Flaky::start().await?) } else { None };
     let mut with = RunWith::default();
     if let Some(service) = &service {
         if example.name == KILLED {
-            return killed::play(example, service).await;
+            return killed::execute(example, service).await;
         }
         with.parameters.push(format!("service={}", service.base_url()));
         eprint!("{}: {}. The service listens on {}.\n\n", example.name, example.title, service.base_url());
@@ -170,7 +170,7 @@ async fn play(example: &Example, console: Console) -> Result<Exit> {
     }
     let (engine, request) = prepared.into_parts(None)?;
     let live = Arc::new(Live::new(Arc::clone(&request.workflow), Style::Silent, console));
-    let exit = run::play_shown(&engine, request, &live, console).await?;
+    let exit = run::run_shown(&engine, request, &live, console).await?;
     engine.shut_down().await;
     if let Some(service) = service {
         let counted: Vec<String> = example

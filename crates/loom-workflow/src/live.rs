@@ -48,7 +48,7 @@ impl Live {
     }
 
     /// Shows an event of a run in progress.
-    pub(crate) fn going_on(history: History, style: Style, console: Console) -> Live {
+    pub(crate) fn resumed(history: History, style: Style, console: Console) -> Live {
         let run = history.start.as_ref().map(|start| start.run);
         let workflow = Arc::clone(history.workflow());
         let lines = (style == Style::Lines).then(|| Lines::since(workflow, history.started, console.color));

@@ -17,6 +17,7 @@ use loom_definition::RunStatus;
 use loom_expression::{Timestamp, Value};
 
 use crate::{
+    args::whole_number,
     config::{Config, Flags, Origin},
     console::{self, Console},
     exit::Exit,
@@ -93,7 +94,7 @@ enum RunsCommand {
         #[arg(long)]
         error: Option<String>,
         /// The maximum number of runs, 1 to 1000.
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        #[arg(long, default_value_t = 20, value_parser = whole_number(1_u16, 1000))]
         limit: u16,
         /// Print only the ids, one per line.
         #[arg(long, short, conflicts_with = "json")]
@@ -363,7 +364,7 @@ fn with_connection(
             }
             Err(Refusal::Unreachable(why)) => {
                 eprintln!("loom: {why}");
-                eprintln!("loom: start one with `loom serve`, name another with `--server URL`, or read the data directory of a stopped one with `--data DIR`");
+                eprintln!("loom: start a server with `loom serve`, name another with `--server URL`, or read the data directory of a stopped server with `--data DIR`");
                 Ok(Exit::Unreachable)
             }
             Err(Refusal::Answered { status, message }) if status < 500 => {

@@ -33,7 +33,7 @@ use crate::{
 };
 use kept::Kept;
 pub(crate) use settings::{Settings, policies_in, read_policies};
-use watch::{Outlook, Shown, Sight, watch};
+use watch::{Shown, View, WaitLimits, watch};
 
 /// Runs the command.
 pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
@@ -53,18 +53,18 @@ pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let kept = Kept::open(&args.keep, &config).await?;
-        let played = play(args, &config, prepared, &children, kept.as_ref(), console).await;
+        let ended = execute(args, &config, prepared, &children, kept.as_ref(), console).await;
         if let Some(kept) = &kept {
             kept.close().await?;
         }
-        played
+        ended
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(exit)
 }
 
 /// Starts or resumes the run on an engine of its own. Without a definition, the one stored with the run is used.
-async fn play(
+async fn execute(
     args: &RunArgs,
     config: &Config,
     prepared: Option<Prepared>,
@@ -89,13 +89,13 @@ async fn play(
     let longest = prepared.settings.run_duration_max();
     let secrets = secrets::places(&config.values);
     let (engine, request) = prepared.into_parts(kept.map(Kept::store))?;
-    let play = Play { engine: &engine, longest, secrets, with: &args.with, console };
-    let played = match kept {
-        None => play.start(request, None).await,
-        Some(kept) => kept.play(&play, request).await,
+    let execution = Execution { engine: &engine, longest, secrets, with: &args.with, console };
+    let ended = match kept {
+        None => execution.start(request, None).await,
+        Some(kept) => kept.run(&execution, request).await,
     };
     engine.shut_down().await;
-    played
+    ended
 }
 
 /// A workflow that is ready to run, and its host settings.
@@ -395,7 +395,7 @@ impl Prepared {
 }
 
 /// How runs are executed and shown on the command line.
-struct Play<'a> {
+struct Execution<'a> {
     engine: &'a Engine,
     longest: Option<Duration>,
     /// The files in which secrets are looked up.
@@ -404,7 +404,7 @@ struct Play<'a> {
     console: Console,
 }
 
-impl Play<'_> {
+impl Execution<'_> {
     fn style(&self) -> Style {
         if self.with.quiet || self.console.live { Style::Silent } else { Style::Lines }
     }
@@ -415,8 +415,8 @@ impl Play<'_> {
         // Registered before the start, so that no interrupt is missed.
         let interrupts = Interrupts::hear()?;
         match start(self.engine, request, &live).await? {
-            Outset::Runs(runs) => self.follow(runs, &live, kept, interrupts).await,
-            Outset::None(exit) => Ok(exit),
+            Launch::Runs(runs) => self.follow(runs, &live, kept, interrupts).await,
+            Launch::None(exit) => Ok(exit),
         }
     }
 
@@ -437,9 +437,9 @@ impl Play<'_> {
             // Of several runs started by `splitOn`, only the first is shown.
             let painted = index == 0 && self.console.live && !self.with.quiet;
             let shown = if painted { Shown::Painted } else { Shown::No };
-            let sight = Sight { live, shown, console: self.console };
-            let outlook = Outlook { longest: self.longest, leaves: kept.is_some() };
-            match watch(run, &sight, outlook, &mut interrupts).await? {
+            let view = View { live, shown, console: self.console };
+            let limits = WaitLimits { longest: self.longest, leaves: kept.is_some() };
+            match watch(run, &view, limits, &mut interrupts).await? {
                 watch::End::Left => {
                     if let Some(kept) = kept {
                         kept.report_interrupted(id);
@@ -479,21 +479,21 @@ impl Play<'_> {
 }
 
 /// Executes one run; prints its tree on standard error, terminal or not, and its response on standard output.
-pub(crate) async fn play_shown(
+pub(crate) async fn run_shown(
     engine: &Engine,
     request: RunRequest,
     live: &Arc<Live>,
     console: Console,
 ) -> Result<Exit> {
     let run = match start(engine, request, live).await? {
-        Outset::Runs(mut runs) if runs.len() == 1 => runs.remove(0),
-        Outset::Runs(runs) => bail!("expected one run, but {} were started", runs.len()),
-        Outset::None(exit) => return Ok(exit),
+        Launch::Runs(mut runs) if runs.len() == 1 => runs.remove(0),
+        Launch::Runs(runs) => bail!("expected one run, but {} were started", runs.len()),
+        Launch::None(exit) => return Ok(exit),
     };
     let shown = if console.live { Shown::Painted } else { Shown::AtTheEnd };
-    let sight = Sight { live, shown, console };
-    let outlook = Outlook { longest: None, leaves: false };
-    match watch(run, &sight, outlook, &mut Interrupts::hear()?).await? {
+    let view = View { live, shown, console };
+    let limits = WaitLimits { longest: None, leaves: false };
+    match watch(run, &view, limits, &mut Interrupts::hear()?).await? {
         watch::End::Left => Ok(Exit::Interrupted),
         watch::End::Ended { report, interrupted } => {
             result::print(&report, &live.history(), false);
@@ -503,13 +503,13 @@ pub(crate) async fn play_shown(
 }
 
 /// The result of a start.
-enum Outset {
+enum Launch {
     Runs(Vec<RunHandle>),
     /// Nothing was started, which has been reported.
     None(Exit),
 }
 
-async fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result<Outset> {
+async fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result<Launch> {
     let watcher = Arc::clone(live) as Arc<dyn Watcher>;
     let names = request.workflow.triggers.iter().map(|trigger| format!("'{}'", trigger.name));
     let names = names.collect::<Vec<_>>().join(", ");
@@ -517,15 +517,15 @@ async fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result
     if let Err(refused) = engine.check_request(&request) {
         let hint = if without_body { " Pass a body with --input." } else { "" };
         eprintln!("loom: {}: {refused}{hint}", refused.code);
-        return Ok(Outset::None(Exit::Failure));
+        return Ok(Launch::None(Exit::Failure));
     }
     match engine.start_reading(request, Some(&watcher)).await {
-        Ok(Started::Runs(runs)) => Ok(Outset::Runs(runs)),
+        Ok(Started::Runs(runs)) => Ok(Launch::Runs(runs)),
         Ok(Started::Held { condition }) => {
             eprintln!("loom: trigger condition {condition} is not met; no run was started");
-            Ok(Outset::None(Exit::Success))
+            Ok(Launch::None(Exit::Success))
         }
-        Err(error @ StartError::UnknownTrigger { .. }) => Err(anyhow!("{error}; its triggers are {names}")),
+        Err(error @ StartError::UnknownTrigger { .. }) => Err(anyhow!("{error}; available: {names}")),
         Err(error) => {
             let hint = if without_body && matches!(error, StartError::Trigger(_)) {
                 " The trigger was fired without a body; pass one with --input."
@@ -533,7 +533,7 @@ async fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result
                 ""
             };
             eprintln!("loom: {error}{hint}");
-            Ok(Outset::None(Exit::Failure))
+            Ok(Launch::None(Exit::Failure))
         }
     }
 }

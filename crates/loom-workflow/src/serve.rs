@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueHint};
 use loom_actions::TriggerRequests;
 use loom_definition::trigger::TriggerKind;
@@ -115,9 +115,9 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let (stop, mut reloads) = obey(Signals::hear()?);
     config.check_files(&["key-file"])?;
     let store = open_store(values).await?;
-    let listener = TcpListener::bind(values.addr).await.with_context(|| {
-        format!(
-            "cannot listen on {}; choose another address with `--addr` (port 0 takes a free port)",
+    let listener = TcpListener::bind(values.addr).await.map_err(|error| {
+        anyhow!(
+            "cannot listen on {}: {error}; choose another address with `--addr` (port 0 takes a free port)",
             values.addr
         )
     })?;

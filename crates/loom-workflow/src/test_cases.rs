@@ -33,7 +33,7 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
     let files = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     warn_of_others(&files)?;
     for file in &files {
-        let report = runner.play_all_timed(file, args.filter.as_deref(), &SystemClock);
+        let report = runner.run_all_timed(file, args.filter.as_deref(), &SystemClock);
         let counts = report.counts();
         if args.json {
             for case in report.json() {
@@ -51,7 +51,7 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
             }
         }
         if let Some(plan) = &chaos {
-            luck += test_luck(&runner, plan, file, &report, args.json);
+            luck += test_chaos(&runner, plan, file, &report, args.json);
         }
         suites.push_str(&report.junit());
         total += counts;
@@ -82,37 +82,37 @@ pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
 const SEEDS: u64 = 10;
 
 /// Runs the cases that have passed again under chaos, and prints those that fail under some seed. Returns their number.
-fn test_luck(runner: &Runner, plan: &ChaosPlan, file: &CaseFile, report: &Report, json: bool) -> usize {
+fn test_chaos(runner: &Runner, plan: &ChaosPlan, file: &CaseFile, report: &Report, json: bool) -> usize {
     let passed = report.entries.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Passed));
-    let mut lucky = 0;
+    let mut fragile = 0;
     for (case, _) in passed.clone() {
         let seeds = plan.seed..plan.seed.saturating_add(SEEDS);
         let failing: Vec<String> = seeds
             .filter(|seed| {
                 let plan = Arc::new(ChaosPlan { seed: *seed, ..plan.clone() });
-                matches!(runner.clone().with_chaos(plan).play(file, case), Verdict::Failed(_))
+                matches!(runner.clone().with_chaos(plan).run(file, case), Verdict::Failed(_))
             })
             .map(|seed| seed.to_string())
             .collect();
         if failing.is_empty() {
             continue;
         }
-        lucky += 1;
+        fragile += 1;
         let (count, seeds) = (failing.len(), failing.join(", "));
         let line = format!(
-            "LUCK {}: {}: fails under {count} of {SEEDS} seeds ({seeds})",
+            "fragile  {}: {}: fails under {count} of {SEEDS} seeds ({seeds})",
             Visible(&file.name),
             Visible(&case.id)
         );
         if json { eprintln!("{line}") } else { println!("{line}") }
     }
-    let line = format!("under chaos: {lucky} of {} cases depend on luck", passed.count());
+    let line = format!("under chaos: {fragile} of {} cases failed under some seeds", passed.count());
     if json {
         eprintln!("{line}");
     } else {
         println!("{line}");
     }
-    lucky
+    fragile
 }
 
 /// Warns of settings that Loom does not support, once for each project of the cases.

@@ -180,16 +180,16 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
 
 /// The effective policy of each action that uses a named one.
 fn explained(workflow: &Workflow, policies: &Policies) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for action in &workflow.actions {
         let using = action.resilience.as_deref().and_then(|resilience| resilience.named.as_ref());
         let Some(using) = using else { continue };
         let Ok(effective) = policies.of_action(using) else { continue };
         let shared = if effective.resilience.shares { "" } else { ", with a state of its own" };
-        told.push(format!("  {}: policy {}{shared}", action.name, using.name));
-        told.extend(effective.settings.iter().map(|setting| format!("    {setting}")));
+        reported.push(format!("  {}: policy {}{shared}", action.name, using.name));
+        reported.extend(effective.settings.iter().map(|setting| format!("    {setting}")));
     }
-    told
+    reported
 }
 
 impl Checked {

@@ -1,6 +1,6 @@
 //! Prints warnings and errors of the other crates on standard error.
 //!
-//! They log with `tracing` and do not write to terminals; without a subscriber, nobody would learn that a run is held because
+//! They log with `tracing` and do not write to terminals; without a subscriber, the user would not learn that a run is held because
 //! the disk is full.
 
 use std::fmt::{self, Write as _};

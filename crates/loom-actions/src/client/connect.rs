@@ -76,7 +76,8 @@ impl ConnectError {
                 format!("The host name '{host}' could not be resolved."),
             ),
             ConnectError::Private => Failure::forbidden(format!(
-                "The host '{host}' has a private address, and requests to private addresses are blocked."
+                "The host '{host}' has a private address, and requests to private addresses are blocked (setting \
+                 deny-private)."
             )),
             ConnectError::Refused(error) => {
                 let why = match error.kind() {

@@ -161,12 +161,12 @@ fn missing_connections_are_known_in_advance() {
 #[test]
 fn a_built_in_provider_is_distinguished_from_an_unknown_name() {
     let connections = standard();
-    let told = |name: &str| {
+    let reported = |name: &str| {
         let host = json(&format!(r#"{{"connectionName": "{name}"}}"#));
         connections.of_host(&host).unwrap_err().message
     };
-    assert!(told("SQL").contains("a connection of a built-in service provider"), "{}", told("SQL"));
-    assert!(told("sqk").contains("has no connection 'sqk'"), "{}", told("sqk"));
+    assert!(reported("SQL").contains("a connection of a built-in service provider"), "{}", reported("SQL"));
+    assert!(reported("sqk").contains("has no connection 'sqk'"), "{}", reported("sqk"));
 }
 
 #[test]

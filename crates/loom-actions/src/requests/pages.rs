@@ -1,4 +1,4 @@
-//! Pagination: lists that a service returns in pages, each with the address of the next.
+//! Pagination: lists that a service returns in pages, each with the URL of the next.
 
 use std::collections::HashSet;
 

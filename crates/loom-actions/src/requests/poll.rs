@@ -24,7 +24,7 @@ impl Requests {
         resume: &Value,
     ) -> Result<Progress, Failure> {
         let address = resume.get("poll").and_then(Value::as_str);
-        let address = address.ok_or_else(|| Failure::bad_request("The address to poll is missing."))?;
+        let address = address.ok_or_else(|| Failure::bad_request("The URL to poll is missing."))?;
         let url = Url::parse(address)?;
         let failures = resume.get("failures").and_then(Value::as_i64).unwrap_or(0);
         let request = self.follow_up(url.clone(), spec, marks, behaviour)?;

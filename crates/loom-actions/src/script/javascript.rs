@@ -34,7 +34,7 @@ pub(super) struct JavaScript {
 }
 
 /// What the waiting side is notified of.
-enum News {
+enum Notification {
     Ended(Ended),
     /// The action was cancelled or timed out.
     Cancelled,
@@ -43,14 +43,14 @@ enum News {
 /// Stops the script when it is dropped, because nothing waits for it any more.
 struct Waiting {
     stop: Arc<Stop>,
-    wake: SyncSender<News>,
+    wake: SyncSender<Notification>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.stop.cancel();
         // The channel has room for one notification from each side; otherwise nothing receives it.
-        self.wake.try_send(News::Cancelled).ok();
+        self.wake.try_send(Notification::Cancelled).ok();
     }
 }
 
@@ -118,20 +118,20 @@ impl JavaScript {
         let waited = tokio::task::spawn_blocking(move || {
             let work = move || {
                 let ended = interpreter::run(&script, &limits, &stop);
-                sender.send(News::Ended(ended)).ok();
+                sender.send(Notification::Ended(ended)).ok();
             };
             if let Err(error) = place.work(limits.stack_bytes, work) {
                 let message = format!("Cannot start a thread for the script: {error}.");
                 return Err(Failure::transient(INTERNAL, message));
             }
-            let mut news = receiver.recv_timeout(limits.time + GRACE);
-            if matches!(news, Ok(News::Cancelled)) {
+            let mut notification = receiver.recv_timeout(limits.time + GRACE);
+            if matches!(notification, Ok(Notification::Cancelled)) {
                 // Nothing waits for the result any more, but whether the thread is lost must be known.
-                news = receiver.recv_timeout(GRACE);
+                notification = receiver.recv_timeout(GRACE);
             }
-            match news {
-                Ok(News::Ended(ended)) => Ok(ended),
-                Ok(News::Cancelled) | Err(RecvTimeoutError::Timeout) => {
+            match notification {
+                Ok(Notification::Ended(ended)) => Ok(ended),
+                Ok(Notification::Cancelled) | Err(RecvTimeoutError::Timeout) => {
                     given_up.give_up();
                     Err(Failure::lasting(TIMEOUT, format!("The script took longer than {:?}.", limits.time)))
                 }

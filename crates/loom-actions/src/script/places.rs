@@ -2,10 +2,10 @@
 //!
 //! An interpreter checks whether it must stop between its own instructions, and sometimes during the work of one, but
 //! not everywhere: a search in a string of megabytes continues to its end. A script that does not end after its
-//! timeout is abandoned. Its thread runs until the script ends, and meanwhile another script takes its place, so that
-//! no place is missing. Only a limited number of such threads may continue, because they take processor time from
-//! others. Beyond that number, scripts keep their places, and when all places are lost in this way, new scripts fail
-//! instead of waiting.
+//! timeout is abandoned. Its thread runs until the script ends, and its place is given to another script, so that no
+//! place is lost. Only a limited number of such threads may continue, because they take processor time from others.
+//! Beyond that number, abandoned scripts keep their places; when they occupy all places, new scripts fail instead of
+//! waiting.
 
 use std::{
     io,

@@ -15,9 +15,9 @@ use super::*;
 
 /// A clock that is set manually, in seconds since 1970.
 #[derive(Default)]
-struct Hand(AtomicI64);
+struct ManualClock(AtomicI64);
 
-impl Clock for Hand {
+impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_millis(self.0.load(Ordering::Relaxed) * 1_000)
     }
@@ -29,7 +29,7 @@ fn at(seconds: i64) -> Timestamp {
 
 struct World {
     directory: tempfile::TempDir,
-    clock: Arc<Hand>,
+    clock: Arc<ManualClock>,
     key: MasterKey,
 }
 
@@ -49,7 +49,7 @@ impl World {
 
     fn vault_under(&self, key: &MasterKey) -> Vault {
         let key = key.clone();
-        let clock: Arc<dyn Clock> = Arc::<Hand>::clone(&self.clock);
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
         Vault::new(self.directory.path().join("secrets.json"), Arc::new(move || Ok(key.clone())), clock)
     }
 

@@ -21,7 +21,7 @@ fn an_authority_is_one_host_and_one_port() {
 }
 
 #[test]
-fn addresses_are_sent_as_written() {
+fn urls_are_sent_as_written() {
     for (written, sent) in [
         ("https://api.example.com", "https://api.example.com/"),
         ("HTTPS://API.Example.com:443/A/b?q=1#part", "https://api.example.com/A/b?q=1"),
@@ -38,7 +38,7 @@ fn addresses_are_sent_as_written() {
 }
 
 #[test]
-fn invalid_addresses_are_refused_without_showing_secrets() {
+fn invalid_urls_are_rejected_without_showing_secrets() {
     for (text, reason) in [
         ("ftp://h/x", "does not begin"),
         ("h/x", "does not begin"),
@@ -152,7 +152,7 @@ mod against_another {
     proptest! {
         /// What is sent has the same meaning for others as what was written.
         #[test]
-        fn the_sent_address_has_the_same_meaning(
+        fn the_sent_url_has_the_same_meaning(
             scheme in drawn("(http|HTTPS|https)"),
             host in drawn("[a-zA-Z]([a-zA-Z0-9-]{0,8}[a-z])?(\\.[a-z]{2,4}){0,2}"),
             port in drawn("(:[1-9][0-9]{0,3})?"),

@@ -104,7 +104,7 @@ async fn the_result_of_a_script_that_reads_secrets_is_secret() {
         let output = output(&report, name);
         assert_eq!((output.as_i64(), output.is_secret()), (Some(value), secret), "{name}");
     }
-    let told = output(&report, "told");
-    let told = told.as_str().unwrap();
-    assert!(!told.contains("hush") && told.contains("line 1, column"), "{told}");
+    let reported = output(&report, "told");
+    let reported = reported.as_str().unwrap();
+    assert!(!reported.contains("hush") && reported.contains("line 1, column"), "{reported}");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loom_expression::{Template, Value};
 
 use super::{
-    Lowerer, declarations::missing, findings::head, outline::Type, paths::Moment,
+    Lowerer, declarations::missing, findings::head, outline::Type, paths::Timing,
     resilience::holds_expression,
 };
 use crate::{
@@ -151,7 +151,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         let node = self.outline.actions[index].node;
         let nested = self
             .outline
-            .around(ActionIdx(index as u32))
+            .enclosing(ActionIdx(index as u32))
             .any(|action| self.outline.outlined(action).kind == Type::Foreach);
         let asked = self.repetitions(node, index);
         ActionKind::Foreach {
@@ -207,9 +207,9 @@ impl<'a> Lowerer<'a, '_, '_> {
         let (node, loom_spelling) = (outlined.node, outlined.loom_spelling);
         let condition =
             if let Some(node) = self.control_part(index, "expression", &["condition", "expression"]) {
-                self.moment = Moment::Iteration;
+                self.timing = Timing::Iteration;
                 let condition = self.condition(node, Some(index));
-                self.moment = Moment::Before;
+                self.timing = Timing::Before;
                 condition
             } else {
                 self.lack(index, if loom_spelling { "inputs.condition" } else { "expression" });
@@ -275,14 +275,15 @@ impl<'a> Lowerer<'a, '_, '_> {
     /// Reports the action if a loop encloses it.
     fn refuse_in_loops(&mut self, index: usize) {
         let this = ActionIdx(index as u32);
-        let around = self.outline.around(this).find(|action| self.outline.outlined(*action).kind.is_loop());
-        let Some(around) = around else { return };
-        let (outlined, around) = (self.outline.outlined(this), self.outline.outlined(around));
+        let enclosing =
+            self.outline.enclosing(this).find(|action| self.outline.outlined(*action).kind.is_loop());
+        let Some(enclosing) = enclosing else { return };
+        let (outlined, enclosing) = (self.outline.outlined(this), self.outline.outlined(enclosing));
         let message = format!(
             "`{}` is a {}, which is not allowed inside the loop `{}`",
-            outlined.name, outlined.type_name, around.name
+            outlined.name, outlined.type_name, enclosing.name
         );
-        let related = (around.name_place.range(), "the loop".to_owned());
+        let related = (enclosing.name_place.range(), "the loop".to_owned());
         let place = outlined.name_place;
         let diagnostic = self.found.error(code::NOT_ALLOWED_HERE, place, message);
         diagnostic.related.push(related);

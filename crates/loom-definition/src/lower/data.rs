@@ -124,14 +124,14 @@ impl<'a> Lowerer<'a, '_, '_> {
     fn initialize(&mut self, index: usize) -> ActionKind {
         let this = ActionIdx(index as u32);
         let outlined = &self.outline.actions[index];
-        if let Some(owner) = self.outline.around(this).next() {
-            let around = self.outline.outlined(owner);
+        if let Some(owner) = self.outline.enclosing(this).next() {
+            let enclosing = self.outline.outlined(owner);
             let message = format!(
                 "`{}` declares variables, which is only allowed at the top level, not inside `{}`",
-                outlined.name, around.name
+                outlined.name, enclosing.name
             );
             let (place, related) =
-                (outlined.name_place, (around.name_place.range(), "the enclosing action".to_owned()));
+                (outlined.name_place, (enclosing.name_place.range(), "the enclosing action".to_owned()));
             let diagnostic = self.found.error(code::NOT_ALLOWED_HERE, place, message);
             diagnostic.related.push(related);
             diagnostic.hint =

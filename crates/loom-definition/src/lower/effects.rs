@@ -161,7 +161,7 @@ impl Lowerer<'_, '_, '_> {
             let diagnostic = self.found.warning(code::UNKNOWN_TYPE, place, message);
             diagnostic.label = "the action fails when it runs".into();
             diagnostic.hint =
-                Some("map the type to an address under `actionTypes` in the connections file".into());
+                Some("map the type to a URL under `actionTypes` in the connections file".into());
         }
         let inputs = match node.get("inputs") {
             None => Template::constant(Value::from(Object::new())),
@@ -312,7 +312,7 @@ impl Lowerer<'_, '_, '_> {
         }
         let Some(url) = inputs.member("url") else { return value };
         if inputs.get("uri").is_some() {
-            let message = "`url` and `uri` both specify the address; keep one of them";
+            let message = "`url` and `uri` both specify the URL; keep one of them";
             self.found.error(code::CONTRADICTION, url.name_place, message);
             return value;
         }

@@ -176,12 +176,18 @@ impl<'s> Findings<'s> {
 
     /// Returns `node` if it is an object; reports an error if not.
     pub(crate) fn want_object<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n Node> {
+        self.object(node, &format!("`{what}`"))
+    }
+
+    /// Reports a file whose content is not an object.
+    pub(crate) fn want_document<'n>(&mut self, root: &'n Node) -> Option<&'n Node> {
+        self.object(root, "the file")
+    }
+
+    fn object<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n Node> {
         if node.members().is_none() {
-            self.error(
-                code::WRONG_KIND,
-                node.place,
-                format!("`{what}` must be an object, found {}", node.kind()),
-            );
+            let message = format!("{what} must be an object, found {}", node.kind());
+            self.error(code::WRONG_KIND, node.place, message);
             return None;
         }
         Some(node)

@@ -92,11 +92,12 @@ fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>
                 format!("`{}` cannot wait for `{}`, which is in another block", outlined.name, target.name),
             );
             diagnostic.related.push((target.name_place.range(), format!("`{}` is here", target.name)));
-            let around =
-                outline.around(action).find(|around| outline.outlined(*around).block == outlined.block);
-            diagnostic.hint = Some(match around {
-                Some(around) if around != this => {
-                    format!("wait for `{}`, which contains it", outline.outlined(around).name)
+            let enclosing = outline
+                .enclosing(action)
+                .find(|enclosing| outline.outlined(*enclosing).block == outlined.block);
+            diagnostic.hint = Some(match enclosing {
+                Some(enclosing) if enclosing != this => {
+                    format!("wait for `{}`, which contains it", outline.outlined(enclosing).name)
                 }
                 _ => "`runAfter` may only name actions in the same block".to_owned(),
             });

@@ -367,7 +367,7 @@ impl<'a> Outline<'a> {
     }
 
     /// The actions around `action`, innermost first.
-    pub(super) fn around(&self, action: ActionIdx) -> impl Iterator<Item = ActionIdx> + '_ {
+    pub(super) fn enclosing(&self, action: ActionIdx) -> impl Iterator<Item = ActionIdx> + '_ {
         let owner = |action: ActionIdx| {
             let block = self.actions[action.0 as usize].block;
             self.blocks.get(block.0 as usize).and_then(|block| block.owner)

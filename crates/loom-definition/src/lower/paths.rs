@@ -1,7 +1,7 @@
 //! Checks which actions an expression reads: they must have ended before it is evaluated.
 //!
 //! Runs after `runAfter` is linked. An action may read the actions on its `runAfter` path, the actions inside those, and
-//! the same for each block that encloses it. Also determines what a Foreach has to keep for expressions after it.
+//! the same for each block that encloses it. Also determines what a Foreach must store for expressions after it.
 
 use loom_expression::ReferenceKind;
 
@@ -17,7 +17,7 @@ use crate::{
 
 /// When an expression is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(super) enum Timing {
     /// Just before its action starts.
     Before,
     /// Between the iterations of its loop.
@@ -34,7 +34,7 @@ pub(super) struct Read {
     pub(super) owner: Option<ActionIdx>,
     pub(super) target: ActionIdx,
     pub(super) kind: ReferenceKind,
-    pub(super) moment: Moment,
+    pub(super) timing: Timing,
     pub(super) place: Place,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Read {
 /// the target or an action that encloses it. They are the same action if one encloses the other, or if it encloses both
 /// in different blocks.
 fn joined(outline: &Outline<'_>, reader: ActionIdx, target: ActionIdx) -> Option<(ActionIdx, ActionIdx)> {
-    let with_enclosing = |action| std::iter::once(action).chain(outline.around(action));
+    let with_enclosing = |action| std::iter::once(action).chain(outline.enclosing(action));
     with_enclosing(reader).find_map(|from| {
         let block = outline.outlined(from).block;
         let to = with_enclosing(target).find(|to| outline.outlined(*to).block == block)?;
@@ -53,7 +53,7 @@ fn joined(outline: &Outline<'_>, reader: ActionIdx, target: ActionIdx) -> Option
 /// The implicit dependencies of a definition with a preview schema, in which an action waits for what it reads.
 pub(super) fn implied(outline: &Outline<'_>, reads: &[Read]) -> Vec<(ActionIdx, ActionIdx)> {
     let edge = |read: &Read| joined(outline, read.owner?, read.target).filter(|(from, to)| from != to);
-    reads.iter().filter(|read| read.moment == Moment::Before).filter_map(edge).collect()
+    reads.iter().filter(|read| read.timing == Timing::Before).filter_map(edge).collect()
 }
 
 /// Records on every Foreach what expressions after the loop read from the actions inside it.
@@ -63,13 +63,13 @@ pub(super) fn gather(outline: &Outline<'_>, actions: &mut [Action], reads: &[Rea
             continue;
         }
         let records = read.kind == ReferenceKind::Action;
-        let around = |foreach: ActionIdx| {
-            let mut enclosing = read.owner.into_iter().flat_map(|owner| outline.around(owner));
+        let encloses_reader = |foreach: ActionIdx| {
+            let mut enclosing = read.owner.into_iter().flat_map(|owner| outline.enclosing(owner));
             read.owner == Some(foreach) || enclosing.any(|action| action == foreach)
         };
         let loops =
-            outline.around(read.target).filter(|action| outline.outlined(*action).kind == Type::Foreach);
-        for foreach in loops.filter(|foreach| !around(*foreach)) {
+            outline.enclosing(read.target).filter(|action| outline.outlined(*action).kind == Type::Foreach);
+        for foreach in loops.filter(|foreach| !encloses_reader(*foreach)) {
             let gathered = &mut actions[foreach.0 as usize].gathered;
             match gathered.iter_mut().find(|gathered| gathered.action == read.target) {
                 Some(known) => known.records |= records,
@@ -105,10 +105,10 @@ pub(super) fn check(
 
 /// Whether an action may read itself or an action inside it.
 fn is_inside_allowed(read: &Read, owner: ActionIdx, common: ActionIdx) -> bool {
-    match read.moment {
-        Moment::Before => false,
-        Moment::Iteration | Moment::After => common == owner && read.target != owner,
-        Moment::Unsubscribing => read.target == owner,
+    match read.timing {
+        Timing::Before => false,
+        Timing::Iteration | Timing::After => common == owner && read.target != owner,
+        Timing::Unsubscribing => read.target == owner,
     }
 }
 
@@ -154,8 +154,8 @@ fn report(
     let (reader, target) = (name(owner), name(read.target));
     let (message, hint) = if read.target == owner {
         let message = format!("`{reader}` reads its own result before it has one");
-        let hint = match read.moment {
-            Moment::After => "use `action()`, which returns the record of the action itself",
+        let hint = match read.timing {
+            Timing::After => "use `action()`, which returns the record of the action itself",
             _ => "read the previous action, or use a variable",
         };
         (message, hint.to_owned())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loom_expression::Value;
 use loom_resilience::{BreakerConfig, BulkheadConfig, LimiterConfig};
 
-use super::{Lowerer, outline::Type, paths::Moment};
+use super::{Lowerer, outline::Type, paths::Timing};
 use crate::{
     diagnostic::{Severity, code, did_you_mean},
     duration::Span,
@@ -331,7 +331,7 @@ impl Lowerer<'_, '_, '_> {
             }
         }
         let (body, outputs) = (node.member("body"), node.member("outputs"));
-        self.moment = Moment::After;
+        self.timing = Timing::After;
         let outputs = match (body, outputs) {
             (Some(body), None) => Some(FallbackOutputs::Body(self.template(&body.value, owner))),
             (None, Some(outputs)) => Some(FallbackOutputs::Whole(self.template(&outputs.value, owner))),
@@ -347,7 +347,7 @@ impl Lowerer<'_, '_, '_> {
                 None
             }
         };
-        self.moment = Moment::Before;
+        self.timing = Timing::Before;
         let mode = self.mode_in(node, "mode");
         let mut on = StatusSet::of(Status::Failed);
         on.insert(Status::TimedOut);

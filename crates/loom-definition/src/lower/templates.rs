@@ -10,7 +10,7 @@ use loom_expression::{
 use super::{
     Findings, Lowerer,
     outline::Outline,
-    paths::{Moment, Read},
+    paths::{Read, Timing},
 };
 use crate::{
     arm,
@@ -206,7 +206,7 @@ impl Lowerer<'_, '_, '_> {
             owner: owner.map(|owner| ActionIdx(owner as u32)),
             target,
             kind: reference.kind,
-            moment: if unsubscribes { Moment::Unsubscribing } else { self.moment },
+            timing: if unsubscribes { Timing::Unsubscribing } else { self.timing },
             place: Place::new(range.start, range.end),
         });
     }
@@ -216,8 +216,8 @@ impl Lowerer<'_, '_, '_> {
     fn encloses(&self, wanted: ActionIdx, owner: Option<usize>) -> bool {
         let Some(owner) = owner else { return false };
         let owner = ActionIdx(owner as u32);
-        (owner == wanted && self.moment == Moment::Iteration)
-            || self.outline.around(owner).any(|action| action == wanted)
+        (owner == wanted && self.timing == Timing::Iteration)
+            || self.outline.enclosing(owner).any(|action| action == wanted)
     }
 
     fn unknown_name(&mut self, kind: NameKind, name: &str, range: Range<usize>, owner: Option<usize>) {
@@ -248,16 +248,16 @@ impl Lowerer<'_, '_, '_> {
                     .flatten(),
             ),
             NameKind::Loop => {
-                let around: Vec<&str> = owner
+                let enclosing: Vec<&str> = owner
                     .into_iter()
-                    .flat_map(|owner| outline.around(ActionIdx(owner as u32)))
+                    .flat_map(|owner| outline.enclosing(ActionIdx(owner as u32)))
                     .filter(|action| outline.outlined(*action).kind.is_loop())
                     .map(|action| &*outline.outlined(action).name)
                     .collect();
-                let hint = if around.is_empty() {
+                let hint = if enclosing.is_empty() {
                     Some("it is not inside a Foreach or Until".to_owned())
                 } else {
-                    did_you_mean(name, around)
+                    did_you_mean(name, enclosing)
                 };
                 (code::UNKNOWN_LOOP, format!("no loop `{name}` encloses this expression"), hint)
             }

@@ -16,16 +16,16 @@ use crate::{
 /// Everything that is injected into calls.
 #[derive(Clone, Debug, Default)]
 pub struct ChaosPlan {
-    /// Decides which calls are struck; the same seed strikes the same calls.
+    /// Decides which calls are affected; the same seed affects the same calls.
     pub seed: u64,
     /// In the order in which they apply to a call. A fault or an outcome ends it.
     pub injections: Vec<ChaosInjection>,
 }
 
-/// One kind of trouble.
+/// One kind of fault, and the calls that it affects.
 #[derive(Clone, Debug)]
 pub struct ChaosInjection {
-    /// The share of attempts that it strikes, 0 to 1.
+    /// The share of attempts that it affects, 0 to 1.
     pub rate: f64,
     /// Only calls of this workflow, ignoring case.
     pub workflow: Option<Arc<str>>,
@@ -100,13 +100,13 @@ impl ChaosPlan {
         })?;
         let mut found = Findings::new(source, &read.root);
         let mut plan = ChaosPlan::default();
-        let members = found.want_object(&read.root, "the content").and_then(Node::members);
+        let members = found.want_document(&read.root).and_then(Node::members);
         for member in members.unwrap_or_default() {
             match &*member.name {
                 "$schema" => {}
                 "seed" => match member.value.integer().and_then(|seed| u64::try_from(seed).ok()) {
                     Some(seed) => plan.seed = seed,
-                    None => wrong(&mut found, &member.value, "`seed` must be an integer of at least 0"),
+                    None => wrong_value(&mut found, &member.value, "`seed` must be an integer of at least 0"),
                 },
                 "injections" => match member.value.items() {
                     Some(items) => {
@@ -134,8 +134,14 @@ fn wrong(found: &mut Findings<'_>, node: &Node, message: impl Into<String>) {
     found.error(code::BAD_CHAOS, node.place, message);
 }
 
+/// As [`wrong`], with the value that was found.
+fn wrong_value(found: &mut Findings<'_>, node: &Node, message: &str) {
+    let given = node.to_value().to_json_text();
+    wrong(found, node, format!("{message} (got {given})"));
+}
+
 fn injection(node: &Node, found: &mut Findings<'_>) -> Option<ChaosInjection> {
-    for member in found.want_object(node, "an injection")?.members().unwrap_or_default() {
+    for member in found.want_object(node, "injections")?.members().unwrap_or_default() {
         if !MEMBERS.iter().any(|name| name.eq_ignore_ascii_case(&member.name)) {
             let message = format!("unknown property `{}` in an injection", member.name);
             found.error(code::BAD_CHAOS, member.name_place, message).hint =
@@ -151,14 +157,14 @@ fn injection(node: &Node, found: &mut Findings<'_>) -> Option<ChaosInjection> {
             wrong(
                 found,
                 node,
-                "an injection needs a `rate` between 0 and 1, the share of attempts that it strikes",
+                "an injection needs a `rate` between 0 and 1, the share of attempts that it affects",
             );
             None
         }
         Some(given) => {
             let rate = number(given).filter(|rate| (0.0..=1.0).contains(rate));
             if rate.is_none() {
-                wrong(found, given, "`rate` must be a number between 0 and 1");
+                wrong_value(found, given, "`rate` must be a number between 0 and 1");
             }
             rate
         }
@@ -171,7 +177,7 @@ fn injection(node: &Node, found: &mut Findings<'_>) -> Option<ChaosInjection> {
     let attempts_max = node.get("attemptsMax").and_then(|given| {
         let count = given.integer().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
         if count.is_none() {
-            wrong(found, given, "`attemptsMax` must be an integer of at least 1");
+            wrong_value(found, given, "`attemptsMax` must be an integer of at least 1");
         }
         count
     });
@@ -191,7 +197,7 @@ fn effect(node: &Node, found: &mut Findings<'_>) -> Option<ChaosEffect> {
         }
         "latency" => {
             let Some(given) = node.get("delay") else {
-                wrong(found, node, "an injection of latency needs a `delay`");
+                wrong(found, node, "an injection of the kind `latency` needs a `delay`, such as \"PT2S\"");
                 return None;
             };
             match Span::from_value(&given.to_value()) {
@@ -204,12 +210,12 @@ fn effect(node: &Node, found: &mut Findings<'_>) -> Option<ChaosEffect> {
         }
         "outcome" => {
             let Some(given) = node.get("statusCode") else {
-                wrong(found, node, "an injected outcome needs a `statusCode`");
+                wrong(found, node, "an injection of the kind `outcome` needs a `statusCode`, such as 503");
                 return None;
             };
             let status = given.integer().and_then(|status| u16::try_from(status).ok());
             let Some(status) = status.filter(|status| (100..=599).contains(status)) else {
-                wrong(found, given, "`statusCode` must be an HTTP status between 100 and 599");
+                wrong_value(found, given, "`statusCode` must be an HTTP status between 100 and 599");
                 return None;
             };
             let headers = match node.get("headers") {

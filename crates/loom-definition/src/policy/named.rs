@@ -1,6 +1,6 @@
 //! Named policies: the file `resilience.json` of a project, with `defaults` and services that inherit from each other.
 //!
-//! The rules of merging are those of [`loom_resilience::inherit`]; the words are those of definitions.
+//! The rules of merging are those of [`loom_resilience::inherit`]; the property names are those of definitions.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -95,13 +95,13 @@ impl Policies {
         })?;
         let mut found = Findings::new(source, &read.root);
         let mut policies = Policies { source: Arc::from(source), ..Policies::default() };
-        if found.want_object(&read.root, "the content").is_some() {
+        if found.want_document(&read.root).is_some() {
             for member in read.root.members().unwrap_or_default() {
                 policies.add(&member.name, member.name_place, &member.value, &mut found);
             }
         }
         if found.is_empty() {
-            // A part with an unknown member would also lack what was meant.
+            // A part with a misspelt property would also lack the intended one.
             policies.check(&mut found);
         }
         let diagnostics = found.finish();

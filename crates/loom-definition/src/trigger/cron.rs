@@ -132,14 +132,14 @@ impl Cron {
             week_days: week_day.list(Field::week_days)?,
             both_days: [day, week_day].iter().any(|field| field.text.starts_with(['*', '?'])),
         };
-        if cron.never_comes() {
+        if cron.matches_no_date() {
             return Err(day.wrong("these months never have such a day".to_owned()));
         }
         Ok(cron)
     }
 
     /// Whether all of the months are too short for all of the days.
-    fn never_comes(&self) -> bool {
+    fn matches_no_date(&self) -> bool {
         let longest = |month: &u8| match month {
             2 => 29,
             4 | 6 | 9 | 11 => 30,

@@ -56,7 +56,7 @@ impl Driver {
         {
             return Some(Envelope::new(Command::TimerFired(timer)));
         }
-        // A draining engine starts nothing, so it admits nobody either.
+        // A draining engine starts nothing, so it admits no run either.
         let waits = self.run.state().waits && !draining;
         let now = self.clock.now();
         // A timer that is due here waits for what has happened before it.
@@ -75,7 +75,7 @@ impl Driver {
             () = self.pass.admitted(), if waits => Some(Envelope::new(Command::Admit)),
             () = self.inner.flights.drains(), if !draining => None,
             () = std::future::pending(), if draining => None,
-            // The next round fires the timer that is due then.
+            // The next pass fires the timer that is due then.
             () = tokio::time::sleep(wait.min(SLEEP_MAX)), if !draining => None,
         }
     }

@@ -1,7 +1,7 @@
 //! The concurrency limits of triggers: how many of their runs are in progress, and which runs wait for one of them to end.
 //!
 //! A run owns its permit: it receives it before its task exists, and the permit returns when it is dropped, wherever that
-//! happens. So the gate counts nothing that may already be over, and nobody has to report an end. A run beyond the limit owns
+//! happens. So the gate counts nothing that may already be over, and no end has to be reported. A run beyond the limit owns
 //! a [`Ticket`] instead, which becomes a permit in the order in which the runs were accepted.
 
 use std::{
@@ -31,7 +31,7 @@ struct Inner {
     /// The limits of the triggers of all deployed workflows.
     limits: HashMap<Key, Option<TriggerConcurrency>>,
     gates: HashMap<Key, Gate>,
-    /// While runs are being recovered, nobody new is admitted: a run that was in progress takes its permit first.
+    /// While runs are being recovered, no new run is admitted: a run that was in progress takes its permit first.
     closed: bool,
 }
 
@@ -273,7 +273,7 @@ impl Gates {
         Pass::Inside(Permit { at: Some((Arc::clone(self), key)) })
     }
 
-    /// Admits nobody until the returned guard is dropped, except runs that were in progress before.
+    /// Admits no run until the returned guard is dropped, except runs that were in progress before.
     pub(crate) fn close(self: &Arc<Self>) -> Closed {
         self.lock().closed = true;
         Closed(Arc::clone(self))
@@ -304,7 +304,7 @@ impl Inner {
             gate.taken += 1;
             let permit = Permit { at: Some((Arc::clone(gates), Arc::clone(key))) };
             if let Err(mut refused) = turn.send(permit) {
-                // A ticket leaves the queue before it is dropped, so somebody always receives the permit. If not, it must
+                // A ticket leaves the queue before it is dropped, so some run always receives the permit. If not, it must
                 // not be dropped under this lock.
                 refused.at = None;
                 gate.taken -= 1;
@@ -321,7 +321,7 @@ impl Gate {
         self.limit.is_none_or(|limit| self.taken < limit.runs)
     }
 
-    /// Whether a newcomer may enter: nobody overtakes those who wait.
+    /// Whether a new run may enter: no run overtakes those that wait.
     fn has_room(&self, closed: bool) -> bool {
         !closed && self.waiting.is_empty() && self.is_below_limit()
     }

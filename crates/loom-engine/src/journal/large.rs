@@ -2,7 +2,7 @@
 //!
 //! A value that is too large to be inline is stored separately, from the inside out: first its large parts, then the value
 //! itself if the remainder is still too large. A body that passes through many actions, or occurs in many runs, is therefore
-//! stored once, whatever is wrapped around it.
+//! stored once, even if each of them puts it into another object.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,6 +1,6 @@
 //! Tests of the engine at its boundary: definitions in, events and outcomes out.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue should stop")]
 
 mod budgets;
 mod callbacks;

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_hand_is_what_the_file_says() {
+    fn the_built_in_cultures_equal_those_of_the_file() {
         assert_eq!(format!("{:?}", find("en-us").unwrap()), format!("{EN_US:?}"));
     }
 

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
-use super::{ANY, Arguments, Body, Category, Effort, Function, Outcome, ex, logic::compare_text};
+use super::{ANY, Arguments, Body, Category, Cost, Function, Outcome, ex, logic::compare_text};
 use crate::{
     Array, Kind, Labels, Object, Value, ValueRef, envelope,
     error::Failure,
@@ -25,15 +25,15 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "contains(collection: string | array | object, value: any) → boolean",
         "Checks whether a string contains a substring (case-sensitive), an array contains an equal item, or an object has a property with that name (case-insensitive).",
     ).examples(&[ex("@contains('hello world', 'world')", "true"), ex("@contains(createArray(1, 2), 2.0)", "true"), ex("@contains(json('{\"a\":null}'), 'a')", "true"), ex("@contains(null, 'a')", "error")]),
-    collection("empty", (1, 1), empty).effort(Effort::Flat).docs(
+    collection("empty", (1, 1), empty).cost(Cost::Flat).docs(
         "empty(collection: string | array | object | null) → boolean",
         "Checks whether a string, an array or an object is empty. Null counts as empty.",
     ).examples(&[ex("@empty('')", "true"), ex("@empty(createArray(null))", "false"), ex("@empty(null)", "true"), ex("@empty(0)", "error")]),
-    collection("first", (1, 1), first).effort(Effort::Flat).carries().docs(
+    collection("first", (1, 1), first).cost(Cost::Flat).carries().docs(
         "first(collection: string | array) → any",
         "Returns the first item of an array or the first character of a string, or null if it is empty.",
     ).examples(&[ex("@first(createArray(0, 1, 2))", "0"), ex("@first('hello')", r#""h""#), ex("@first('')", "null")]),
-    collection("last", (1, 1), last).effort(Effort::Flat).carries().docs(
+    collection("last", (1, 1), last).cost(Cost::Flat).carries().docs(
         "last(collection: string | array) → any",
         "Returns the last item of an array or the last character of a string, or null if it is empty.",
     ).examples(&[ex("@last(createArray(0, 1, 2))", "2"), ex("@last('abc')", r#""c""#)]),
@@ -41,15 +41,15 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "join(items: array, delimiter: string) → string",
         "Joins the items, converted to strings, with the delimiter between them.",
     ).examples(&[ex("@join(createArray('a', 'b', 'c'), '.')", r#""a.b.c""#), ex("@join(createArray(1, true, null), '|')", r#""1|True|""#)]),
-    collection("skip", (2, 2), skip).effort(Effort::Items).carries().docs(
+    collection("skip", (2, 2), skip).cost(Cost::Items).carries().docs(
         "skip(collection: array | string, count: integer) → array | string",
         "Removes the first items of an array or characters of a string and returns the rest. The count must not be negative; a count beyond the end returns an empty result.",
     ).examples(&[ex("@skip(createArray(0, 1, 2, 3), 1)", "[1,2,3]"), ex("@skip('abc', 5)", r#""""#)]),
-    collection("take", (2, 2), take).effort(Effort::Items).carries().docs(
+    collection("take", (2, 2), take).cost(Cost::Items).carries().docs(
         "take(collection: array | string, count: integer) → array | string",
         "Returns the first items of an array or characters of a string. The count must not be negative; a count beyond the end returns everything.",
     ).examples(&[ex("@take('abcde', 3)", r#""abc""#), ex("@take(createArray(0, 1, 2), 2)", "[0,1]")]),
-    collection("reverse", (1, 1), reverse).effort(Effort::Items).carries().docs(
+    collection("reverse", (1, 1), reverse).cost(Cost::Items).carries().docs(
         "reverse(items: array) → array",
         "Returns the items in reverse order.",
     ).examples(&[ex("@reverse(createArray(0, 1, 2))", "[2,1,0]")]),
@@ -65,15 +65,15 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "intersection(collection: array | object, …) → array | object",
         "Returns the distinct items of the first array that occur in all other arrays, or the properties that all objects have with equal values.",
     ).examples(&[ex("@intersection(createArray(1, 2, 3), createArray(101, 2, 1, 10), createArray(6, 8, 1, 2))", "[1,2]"), ex("@intersection(json('{\"a\":1,\"b\":2}'), json('{\"b\":2}'))", r#"{"b":2}"#)]),
-    collection("createArray", (1, ANY), create_array).effort(Effort::Flat).carries().docs(
+    collection("createArray", (1, ANY), create_array).cost(Cost::Flat).carries().docs(
         "createArray(value: any, …) → array",
         "Creates an array of the values, which may have different types.",
     ).examples(&[ex("@createArray('h', 1, null)", r#"["h",1,null]"#)]),
-    collection("array", (1, 1), create_array).effort(Effort::Flat).carries().docs(
+    collection("array", (1, 1), create_array).cost(Cost::Flat).carries().docs(
         "array(value: any) → array",
         "Creates an array with the value as its only item.",
     ).examples(&[ex("@array('hello')", r#"["hello"]"#), ex("@array(createArray(1))", "[[1]]")]),
-    collection("chunk", (2, 2), chunk).effort(Effort::Items).carries().docs(
+    collection("chunk", (2, 2), chunk).cost(Cost::Items).carries().docs(
         "chunk(collection: string | array, size: integer) → array",
         "Splits an array or a string into chunks of the given size, which must be at least 1. The last chunk may be shorter.",
     ).examples(&[ex("@chunk(createArray(1, 2, 3), 2)", "[[1,2],[3]]"), ex("@chunk('abcde', 2)", r#"["ab","cd","e"]"#)]),

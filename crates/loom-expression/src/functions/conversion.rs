@@ -190,14 +190,14 @@ fn base64_to_string(arguments: &mut Arguments<'_>) -> Outcome {
 
 fn base64_to_binary(arguments: &mut Arguments<'_>) -> Outcome {
     decoded(arguments)?;
-    Ok(envelope::around(OCTETS, arguments.str(0)?.to_owned()))
+    Ok(envelope::of_base64(OCTETS, arguments.str(0)?.to_owned()))
 }
 
 fn binary(arguments: &mut Arguments<'_>) -> Outcome {
     if arguments.get(0).is_null() {
         return Err(arguments.wrong_type(0, "a string, a number, a boolean, an array or an object"));
     }
-    Ok(envelope::around(OCTETS, base64_of(arguments)?))
+    Ok(envelope::of_base64(OCTETS, base64_of(arguments)?))
 }
 
 fn data_uri(arguments: &mut Arguments<'_>) -> Outcome {

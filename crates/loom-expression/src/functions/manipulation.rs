@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ANY, Arguments, Body, Category, Effort, Function, Lazy, Outcome, ex};
+use super::{ANY, Arguments, Body, Category, Cost, Function, Lazy, Outcome, ex};
 use crate::{Labels, Object, Value, error::Failure};
 
 const fn manipulation(name: &'static str, arity: (usize, usize), body: Body) -> Function {
@@ -11,19 +11,19 @@ const fn manipulation(name: &'static str, arity: (usize, usize), body: Body) -> 
 
 #[rustfmt::skip]
 pub(super) static FUNCTIONS: &[Function] = &[
-    manipulation("addProperty", (3, 3), Body::Plain(add)).carries().effort(Effort::Items).docs(
+    manipulation("addProperty", (3, 3), Body::Plain(add)).carries().cost(Cost::Items).docs(
         "addProperty(object: object, name: string, value: any) → object",
         "Returns a copy of the object with a new property at the end. A property with this name must not exist.",
     ).examples(&[ex("@addProperty(json('{\"a\":1}'), 'b', 2)", r#"{"a":1,"b":2}"#), ex("@addProperty(json('{\"a\":1}'), 'a', 2)", "error")]),
-    manipulation("setProperty", (3, 3), Body::Plain(set)).carries().effort(Effort::Items).docs(
+    manipulation("setProperty", (3, 3), Body::Plain(set)).carries().cost(Cost::Items).docs(
         "setProperty(object: object, name: string, value: any) → object",
         "Returns a copy of the object with the property set. An existing property keeps its position; a new one is added at the end.",
     ).examples(&[ex("@setProperty(json('{\"a\":1,\"b\":2}'), 'a', 3)", r#"{"a":3,"b":2}"#)]),
-    manipulation("removeProperty", (2, 2), Body::Plain(remove)).carries().effort(Effort::Items).docs(
+    manipulation("removeProperty", (2, 2), Body::Plain(remove)).carries().cost(Cost::Items).docs(
         "removeProperty(object: object, name: string) → object",
         "Returns a copy of the object without the property, or the unchanged object if it has no such property.",
     ).examples(&[ex("@removeProperty(json('{\"a\":1,\"b\":2}'), 'a')", r#"{"b":2}"#)]),
-    manipulation("mergeObjects", (2, ANY), Body::Plain(merge)).carries().effort(Effort::Items).docs(
+    manipulation("mergeObjects", (2, ANY), Body::Plain(merge)).carries().cost(Cost::Items).docs(
         "mergeObjects(object: object, …) → object",
         "Merges objects into one with all their properties. If objects share a property, the last value wins.",
     ).examples(&[ex("@mergeObjects(json('{\"a\":1}'), json('{\"a\":2,\"b\":3}'))", r#"{"a":2,"b":3}"#)]),

@@ -1,6 +1,6 @@
 //! String functions. Lengths and indexes count UTF-16 code units.
 
-use super::{ANY, Arguments, Body, Category, Effort, Function, Lazy, Outcome, ex};
+use super::{ANY, Arguments, Body, Category, Cost, Function, Lazy, Outcome, ex};
 use crate::{
     Value, ValueRef, envelope,
     error::Failure,
@@ -43,7 +43,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         "nthIndexOf(text: string, search: string, n: integer) → integer",
         "Returns the index of the n-th occurrence of a substring, ignoring case, or -1 if there are fewer. A negative n counts from the end.",
     ).examples(&[ex("@nthIndexOf('123456789123465789', '1', 2)", "9"), ex("@nthIndexOf('a-b-c-d', '-', -3)", "1"), ex("@nthIndexOf('a', 'b', 1)", "-1")]),
-    string("length", (1, 1), length).effort(Effort::Flat).docs(
+    string("length", (1, 1), length).cost(Cost::Flat).docs(
         "length(collection: string | array) → integer",
         "Returns the number of UTF-16 code units in a string or of items in an array.",
     ).examples(&[ex("@length('abcd')", "4"), ex("@length(createArray(0, 1))", "2"), ex("@length(json('{}'))", "error")]),

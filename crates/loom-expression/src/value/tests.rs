@@ -47,11 +47,11 @@ fn collected_objects_equal_those_built_by_inserting() {
         for (one, two) in [(secret(), deep()), (deep(), secret()), (Value::from(1), Value::from(2))] {
             let inserted: Object = [(first, one.clone()), (second, two.clone())].into_iter().collect();
             let pair = Object::pair((Arc::from(first), one.clone()), (Arc::from(second), two));
-            let told = |object: &Object| (object.len(), object.depth(), object.contains_secret());
-            assert_eq!((told(&pair), &pair), (told(&inserted), &inserted));
+            let reported = |object: &Object| (object.len(), object.depth(), object.contains_secret());
+            assert_eq!((reported(&pair), &pair), (reported(&inserted), &inserted));
             let single = Object::single(Arc::from(first), one.clone());
             let inserted: Object = [(first, one)].into_iter().collect();
-            assert_eq!((told(&single), single), (told(&inserted), inserted));
+            assert_eq!((reported(&single), single), (reported(&inserted), inserted));
         }
     }
 }

@@ -56,10 +56,10 @@ fn names_of_properties_are_evaluated() {
 fn errors_in_property_names_have_positions() {
     let value = json(r#"{"a": {"@odata.type": 1}, "@{lenght('x')}": "@variables('n')"}"#);
     let errors = Template::compile(&value, &NoNames, &Options::default()).unwrap_err();
-    let told: Vec<_> =
+    let found: Vec<_> =
         errors.iter().map(|e| (e.code, e.pointer.as_str(), e.in_name, e.span.clone())).collect();
     assert_eq!(
-        told,
+        found,
         [
             (Code::Syntax, "/a/@odata.type", true, 1..6),
             (Code::UnknownFunction, "/@{lenght('x')}", true, 2..8)
@@ -97,7 +97,7 @@ fn constants_are_computed_at_compile_time() {
 fn all_errors_are_reported_at_once_with_positions() {
     let value = json(r#"{"a/b": ["@lenght('x')", "@add('"], "c": "text @{concat('a'"}"#);
     let errors = Template::compile(&value, &NoNames, &Options::default()).unwrap_err();
-    let told: Vec<(Code, &str, &str)> = errors
+    let found: Vec<(Code, &str, &str)> = errors
         .iter()
         .map(|error| {
             let text =
@@ -109,7 +109,7 @@ fn all_errors_are_reported_at_once_with_positions() {
         })
         .collect();
     assert_eq!(
-        told,
+        found,
         [
             (Code::UnknownFunction, "/a~1b/0", "lenght"),
             (Code::UnterminatedString, "/a~1b/1", "'"),

@@ -1,4 +1,4 @@
-//! A file of policies in the words of this crate: `defaults`, and services that inherit.
+//! A file of policies, with the property names of this crate: `defaults`, and services that inherit.
 
 use std::{collections::BTreeMap, fmt};
 

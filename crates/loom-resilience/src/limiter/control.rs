@@ -1,4 +1,4 @@
-//! Inspects a limiter, freezes and teaches it, changes its limits, saves its state.
+//! Inspects a limiter, freezes it, applies what a service reports, changes its limits, saves its state.
 
 use std::time::Duration;
 

@@ -135,11 +135,11 @@ mod waiting {
         ) -> Result<(Reservation, Duration), Refused> {
             match self.grab(permits, now) {
                 Ok(taken) => Ok((taken, Duration::ZERO)),
-                Err(refused) => self.wait_in_line(permits, max_wait, now, refused).await,
+                Err(refused) => self.wait_in_queue(permits, max_wait, now, refused).await,
             }
         }
 
-        async fn wait_in_line(
+        async fn wait_in_queue(
             &self,
             permits: u32,
             max_wait: Option<Duration>,
@@ -262,7 +262,7 @@ mod waiting {
             if leaves || (index == 0 && wait == 0 && self.commit(&mut state, permits, now)) {
                 state.queue.remove(index);
                 let taken = if leaves { Reservation::NOTHING } else { self.taken(permits) };
-                let woken = self.hand_on(&mut state, now);
+                let woken = self.pass_on(&mut state, now);
                 drop(state);
                 if let Some(waker) = woken {
                     waker.wake();
@@ -283,7 +283,7 @@ mod waiting {
 
         /// Arms the timer for the new head, so that the head is woken once, when its permits are available. Returns the waker
         /// of the head when they already are.
-        fn hand_on(&self, state: &mut State, now: Instant) -> Option<Waker> {
+        fn pass_on(&self, state: &mut State, now: Instant) -> Option<Waker> {
             self.set_gate(state);
             let head = state.queue.waiters.front()?;
             let (permits, waker) = (head.permits, head.waker.clone());

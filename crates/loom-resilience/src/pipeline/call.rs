@@ -525,7 +525,7 @@ impl Pipeline {
             };
             Some(Box::pin(self.guarded(options, at, None, classifier, work)))
         };
-        // A healthy service has decided, even where it rejected the request; another copy would be told the same.
+        // A healthy service has decided, even where it rejected the request; another copy would get the same response.
         let decides = |(ended, _): &(Ended<T, E>, Instant)| {
             matches!(ended, Ended::Done(_, Verdict::Ok | Verdict::Rejected | Verdict::Cancelled))
         };

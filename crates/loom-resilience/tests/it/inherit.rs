@@ -124,7 +124,7 @@ fn an_unknown_service_or_base_gets_a_suggestion() {
     let text = r#"{"services": {"payments": {}, "refunds": {"base": "payment"}}}"#;
     assert_eq!(
         file(text).unwrap_err().to_string(),
-        "the base of `refunds` is `payment`, which is not a service; did you mean `payments`?"
+        "the base of `refunds` must be an existing service (got `payment`); did you mean `payments`?"
     );
     let file = file(r#"{"services": {"payments": {}}}"#).unwrap();
     let error = file.resolve("paymetns").unwrap_err();

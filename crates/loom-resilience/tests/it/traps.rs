@@ -693,5 +693,5 @@ async fn trap_27_a_manually_opened_circuit_is_waited_for() {
         ),
         "{refused:?}"
     );
-    assert_eq!(pipeline.clock().now(), started, "nobody waited");
+    assert_eq!(pipeline.clock().now(), started, "no call waited");
 }

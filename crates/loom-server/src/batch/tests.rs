@@ -1,4 +1,4 @@
-//! Batches over processes that come and go, in time that jumps.
+//! Batches across restarts, in virtual time.
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ async fn batches(world: &World, host: &Host) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_goes_when_it_is_full_and_the_rest_waits_over_processes() {
+async fn a_full_batch_is_released_and_the_rest_waits_across_restarts() {
     let world = World::new(&[]);
     let text = collector(r#"{"messageCount": 3}"#, "");
     let definitions = [("collector", text.as_str()), ("sender", SENDER)];
@@ -125,7 +125,7 @@ async fn messages_from_before_a_crash_are_released_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_lets_everything_go_once() {
+async fn a_scheduled_time_releases_everything_once() {
     let world = World::new(&[]);
     let text = collector(r#"{"recurrence": {"frequency": "Hour", "interval": 1}, "messageCount": 4}"#, "");
     let definitions = [("collector", text.as_str()), ("sender", SENDER)];
@@ -151,7 +151,7 @@ async fn a_time_lets_everything_go_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_goes_when_it_is_large_enough() {
+async fn a_batch_is_released_when_it_is_large_enough() {
     let world = World::new(&[]);
     let text = collector(r#"{"batchSize": 10}"#, "");
     let host = world.process(&[("collector", &text), ("sender", SENDER)]).await;
@@ -232,15 +232,15 @@ async fn leave(host: &Arc<Host>, key: &str, inputs: &str) -> (String, String) {
         panic!("a message is left at once")
     };
     pass(0).await;
-    let told = match (&outcome.error, &outcome.outputs) {
+    let reported = match (&outcome.error, &outcome.outputs) {
         (Some(error), _) => error.message.clone(),
         (None, outputs) => outputs.as_ref().unwrap().to_json_text(),
     };
-    (outcome.code.to_string(), told)
+    (outcome.code.to_string(), reported)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_is_sent_again_is_there_once_even_when_its_batch_has_gone() {
+async fn a_message_that_is_sent_again_exists_once_even_after_its_batch_was_released() {
     let world = World::new(&[]);
     let text = collector(r#"{"messageCount": 2}"#, "");
     let definitions = [("collector", text.as_str()), ("sender", SENDER)];
@@ -283,13 +283,13 @@ async fn what_cannot_be_sent_says_why() {
         (to("collector", "Collect", ""), "InvalidTemplateInputs", "'batchName'"),
         ("{}".to_owned(), "InvalidTemplateInputs", "'host.workflow.id'"),
     ] {
-        let (found, told) = leave(&host, "k", &inputs).await;
-        assert_eq!(found, code, "{told}");
-        assert!(told.contains(part), "{told}");
+        let (found, reported) = leave(&host, "k", &inputs).await;
+        assert_eq!(found, code, "{reported}");
+        assert!(reported.contains(part), "{reported}");
     }
-    let (code, told) = leave(&host, "k", &to("x/workflows/Collector/", "collect", "ORDERS")).await;
+    let (code, reported) = leave(&host, "k", &to("x/workflows/Collector/", "collect", "ORDERS")).await;
     assert_eq!(code, "OK");
-    assert_eq!(told, r#"{"body":{"batchName":"Orders","messageId":"own-id","partitionName":"DEFAULT"}}"#);
+    assert_eq!(reported, r#"{"body":{"batchName":"Orders","messageId":"own-id","partitionName":"DEFAULT"}}"#);
     assert_eq!(TYPE, call(&host, "k", "{}").definition().type_name.as_ref());
     crash(host).await;
 }
@@ -308,7 +308,7 @@ impl loom_engine::ports::ActionHandler for Own {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_brings_a_handler_of_their_own_keeps_it() {
+async fn a_registered_handler_is_not_replaced() {
     let world = World::new(&[]);
     let builder = loom_engine::Engine::builder().custom("sendtobatch", Arc::new(Own));
     let clock =

@@ -113,7 +113,7 @@ fn nothing_happens_after_the_end() {
 }
 
 #[test]
-fn cron_expressions_name_moments() {
+fn cron_expressions_match_times() {
     let check = |cron: &str, after: &str, expected: &[&str]| {
         check(&format!(r#"{{"cron": "{cron}"}}"#), "2020-01-01T00:00:00Z", after, expected);
     };
@@ -162,7 +162,7 @@ fn cron_expressions_follow_clocks_that_change() {
 }
 
 #[test]
-fn cron_expressions_begin_and_end_when_they_are_told_to() {
+fn cron_expressions_respect_start_time_end_time_and_count() {
     check(
         r#"{"cron": "0 9 * * *", "startTime": "2026-04-01T09:00:00Z", "endTime": "2026-04-02T12:00:00Z"}"#,
         "",
@@ -174,7 +174,7 @@ fn cron_expressions_begin_and_end_when_they_are_told_to() {
 proptest::proptest! {
     /// What comes next is found by walking second by second, too.
     #[test]
-    fn the_next_moment_of_a_cron_expression_is_the_first(
+    fn the_next_time_of_a_cron_expression_is_the_first_match(
         minutes in proptest::collection::vec(0u8..60, 1..4),
         hours in proptest::option::of(proptest::collection::vec(0u8..24, 1..4)),
         start in 0i64..3_600 * 48,
@@ -277,7 +277,7 @@ proptest! {
     /// Another implementation of cron finds the same moments. The test tells it whether both day fields count, for there it
     /// has a rule of its own.
     #[test]
-    fn cron_comes_when_others_say_it_does(
+    fn cron_agrees_with_another_implementation(
         minute in drawn::numbers(0, 59),
         hour in drawn::numbers(0, 23),
         day in drawn::month_days(),

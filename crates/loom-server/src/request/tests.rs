@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{decode_body, escape, relative_path, unescape};
 
 #[test]
-fn a_packed_body_is_refused_in_words() {
+fn a_compressed_body_is_rejected_with_a_message() {
     let read = |encoding: &str, bytes: &[u8]| {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, encoding.parse().expect("it is a header"));

@@ -54,7 +54,7 @@ async fn ends_left(world: &World) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_run_that_ends_so_starts_one_and_tells_it_what_happened() {
+async fn each_matching_end_starts_a_run_with_its_details() {
     let world = World::new(&[]);
     let (fails, cancelled) = (ending("Failed", BY_HAND), ending("Cancelled", BY_HAND));
     let handler = ending("Succeeded", &after(r#"["FAILS", "cancelled"]"#));
@@ -67,7 +67,7 @@ async fn each_run_that_ends_so_starts_one_and_tells_it_what_happened() {
     pass(1).await;
     let handled = runs_of(&world, "handler").await;
     assert_eq!(handled.len(), 2, "one for each run of a named workflow with a named status");
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for row in &handled {
         let start = host.engine.start_of(row.id).await.unwrap().unwrap();
         let body = start.trigger.get("outputs").and_then(|outputs| outputs.get("body")).unwrap();
@@ -76,10 +76,10 @@ async fn each_run_that_ends_so_starts_one_and_tells_it_what_happened() {
         assert!(!text("startTime").is_empty() && !text("endTime").is_empty());
         let error = body.get("error").unwrap().to_json_text();
         assert_eq!(error, r#"{"code":"Broken","message":"it broke"}"#);
-        told.push(text("runId"));
+        reported.push(text("runId"));
     }
-    told.sort();
-    assert_eq!(told, failed.map(|run| run.to_string()));
+    reported.sort();
+    assert_eq!(reported, failed.map(|run| run.to_string()));
     assert_eq!(world.history("handler/t").await, ["Succeeded", "Succeeded"]);
     assert_eq!(ends_left(&world).await, 0);
     // What ends while the trigger is disabled is not made up for.

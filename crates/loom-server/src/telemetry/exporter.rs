@@ -198,7 +198,7 @@ impl Sender {
         loop {
             let sent = self.client.send(self.request(body.clone())).await;
             let (asked, why) = match judge(&sent) {
-                Judgement::Taken { refused } => {
+                Verdict::Taken { refused } => {
                     let refused = refused.min(count);
                     self.counts.exported.fetch_add(count - refused, Ordering::Relaxed);
                     self.counts.refused.fetch_add(refused, Ordering::Relaxed);
@@ -207,11 +207,11 @@ impl Sender {
                     }
                     return;
                 }
-                Judgement::Refused(why) => {
+                Verdict::Refused(why) => {
                     self.counts.refused.fetch_add(count, Ordering::Relaxed);
                     return self.report_loss(&why);
                 }
-                Judgement::Later(asked, why) => (asked, why),
+                Verdict::Later(asked, why) => (asked, why),
             };
             if attempt == ATTEMPTS_MAX {
                 self.counts.undelivered.fetch_add(count, Ordering::Relaxed);
@@ -244,7 +244,7 @@ impl Sender {
 }
 
 /// The meaning of a response for the spans of the request (OTLP 1.x, "OTLP/HTTP Response").
-enum Judgement {
+enum Verdict {
     /// Accepted, except for a number of rejected spans.
     Taken { refused: u64 },
     /// Rejected permanently, for this reason.
@@ -253,11 +253,11 @@ enum Judgement {
     Later(Option<Duration>, String),
 }
 
-fn judge(sent: &Result<Reply, Failure>) -> Judgement {
+fn judge(sent: &Result<Reply, Failure>) -> Verdict {
     let reply = match sent {
         Ok(reply) => reply,
-        Err(failure) if failure.transient => return Judgement::Later(failure.after, failure.message.clone()),
-        Err(failure) => return Judgement::Refused(failure.message.clone()),
+        Err(failure) if failure.transient => return Verdict::Later(failure.after, failure.message.clone()),
+        Err(failure) => return Verdict::Refused(failure.message.clone()),
     };
     let answered = || format!("the collector responded with {}", reply.status);
     match reply.status.as_u16() {
@@ -266,13 +266,13 @@ fn judge(sent: &Result<Reply, Failure>) -> Judgement {
             let said: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
             let refused = &said["partialSuccess"]["rejectedSpans"];
             let refused = refused.as_u64().or_else(|| refused.as_str()?.parse().ok());
-            Judgement::Taken { refused: refused.unwrap_or_default() }
+            Verdict::Taken { refused: refused.unwrap_or_default() }
         }
         429 | 502..=504 => {
             let seconds = reply.headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
             let seconds = seconds.and_then(|seconds| seconds.trim().parse().ok());
-            Judgement::Later(seconds.map(Duration::from_secs), answered())
+            Verdict::Later(seconds.map(Duration::from_secs), answered())
         }
-        _ => Judgement::Refused(answered()),
+        _ => Verdict::Refused(answered()),
     }
 }

@@ -1,4 +1,4 @@
-//! Triggers that act by themselves, against a service that follows a script, in time that jumps.
+//! Automatic triggers, against a scripted service, in virtual time.
 
 use std::{
     collections::VecDeque,
@@ -189,7 +189,7 @@ fn body_of(call: &TriggerCall) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_outlives_processes_and_ends_with_its_workflow() {
+async fn a_subscription_survives_restarts_and_ends_with_its_workflow() {
     let world = World::new(&[AGREED]);
     let first = world.process(&[("w", &workflow(HOOK))]).await;
     pass(1).await;
@@ -237,7 +237,7 @@ async fn a_subscription_whose_response_never_came_is_ended_as_far_as_its_definit
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_while_subscribing_asks_again_for_the_same_address() {
+async fn a_subscription_after_a_crash_has_the_same_url() {
     let world = World::new(&["{}"]);
     let first = world.process(&[("w", &workflow(HOOK))]).await;
     pass(1).await;
@@ -265,7 +265,7 @@ async fn a_workflow_that_disappears_between_processes_is_unsubscribed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_version_subscribes_anew_and_ends_the_subscription_before() {
+async fn another_version_subscribes_again_and_ends_the_previous_subscription() {
     let world = World::new(&[AGREED]);
     let host = world.process(&[("w", &workflow(HOOK))]).await;
     pass(1).await;
@@ -283,7 +283,7 @@ async fn another_version_subscribes_anew_and_ends_the_subscription_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_refuses_is_asked_again_later() {
+async fn a_rejected_subscription_is_retried_later() {
     let world = World::new(&[r#"{"statusCode": 403, "headers": {}}"#, AGREED]);
     let _host = world.process(&[("w", &workflow(HOOK))]).await;
     pass(1).await;
@@ -301,7 +301,7 @@ fn poll(more: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_fires_for_news_and_goes_on_where_the_answer_points() {
+async fn a_poll_fires_for_new_items_and_continues_at_the_location() {
     let world = World::new(&[
         r#"{"statusCode": 202, "headers": {"Location": "https://news.test/?after=1"}, "after": 400}"#,
         r#"{"statusCode": 200, "headers": {"Location": "https://news.test/?after=2"}, "body": 1, "after": 0}"#,
@@ -331,7 +331,7 @@ async fn a_poll_fires_for_news_and_goes_on_where_the_answer_points() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_splits_its_answer_and_asks_its_conditions() {
+async fn a_poll_splits_its_response_and_evaluates_its_conditions() {
     let answers = [r#"{"statusCode": 200, "headers": {}, "body": [1, 2, 3]}"#];
     let world = World::new(&answers);
     let host = world.process(&[("w", &poll(r#", "splitOn": "@triggerBody()""#))]).await;
@@ -356,7 +356,7 @@ async fn a_poll_splits_its_answer_and_asks_its_conditions() {
 
 /// A crash after the runs of a split answer were accepted, and before the trigger kept that it is done with them.
 #[tokio::test(start_paused = true)]
-async fn the_runs_of_a_split_answer_start_once_over_a_crash() {
+async fn the_runs_of_a_split_response_start_once_across_a_crash() {
     let answer = r#"{"statusCode": 200, "headers": {}, "body": [1, 2, 3]}"#;
     let world = World::new(&[answer]);
     let text = poll(r#", "splitOn": "@triggerBody()""#);
@@ -378,7 +378,7 @@ async fn the_runs_of_a_split_answer_start_once_over_a_crash() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_does_not_ask_while_its_trigger_is_full() {
+async fn a_trigger_does_not_poll_while_its_limit_is_reached() {
     let world = World::new(&[r#"{"statusCode": 200, "headers": {}, "body": 1}"#]);
     let text = poll(r#", "runtimeConfiguration": {"concurrency": {"runs": 1}}"#).replace(
         r#""type": "Compose", "inputs": "@triggerOutputs()""#,
@@ -429,13 +429,13 @@ async fn every_window_is_processed_once() {
     pass(3_000).await;
     let _host = world.process(&[("w", &text)]).await;
     pass(1).await;
-    // 1,800, 2,400, 3,000, 3,600 and 4,200 seconds passed while nobody served.
+    // 1,800, 2,400, 3,000, 3,600 and 4,200 seconds passed while no server ran.
     assert_eq!(world.runs().await.len(), 7);
     assert_eq!(world.history("w/t").await.len(), 7);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_disabled_recurrence_misses_is_not_made_up_for() {
+async fn occurrences_missed_by_a_disabled_recurrence_do_not_fire_later() {
     let world = World::new(&[]);
     let every = r#""recurrence": {"frequency": "Minute", "interval": 10}"#;
     let definitions = [
@@ -481,7 +481,7 @@ async fn what_a_disabled_recurrence_misses_is_not_made_up_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_ends_when_its_trigger_is_disabled_and_is_made_anew_when_it_is_enabled() {
+async fn a_subscription_ends_when_its_trigger_is_disabled_and_is_renewed_when_it_is_enabled() {
     let world = World::new(&[AGREED]);
     let host = world.process(&[("w", &workflow(HOOK))]).await;
     pass(1).await;
@@ -602,7 +602,7 @@ async fn a_recurrence_may_be_computed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cron_expression_fires_at_its_moments_and_not_before() {
+async fn a_cron_expression_fires_at_its_times_and_not_before() {
     let world = World::new(&[]);
     let text = r#"{"definition": {"triggers": {"t": {"type": "schedule",
         "inputs": {"cron": "*/10 * * * *", "timeZone": "Asia/Kathmandu", "count": 3}}}, "actions": {}}}"#;
@@ -621,7 +621,7 @@ async fn a_cron_expression_fires_at_its_moments_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_wait_before_a_question_is_asked_again_outlives_the_process() {
+async fn the_wait_before_a_retried_poll_survives_a_restart() {
     let world = World::new(&[
         r#"{"statusCode": 503, "headers": {}}"#,
         r#"{"statusCode": 503, "headers": {}}"#,

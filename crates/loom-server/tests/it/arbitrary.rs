@@ -246,13 +246,13 @@ fn every_request_receives_a_response() {
     let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
     let mut statuses = std::collections::BTreeMap::new();
     let seen = std::cell::RefCell::new(&mut statuses);
-    let played = runner.run(&sent(), |sent| {
+    let tested = runner.run(&sent(), |sent| {
         let status = runtime.block_on(status(&world, &sent));
         *seen.borrow_mut().entry(status).or_insert(0) += 1;
         prop_assert!((200..600).contains(&status) && status != 500, "{status}");
         Ok(())
     });
-    played.unwrap();
+    tested.unwrap();
     // The requests reached runs, and were not only rejected.
     for status in [200, 202, 400, 404, 405] {
         assert!(statuses.contains_key(&status), "{statuses:?}");

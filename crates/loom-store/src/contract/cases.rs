@@ -427,7 +427,7 @@ async fn messages_are_consumed_once(store: Arc<dyn Store>) {
     write(&*store, consume).await;
     assert_eq!(read(Recipient::Anyone, None, 9).await, [ids[1], ids[3], ids[4]]);
     assert_eq!([pending(1).await, pending(2).await], [2, 1]);
-    // Whoever comes second learns that somebody else took the message, and nothing of the commit is written.
+    // The second commit is rejected because the message is taken, and no part of it is written.
     for consumer in [Commit::to_run(run(2), Seq::FIRST, vec![frame("too late")]), Commit::new()] {
         let mut late = consumer;
         late.inbox_consumed = vec![ids[3], ids[2]];

@@ -21,7 +21,7 @@ use super::{
 
 /// The result of firing the trigger.
 #[derive(Debug, Default)]
-pub(crate) struct Played {
+pub(crate) struct Executed {
     /// The runs, in order.
     pub(crate) runs: Vec<(History, Arc<RunReport>)>,
     /// Whether a condition of the trigger was not met.
@@ -52,9 +52,9 @@ pub(super) fn trigger_failed(case: &Object, why: &str) -> Verdict {
 }
 
 /// The verdict on runs that have ended.
-pub(crate) fn check(case: &Object, played: &Played) -> Verdict {
+pub(crate) fn check(case: &Object, executed: &Executed) -> Verdict {
     let mut found = Vec::new();
-    for (place, name) in &played.unanswered {
+    for (place, name) in &executed.unanswered {
         let what = format!(
             "the action made a call that the case does not mock; add it to `{place}`, such as \"{name}\": {{\"statusCode\": 200, \"body\": {{}}}}"
         );
@@ -62,13 +62,13 @@ pub(crate) fn check(case: &Object, played: &Played) -> Verdict {
     }
     match case.get("expected").and_then(Value::as_object) {
         None => found.push(Difference::of("expected", "missing property")),
-        Some(expected) => check_firing(expected, played, &mut found),
+        Some(expected) => check_firing(expected, executed, &mut found),
     }
     found.dedup();
     if found.is_empty() { Verdict::Passed } else { Verdict::Failed(found) }
 }
 
-fn check_firing(expected: &Object, played: &Played, found: &mut Vec<Difference>) {
+fn check_firing(expected: &Object, executed: &Executed, found: &mut Vec<Difference>) {
     if let Some(name) = expected.keys().find(|name| !KNOWN.contains(&&***name)) {
         let what = format!("unknown expectation; {}", meant(name, &KNOWN, "expected one of"));
         found.push(Difference::of(format!("expected.{name}"), what));
@@ -78,17 +78,17 @@ fn check_firing(expected: &Object, played: &Played, found: &mut Vec<Difference>)
         found.push(Difference::between("rejected", "a rejection", "it was accepted"));
         return;
     }
-    let fired = !played.runs.is_empty();
+    let fired = !executed.runs.is_empty();
     if let Some(wanted) = says("triggerFired")
         && wanted != fired
     {
         found.push(Difference::between("triggerFired", wanted, fired));
     }
     if let Some(runs) = expected.get("runs").and_then(Value::as_array) {
-        if runs.len() != played.runs.len() {
-            found.push(Difference::between("runs", runs.len(), played.runs.len()));
+        if runs.len() != executed.runs.len() {
+            found.push(Difference::between("runs", runs.len(), executed.runs.len()));
         }
-        for (index, (wanted, run)) in runs.iter().zip(&played.runs).enumerate() {
+        for (index, (wanted, run)) in runs.iter().zip(&executed.runs).enumerate() {
             match wanted.as_object() {
                 Some(wanted) => check_run(&format!("runs[{index}]."), wanted, run, found),
                 None => found.push(Difference::of(format!("runs[{index}]"), "must be an object")),
@@ -100,10 +100,11 @@ fn check_firing(expected: &Object, played: &Played, found: &mut Vec<Difference>)
     if !about_a_run.iter().any(|name| expected.contains_key(name)) {
         return;
     }
-    match &played.runs[..] {
+    match &executed.runs[..] {
         [run] => check_run("", expected, run, found),
         [] => {
-            let actual = if played.held { "no run: a condition of the trigger is not met" } else { "no run" };
+            let actual =
+                if executed.held { "no run: a condition of the trigger is not met" } else { "no run" };
             found.push(Difference::between("runs", "one run", actual));
         }
         runs => found.push(Difference::between("runs", "one run", format!("{} runs", runs.len()))),
@@ -240,7 +241,7 @@ fn check_action(at: &str, name: &str, wanted: &Value, history: &History, found: 
 pub(super) fn no_action(workflow: &Workflow, name: &str) -> String {
     let hint = did_you_mean(name, workflow.actions.iter().map(|action| &*action.name));
     let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-    format!("the definition has no action of this name{hint}")
+    format!("the definition has no action named `{name}`{hint}")
 }
 
 fn attempts_made(occurrence: &Occurrence) -> u32 {

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Runs one case.
-pub(super) fn play(case: &Object, now: Timestamp) -> Verdict {
+pub(super) fn run(case: &Object, now: Timestamp) -> Verdict {
     let found = check(case, now);
     if found.is_empty() { Verdict::Passed } else { Verdict::Failed(found) }
 }

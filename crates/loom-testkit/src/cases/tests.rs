@@ -9,9 +9,9 @@ fn value(text: &str) -> Value {
 }
 
 /// Runs one case and returns the paths of its differences.
-fn play(case: &str) -> Vec<String> {
+fn run(case: &str) -> Vec<String> {
     let file = CaseFile::parse(format!("[{case}]").as_bytes(), "test".to_owned(), PathBuf::new());
-    let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file.expect("the test writes a list"), None);
+    let report = Runner::new(Timestamp::UNIX_EPOCH).run_all(&file.expect("the test writes a list"), None);
     match &report.entries[0].1 {
         Verdict::Passed => Vec::new(),
         Verdict::Failed(found) => found.iter().map(|difference| difference.at.clone()).collect(),
@@ -65,7 +65,7 @@ const CALL: &str = r#""definition": {
     }}"#;
 
 fn with_call(rest: &str) -> Vec<String> {
-    play(&format!("{{{CALL}, {rest}}}"))
+    run(&format!("{{{CALL}, {rest}}}"))
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn an_action_that_makes_no_call_can_be_mocked() {
         "mocks": {"Group": {"status": "Failed", "code": "Broken"}},
         "expected": {"runStatus": "Succeeded", "actions": {"Group": {"status": "Failed", "code": "Broken"},
         "Inner": {"status": "Skipped"}, "Catch": {"outputs": "caught"}}}}"#;
-    assert_eq!(play(case), Vec::<String>::new());
+    assert_eq!(run(case), Vec::<String>::new());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_breaker_and_a_long_wait_run_in_virtual_time() {
             "Ask": {"repetitions": [{"code": "InternalServerError"}, {"code": "InternalServerError"},
                 {"code": "CircuitBreakerOpen"}, {"code": "CircuitBreakerOpen"}]},
             "Again": {"status": "Succeeded"}}}}"#;
-    assert_eq!(play(case), Vec::<String>::new());
+    assert_eq!(run(case), Vec::<String>::new());
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn each_occurrence_in_a_loop_can_have_its_own_mocks() {
         "expected": {"runStatus": "Failed", "actions": {"Ask": {"repetitions": [
             {"status": "Succeeded", "outputs": {"statusCode": 200, "body": 1}},
             {"status": "Succeeded", "outputs": {"statusCode": 200, "body": 2}}, {"status": "Failed", "code": "NotFound"}]}}}}"#;
-    assert_eq!(play(case), Vec::<String>::new());
+    assert_eq!(run(case), Vec::<String>::new());
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_webhook_receives_its_callback() {
         "Keep": {"type": "Compose", "inputs": "@body('Hook')", "runAfter": {"Hook": ["Succeeded"]}}}},
         "mocks": {"Hook": {"callback": {"headers": {}, "body": {"approved": true}}, "delay": "P2D"}},
         "expected": {"runStatus": "Succeeded", "actions": {"Keep": {"outputs": {"approved": true}}}}}"#;
-    assert_eq!(play(case), Vec::<String>::new());
+    assert_eq!(run(case), Vec::<String>::new());
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_child_workflow_is_run_too() {
             "actions": {"Answer": {"type": "Response", "kind": "Http", "inputs": {"statusCode": 200,
                 "body": "@mul(triggerBody()['n'], 2)"}}}}}},
         "expected": {"runStatus": "Succeeded", "actions": {"Keep": {"outputs": 42}}}}"#;
-    assert_eq!(play(case), Vec::<String>::new());
+    assert_eq!(run(case), Vec::<String>::new());
 }
 
 /// A case whose child `Kid` makes the call `Mail`, as the parent does; `of_kid` are more properties of the child.
@@ -200,13 +200,13 @@ fn the_calls_of_a_child_workflow_are_mocked_under_the_child() {
     let right = r#""expected": {"runStatus": "Succeeded", "actions": {
         "Mail": {"outputs": {"statusCode": 200, "body": "parent"}}, "Call": {"outputs": {"statusCode": 200, "body": "child"}}}}"#;
     let mocks = r#", "mocks": {"mail": {"statusCode": 200, "body": "child"}, "Group": {"status": "Failed", "code": "Broken"}}"#;
-    let mut found = play(&with_kid(mocks, right));
+    let mut found = run(&with_kid(mocks, right));
     found.retain(|at| !at.ends_with("headers"));
     assert_eq!(found, Vec::<String>::new());
     // The parent's mocks are not the child's, and the report says where the missing one belongs.
-    let found = play(&with_kid("", r#""expected": {"runStatus": "Failed"}"#));
+    let found = run(&with_kid("", r#""expected": {"runStatus": "Failed"}"#));
     assert_eq!(found, ["workflows.Kid.mocks.Mail"]);
-    let found = play(&with_kid(r#", "mocks": {"Nail": {}}"#, right));
+    let found = run(&with_kid(r#", "mocks": {"Nail": {}}"#, right));
     assert_eq!(found, ["workflows.Kid.mocks.Nail"]);
 }
 
@@ -214,36 +214,36 @@ fn the_calls_of_a_child_workflow_are_mocked_under_the_child() {
 fn unknown_properties_of_a_child_workflow_fail_their_case() {
     for property in ["moks", "trigger", "appSettings"] {
         let found =
-            play(&with_kid(&format!(r#", "{property}": {{}}"#), r#""expected": {"runStatus": "Failed"}"#));
+            run(&with_kid(&format!(r#", "{property}": {{}}"#), r#""expected": {"runStatus": "Failed"}"#));
         assert_eq!(found, [format!("workflows.Kid.{property}")]);
     }
-    let found = play(&with_kid(r#", "why": "a note""#, r#""expected": {"runStatus": "Failed"}"#));
+    let found = run(&with_kid(r#", "why": "a note""#, r#""expected": {"runStatus": "Failed"}"#));
     assert_eq!(found, ["workflows.Kid.mocks.Mail"], "a note is no unknown property");
 }
 
 #[test]
 fn a_missing_definition_file_fails_its_case() {
-    let found = play(r#"{"definitionFile": "no-such-file.json", "expected": {"runStatus": "Succeeded"}}"#);
+    let found = run(r#"{"definitionFile": "no-such-file.json", "expected": {"runStatus": "Succeeded"}}"#);
     assert_eq!(found, ["definitionFile"]);
 }
 
 #[test]
 fn a_case_without_a_subject_fails() {
-    assert_eq!(play(r#"{"id": "x"}"#), ["case"]);
-    assert_eq!(play("7"), ["case"]);
+    assert_eq!(run(r#"{"id": "x"}"#), ["case"]);
+    assert_eq!(run("7"), ["case"]);
 }
 
 #[test]
 fn expression_cases_expect_exactly_one_thing() {
-    assert_eq!(play(r#"{"expression": "@add(1, 2)", "expected": 3}"#), Vec::<String>::new());
-    assert_eq!(play(r#"{"expression": "@add(1, 2)", "expected": 4}"#), ["value"]);
-    assert_eq!(play(r#"{"expression": "@add(1, 2)", "expected": 3, "error": true}"#), ["case"]);
-    assert_eq!(play(r#"{"expression": "@add(1, 2)", "range": [1, 3]}"#), Vec::<String>::new());
-    assert_eq!(play(r#"{"expression": "@add(1, 2)", "range": [1, 2]}"#), ["value"]);
-    assert_eq!(play(r#"{"expression": "@add(1, 'x')", "error": true}"#), Vec::<String>::new());
-    assert_eq!(play(r#"{"expression": "@add(1, 2)", "error": true}"#), ["expression"]);
-    assert_eq!(play(r#"{"expression": "@{add(1, 2)}", "matches": "^[0-9]$"}"#), Vec::<String>::new());
-    assert_eq!(play(r#"{"expression": "@{add(10, 2)}", "matches": "^[0-9]$"}"#), ["value"]);
+    assert_eq!(run(r#"{"expression": "@add(1, 2)", "expected": 3}"#), Vec::<String>::new());
+    assert_eq!(run(r#"{"expression": "@add(1, 2)", "expected": 4}"#), ["value"]);
+    assert_eq!(run(r#"{"expression": "@add(1, 2)", "expected": 3, "error": true}"#), ["case"]);
+    assert_eq!(run(r#"{"expression": "@add(1, 2)", "range": [1, 3]}"#), Vec::<String>::new());
+    assert_eq!(run(r#"{"expression": "@add(1, 2)", "range": [1, 2]}"#), ["value"]);
+    assert_eq!(run(r#"{"expression": "@add(1, 'x')", "error": true}"#), Vec::<String>::new());
+    assert_eq!(run(r#"{"expression": "@add(1, 2)", "error": true}"#), ["expression"]);
+    assert_eq!(run(r#"{"expression": "@{add(1, 2)}", "matches": "^[0-9]$"}"#), Vec::<String>::new());
+    assert_eq!(run(r#"{"expression": "@{add(10, 2)}", "matches": "^[0-9]$"}"#), ["value"]);
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn counts_and_reports_agree() {
         {"id": "b", "expression": "@add(1,2)", "expected": "<&\"", "confidence": "inferred"},
         {"id": "c", "definitionFile": "gone.json", "expected": {}}]"#;
     let file = CaseFile::parse(text, "f.json".to_owned(), PathBuf::new()).expect("a list of cases");
-    let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, None);
+    let report = Runner::new(Timestamp::UNIX_EPOCH).run_all(&file, None);
     assert_eq!(report.counts().to_string(), "1 passed, 2 failed");
     assert_eq!(report.counts().inferred_failed, 1);
     let results: Vec<Value> =
@@ -261,7 +261,7 @@ fn counts_and_reports_agree() {
     let junit = report.junit();
     assert!(junit.contains("tests=\"3\" failures=\"2\" errors=\"0\" skipped=\"0\""), "{junit}");
     assert!(junit.contains("&lt;&amp;\\&quot;"), "{junit}");
-    let only = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, Some("b"));
+    let only = Runner::new(Timestamp::UNIX_EPOCH).run_all(&file, Some("b"));
     assert_eq!(only.entries.len(), 1);
 }
 
@@ -282,7 +282,7 @@ fn mocks_have_the_codes_of_real_responses() {
             r#"{{"definition": {{"triggers": {{"m": {{"type": "Request"}}}}, "actions": {{"H": {action}}}}},
                 "mocks": {{"H": {{"statusCode": {status}}}}}, "expected": {{"actions": {{"H": {{"code": "{code}"}}}}}}}}"#
         );
-        assert_eq!(play(&case), Vec::<String>::new(), "{status}");
+        assert_eq!(run(&case), Vec::<String>::new(), "{status}");
     }
     // The response of a child workflow, too.
     let child = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
@@ -292,7 +292,7 @@ fn mocks_have_the_codes_of_real_responses() {
         r#"{{"definition": {{"triggers": {{"m": {{"type": "Request"}}}}, "actions": {parent}}}, "workflows": {{"Kid": {child}}},
             "expected": {{"actions": {{"K": {{"status": "Failed", "code": "BadRequest", "outputs": {{"statusCode": 400, "body": "no"}}}}}}}}}}"#
     );
-    assert_eq!(play(&case), Vec::<String>::new());
+    assert_eq!(run(&case), Vec::<String>::new());
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn differences_of_values_are_whole_in_json() {
     );
     let file =
         CaseFile::parse(text.as_bytes(), "f.json".to_owned(), PathBuf::new()).expect("a list of cases");
-    let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, None).json();
+    let report = Runner::new(Timestamp::UNIX_EPOCH).run_all(&file, None).json();
     let differences = report[0].get("differences").expect("there are differences").to_json_text();
     let expected = format!(
         r#"[{{"at":"value.b","expected":[1],"actual":[1,2]}},{{"at":"value.d","expected":"{long}"}},{{"at":"value.c","actual":1}}]"#

@@ -37,7 +37,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Difference, Verdict,
     answers::{Answer, Answers},
-    expect::{self, Played},
+    expect::{self, Executed},
 };
 
 /// The virtual time after which a run is considered stuck.
@@ -47,29 +47,29 @@ const PATIENCE: Duration = Duration::from_hours(400 * 24);
 const CALLBACKS_MAX: usize = 1_024;
 
 /// Runs one case.
-pub(super) fn play(
+pub(super) fn run(
     case: &Object,
     directory: &Path,
     now: Timestamp,
     chaos: Option<&Arc<ChaosPlan>>,
 ) -> Verdict {
     match set_up(case, directory, now) {
-        Err(Obstacle::Refused(why)) => expect::refused(case, &why),
-        Err(Obstacle::Wrong(difference)) => Verdict::Failed(vec![difference]),
-        Ok(stage) => Stage { chaos: chaos.cloned(), ..stage }.play(case),
+        Err(CaseError::Refused(why)) => expect::refused(case, &why),
+        Err(CaseError::Wrong(difference)) => Verdict::Failed(vec![difference]),
+        Ok(stage) => Stage { chaos: chaos.cloned(), ..stage }.verdict(case),
     }
 }
 
 /// Why a case cannot be run.
-enum Obstacle {
+enum CaseError {
     /// The definition or its parameter values are rejected, which the case may expect.
     Refused(String),
     /// The case itself is invalid.
     Wrong(Difference),
 }
 
-fn wrong(at: &str, what: impl Into<String>) -> Obstacle {
-    Obstacle::Wrong(Difference::of(at, what))
+fn wrong(at: &str, what: impl Into<String>) -> CaseError {
+    CaseError::Wrong(Difference::of(at, what))
 }
 
 /// The mocks for calls, by the names of their workflow and their action in lower case.
@@ -115,7 +115,7 @@ const CHILD_MEMBERS: [&str; 4] = ["definition", "definitionFile", "parameters", 
 const NOTES: [&str; 7] = ["id", "note", "why", "source", "description", "confidence", "inferredFrom"];
 
 /// Rejects properties that look misspelt, which would otherwise be ignored silently.
-fn no_slips(case: &Object) -> Result<(), Obstacle> {
+fn reject_misspelt(case: &Object) -> Result<(), CaseError> {
     for name in case.keys().filter(|name| !MEMBERS.contains(&&***name)) {
         let meant = nearest(name, NOTES.into_iter().chain(MEMBERS));
         if let Some(meant) = meant.filter(|meant| MEMBERS.contains(meant)) {
@@ -126,7 +126,7 @@ fn no_slips(case: &Object) -> Result<(), Obstacle> {
 }
 
 /// Rejects properties of a child workflow that have no effect.
-fn no_strangers(child: &Object, name: &str) -> Result<(), Obstacle> {
+fn reject_unknown(child: &Object, name: &str) -> Result<(), CaseError> {
     let known = |member: &str| CHILD_MEMBERS.contains(&member) || NOTES.contains(&member);
     let Some(strange) = child.keys().find(|member| !known(member)) else { return Ok(()) };
     let meant = nearest(strange, CHILD_MEMBERS);
@@ -137,8 +137,8 @@ fn no_strangers(child: &Object, name: &str) -> Result<(), Obstacle> {
     Err(wrong(&format!("workflows.{name}.{strange}"), format!("unknown property; {meant}")))
 }
 
-fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, Obstacle> {
-    no_slips(case)?;
+fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, CaseError> {
+    reject_misspelt(case)?;
     let project = project(case, directory)?;
     let policies = policies(case, directory)?;
     let (mut workflow, parameters) = load(case, directory, &project, &policies, None)?;
@@ -148,7 +148,7 @@ fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, Obst
         let Some(child) = child.as_object() else {
             return Err(wrong(&format!("workflows.{name}"), "must have `definition` or `definitionFile`"));
         };
-        no_strangers(child, name)?;
+        reject_unknown(child, name)?;
         let (mut loaded, values) = load(child, directory, &project, &policies, Some(name))?;
         add_mocks(child, &format!("workflows.{name}.mocks"), &mut loaded, true, &mut answers)?;
         children.push((loaded, values));
@@ -176,7 +176,7 @@ fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, Obst
 }
 
 /// Applies the limits in `host.json` that affect a case.
-fn limit(environment: &mut Environment, project: &Project) -> Result<(), Obstacle> {
+fn limit(environment: &mut Environment, project: &Project) -> Result<(), CaseError> {
     let limits = project.limits();
     for limit in limits.map_err(|error| wrong("definitionFile", format!("host.json: {error}")))? {
         let HostLimit { kind, value, .. } = &limit;
@@ -201,7 +201,7 @@ fn limit(environment: &mut Environment, project: &Project) -> Result<(), Obstacl
 }
 
 /// The secrets of a case, by name.
-fn secrets(members: &Object) -> Result<Secrets, Obstacle> {
+fn secrets(members: &Object) -> Result<Secrets, CaseError> {
     let mut known = Vec::new();
     for (name, value) in members {
         let text = value.as_str().ok_or_else(|| wrong(&format!("secrets.{name}"), "must be a string"))?;
@@ -212,7 +212,7 @@ fn secrets(members: &Object) -> Result<Secrets, Obstacle> {
 }
 
 /// Maps and schemas: those of the project that contains `definitionFile`, overridden by those of the case.
-fn artifacts(case: &Object, directory: &Path) -> Result<Artifacts, Obstacle> {
+fn artifacts(case: &Object, directory: &Path) -> Result<Artifacts, CaseError> {
     let file = case.get("definitionFile").and_then(Value::as_str).map(|file| directory.join(file));
     let mut artifacts = match file.as_deref().and_then(Path::parent).and_then(Path::parent) {
         Some(project) => Artifacts::read(&project.join("Artifacts"))
@@ -235,7 +235,7 @@ fn artifacts(case: &Object, directory: &Path) -> Result<Artifacts, Obstacle> {
     Ok(artifacts)
 }
 
-fn object(case: &Object, member: &str) -> Result<Object, Obstacle> {
+fn object(case: &Object, member: &str) -> Result<Object, CaseError> {
     match case.get(member) {
         None => Ok(Object::new()),
         Some(value) if value.is_null() => Ok(Object::new()),
@@ -244,7 +244,7 @@ fn object(case: &Object, member: &str) -> Result<Object, Obstacle> {
 }
 
 /// The project that contains `definitionFile`, with the case's settings and connections overriding those of its files.
-fn project(case: &Object, directory: &Path) -> Result<Project, Obstacle> {
+fn project(case: &Object, directory: &Path) -> Result<Project, CaseError> {
     let file = case.get("definitionFile").and_then(Value::as_str).map(|file| directory.join(file));
     let project_directory = file.as_deref().and_then(Project::directory_of);
     let mut project = Project::read(project_directory.as_deref(), None, None, read_json)?;
@@ -259,7 +259,7 @@ fn project(case: &Object, directory: &Path) -> Result<Project, Obstacle> {
 }
 
 /// The named policies of the project that contains `definitionFile`.
-fn policies(case: &Object, directory: &Path) -> Result<Arc<Policies>, Obstacle> {
+fn policies(case: &Object, directory: &Path) -> Result<Arc<Policies>, CaseError> {
     let file = case.get("definitionFile").and_then(Value::as_str).map(|file| directory.join(file));
     let project_directory = file.as_deref().and_then(Project::directory_of);
     let read = |path: &Path| match fs::read_to_string(path) {
@@ -277,7 +277,7 @@ fn policies(case: &Object, directory: &Path) -> Result<Arc<Policies>, Obstacle> 
 }
 
 /// The JSON of a file; none when there is no such file.
-fn read_json(path: &Path) -> Result<Option<Value>, Obstacle> {
+fn read_json(path: &Path) -> Result<Option<Value>, CaseError> {
     let unread = |error: String| wrong("definitionFile", format!("{}: {error}", path.display()));
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -288,8 +288,8 @@ fn read_json(path: &Path) -> Result<Option<Value>, Obstacle> {
     Ok(Some(read.root.to_value()))
 }
 
-impl From<ProjectError> for Obstacle {
-    fn from(error: ProjectError) -> Obstacle {
+impl From<ProjectError> for CaseError {
+    fn from(error: ProjectError) -> CaseError {
         wrong("definitionFile", error.to_string())
     }
 }
@@ -301,7 +301,7 @@ fn load(
     project: &Project,
     policies: &Arc<Policies>,
     name: Option<&Arc<str>>,
-) -> Result<(Arc<Workflow>, Vec<Value>), Obstacle> {
+) -> Result<(Arc<Workflow>, Vec<Value>), CaseError> {
     let mut options =
         LoadOptions { name: name.cloned(), script_check: Some(check_javascript), ..LoadOptions::default() };
     let bytes = if let Some(definition) = case.get("definition") {
@@ -330,7 +330,7 @@ fn load(
         ..Surroundings::default()
     };
     let bound = surroundings.load(&bytes, &options);
-    let bound = bound.map_err(|diagnostics| Obstacle::Refused(diagnostics.to_string()))?;
+    let bound = bound.map_err(|diagnostics| CaseError::Refused(diagnostics.to_string()))?;
     Ok((bound.loaded.workflow, bound.parameters))
 }
 
@@ -341,7 +341,7 @@ fn add_mocks(
     workflow: &mut Arc<Workflow>,
     is_child: bool,
     answers: &mut Mocks,
-) -> Result<(), Obstacle> {
+) -> Result<(), CaseError> {
     let mocks = object(of, "mocks").map_err(|_| wrong(place, "must be an object"))?;
     for (name, value) in &mocks {
         let at = format!("{place}.{name}");
@@ -382,18 +382,18 @@ fn add_answers(
 }
 
 impl Stage {
-    fn play(self, case: &Object) -> Verdict {
+    fn verdict(self, case: &Object) -> Verdict {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         match runtime {
             Err(error) => Verdict::Failed(vec![Difference::of("case", error.to_string())]),
             Ok(runtime) => match runtime.block_on(self.run(case)) {
-                Ok(played) => expect::check(case, &played),
+                Ok(executed) => expect::check(case, &executed),
                 Err(verdict) => verdict,
             },
         }
     }
 
-    async fn run(self, case: &Object) -> Result<Played, Verdict> {
+    async fn run(self, case: &Object) -> Result<Executed, Verdict> {
         let failed = |at: &str, what: String| Verdict::Failed(vec![Difference::of(at, what)]);
         let registry = ResilienceRegistry::builder().defaults(Policy::none()).clock(Clock::tokio()).build();
         let registry = registry.map_err(|error| failed("case", error.to_string()))?;
@@ -434,10 +434,10 @@ impl Stage {
             Err(StartError::Trigger(error)) => return Err(expect::trigger_failed(case, &error.message)),
             Err(error) => return Err(failed("trigger", error.to_string())),
         };
-        let mut played = Played::default();
+        let mut executed = Executed::default();
         let Started::Runs(runs) = started else {
-            played.held = true;
-            return Ok(played);
+            executed.held = true;
+            return Ok(executed);
         };
         let deadline = Instant::now() + PATIENCE;
         for mut run in runs {
@@ -448,7 +448,7 @@ impl Stage {
                         let Some(report) = report else {
                             return Err(failed("run", "the run stopped without a result".to_owned()));
                         };
-                        played.runs.push((recorder.history(run.id, &self.workflow), report));
+                        executed.runs.push((recorder.history(run.id, &self.workflow), report));
                         break;
                     }
                     Some(callback) = arriving.recv() => {
@@ -466,7 +466,7 @@ impl Stage {
         engine.shut_down().await;
         let unanswered = scripted.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
         let own = |workflow: &str| *workflow == *self.workflow.name;
-        played.unanswered = unanswered
+        executed.unanswered = unanswered
             .iter()
             .map(|(workflow, name)| {
                 let place =
@@ -474,7 +474,7 @@ impl Stage {
                 (place, (**name).to_owned())
             })
             .collect();
-        Ok(played)
+        Ok(executed)
     }
 }
 

@@ -19,7 +19,7 @@ use super::calls;
 use crate::{
     cases::{
         Difference, Verdict,
-        expect::{self, Played},
+        expect::{self, Executed},
         workflow::{Recorder, request},
     },
     mock::Mock,
@@ -123,13 +123,13 @@ impl Stage {
     }
 
     /// Runs the case and compares the results.
-    pub(super) fn play(self, case: &Object) -> Verdict {
+    pub(super) fn verdict(self, case: &Object) -> Verdict {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let played = match runtime {
+        let executed = match runtime {
             Err(error) => Err(error.to_string()),
             Ok(runtime) => runtime.block_on(self.run(case)),
         };
-        match played {
+        match executed {
             Ok(verdict) => verdict,
             Err(why) => Verdict::Failed(vec![Difference::of("scenario", why)]),
         }
@@ -156,20 +156,20 @@ impl Stage {
         let recorder = Arc::new(Recorder::default());
         let watcher = Arc::clone(&recorder) as Arc<dyn Watcher>;
         let request = request(case, &self.workflow, self.parameters);
-        let mut played = Played::default();
+        let mut executed = Executed::default();
         match engine.start(request, Some(&watcher)).map_err(|error| error.to_string())? {
-            Started::Held { .. } => played.held = true,
+            Started::Held { .. } => executed.held = true,
             Started::Runs(runs) => {
                 for mut run in runs {
                     let report = tokio::time::timeout(PATIENCE, run.ended()).await;
                     let report =
                         report.map_err(|_| "the run did not end")?.ok_or("the run left no result")?;
-                    played.runs.push((recorder.history(run.id, &self.workflow), report));
+                    executed.runs.push((recorder.history(run.id, &self.workflow), report));
                 }
             }
         }
         engine.shut_down().await;
-        let mut found = compare(case, &played);
+        let mut found = compare(case, &executed);
         found.extend(mock.problems().into_iter().map(|problem| Difference::of("rules", problem)));
         if let Some(expected) = case.get("calls").and_then(Value::as_array) {
             let any_order = case.get("anyOrder").and_then(Value::as_bool).unwrap_or(false);
@@ -181,8 +181,8 @@ impl Stage {
 
 /// The differences from what the case expects. Of several alternatives, one must match (for runs that use random numbers);
 /// if none does, the differences from the closest are reported.
-fn compare(case: &Object, played: &Played) -> Vec<Difference> {
-    let differences = |case: &Object| match expect::check(case, played) {
+fn compare(case: &Object, executed: &Executed) -> Vec<Difference> {
+    let differences = |case: &Object| match expect::check(case, executed) {
         Verdict::Failed(found) => found,
         Verdict::Passed => Vec::new(),
     };

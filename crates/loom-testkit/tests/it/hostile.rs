@@ -112,7 +112,7 @@ fn a_mutated_definition_is_rejected_or_its_run_ends() {
     }
     let text = Value::from(mutants).to_json_text();
     let file = CaseFile::parse(text.as_bytes(), "mutants".to_owned(), directory).unwrap();
-    let report = Runner::new(Timestamp::from_unix_millis(1_709_294_400_000)).play_all(&file, None);
+    let report = Runner::new(Timestamp::from_unix_millis(1_709_294_400_000)).run_all(&file, None);
     // Each has a verdict, and every run ends.
     let counts = report.counts();
     assert_eq!((counts.passed + counts.failed) as u64, MUTANTS);

@@ -24,6 +24,7 @@ use super::{
     shapes::Shape,
 };
 use crate::{
+    args::whole_number,
     console::{self, Console},
     exit::Exit,
 };
@@ -56,7 +57,7 @@ pub(super) struct SoakArgs {
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
     /// The number of concurrent callers.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    #[arg(long, default_value_t = 64, value_parser = whole_number(1_u32, 4000))]
     callers: u32,
     /// Fail if the server's resident memory exceeds this limit in any sample, in MiB.
     #[arg(long, value_name = "MIB")]

@@ -81,7 +81,7 @@ fn flags_go_before_variables_before_the_file_before_local_settings_before_defaul
 }
 
 #[test]
-fn unknown_names_are_refused_with_their_line_and_what_was_meant() {
+fn unknown_names_are_rejected_with_their_line_and_a_suggestion() {
     let directory = project("\n# a comment\nruns_max = 3\n", "");
     assert_eq!(
         error(&[], &[], &directory),
@@ -99,7 +99,7 @@ fn unknown_names_are_refused_with_their_line_and_what_was_meant() {
 }
 
 #[test]
-fn variables_that_are_nearly_those_of_settings_are_told_apart_from_others() {
+fn misspelt_setting_variables_are_distinguished_from_others() {
     let names =
         ["LOOM_RUNS_MX", "LOOM_RUNS_MAX", "LOOM_PORT", "LOOM_SECRET_TOKN", "LOOM_SERVICE_HOST", "RUNS_MX"];
     let found = super::layers::misspelt(names.iter().map(|name| (*name).to_owned()));
@@ -107,7 +107,7 @@ fn variables_that_are_nearly_those_of_settings_are_told_apart_from_others() {
 }
 
 #[test]
-fn values_out_of_range_are_refused_with_their_place() {
+fn values_out_of_range_are_rejected_with_their_position() {
     let directory = project("", "");
     assert!(
         error(&["--runs-max", "0"], &[], &directory)
@@ -156,7 +156,7 @@ fn values_are_read_in_every_spelling_they_have() {
 }
 
 #[test]
-fn of_two_that_exclude_each_other_the_nearer_one_counts() {
+fn of_two_exclusive_settings_the_one_with_precedence_applies() {
     let directory = project("token = \"0123456789abcdef\"\nmemory = true\n", "");
     let config =
         settings(&["--token-file", "t", "--data", "d"], &[], directory.path()).expect("all are right");

@@ -25,7 +25,7 @@ const UNTIL_KILL: Duration = Duration::from_millis(1_200);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Starts the run, kills its process, and resumes the run in another process.
-pub(super) async fn play(example: &Example, service: &Flaky) -> Result<Exit> {
+pub(super) async fn execute(example: &Example, service: &Flaky) -> Result<Exit> {
     let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
     let definition = directory.path().join(format!("{}.json", example.name));
     std::fs::write(&definition, example.definition).context("cannot write the definition")?;

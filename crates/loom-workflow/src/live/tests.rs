@@ -47,7 +47,7 @@ impl Scene {
     fn tree(&self, later: Duration, columns: usize, rows: usize) -> Vec<String> {
         let mut history = History::new(Arc::clone(&self.workflow));
         history.extend(self.simulation.events());
-        let live = Live::going_on(history, Style::Silent, Console::default());
+        let live = Live::resumed(history, Style::Silent, Console::default());
         let now = Timestamp::from_unix_millis(self.simulation.now().unix_millis() + later.as_millis() as i64);
         live.tree(now, false, (columns, rows))
     }
@@ -78,7 +78,7 @@ const RETRIES: &str = r#"{
     "Then": {"type": "Compose", "inputs": 1, "runAfter": {"Ask": ["Succeeded"]}}}"#;
 
 #[test]
-fn a_retry_tells_what_happened_and_when_the_next_one_is_due() {
+fn a_retry_shows_what_happened_and_when_the_next_one_is_due() {
     let scene = Scene::new(RETRIES).start(1, |_| answered(503));
     let tree = scene.tree(Duration::from_millis(50), 80, 20);
     assert_eq!(
@@ -146,7 +146,7 @@ const LOOP: &str = r#"{
     "Last": {"type": "Compose", "inputs": 1, "runAfter": {"Each": ["Succeeded"]}}}"#;
 
 #[test]
-fn a_loop_counts_its_rounds() {
+fn a_loop_counts_its_iterations() {
     let scene = Scene::new(LOOP).start(12, |_| answered(200));
     assert_eq!(
         scene.tree(Duration::ZERO, 80, 20)[1..],
@@ -160,17 +160,17 @@ fn a_loop_counts_its_rounds() {
 }
 
 #[test]
-fn a_long_loop_without_a_terminal_tells_the_first_rounds_and_those_that_fail() {
+fn a_long_loop_without_a_terminal_shows_the_first_iterations_and_those_that_fail() {
     let mut calls = 0;
     let scene = Scene::new(LOOP).start(1_000, |_| {
         calls += 1;
         answered(if calls == 40 { 500 } else { 200 })
     });
     let text = scene.lines();
-    let told: Vec<&str> = text.lines().filter(|line| line.contains("› Call")).collect();
-    assert_eq!(told.len(), 21, "twenty iterations, and the one that failed: {text}");
-    assert!(told[0].ends_with("✔ Each[1] › Call (200)"), "{text}");
-    assert!(told[20].contains("✘ Each[40] › Call (500): The service responded with 500."), "{text}");
+    let reported: Vec<&str> = text.lines().filter(|line| line.contains("› Call")).collect();
+    assert_eq!(reported.len(), 21, "twenty iterations, and the one that failed: {text}");
+    assert!(reported[0].ends_with("✔ Each[1] › Call (200)"), "{text}");
+    assert!(reported[20].contains("✘ Each[40] › Call (500): The service responded with 500."), "{text}");
     assert!(text.lines().last().is_some_and(|line| line.contains("run Failed")), "{text}");
     assert!(!text.contains('\x1b'), "no colours and no cursor movements: {text}");
 }
@@ -210,7 +210,7 @@ fn what_is_in_progress_stays_when_there_are_too_few_rows() {
 }
 
 #[test]
-fn the_screen_is_painted_over_and_not_on_and_on() {
+fn the_screen_is_repainted_in_place() {
     let mut screen = Screen::default();
     let mut out = Vec::new();
     let lines = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
@@ -226,7 +226,7 @@ fn colours_are_there_only_when_asked_for() {
     let scene = Scene::new(RETRIES).start(100, |_| answered(200));
     let mut history = History::new(Arc::clone(&scene.workflow));
     history.extend(scene.simulation.events());
-    let live = Live::going_on(history, Style::Silent, Console { live: true, color: true });
+    let live = Live::resumed(history, Style::Silent, Console { live: true, color: true });
     let painted = live.tree(scene.simulation.now(), true, (80, 20));
     assert!(painted[1].contains("\x1b[32m✔\x1b[0m"), "{:?}", painted[1]);
     assert!(scene.tree(Duration::ZERO, 80, 20).iter().all(|line| !line.contains('\x1b')));

@@ -13,10 +13,10 @@ use super::{
 };
 
 /// The most attempts that are shown one by one; of more, the first and the last ones are shown.
-const ATTEMPTS_TOLD: usize = 8;
+const ATTEMPTS_SHOWN: usize = 8;
 
 /// The maximum number of notes below an action.
-const NOTES_TOLD: usize = 4;
+const NOTES_SHOWN: usize = 4;
 
 /// The contents and layout of a tree.
 pub(crate) struct Tree<'a> {
@@ -225,11 +225,11 @@ impl Tree<'_> {
             rows.push(self.row(indent.clone(), &[(Tone::Dim, outcomes(occurrences))], false));
         }
         let notes: Vec<_> = attempts.iter().flat_map(|attempt| &attempt.notes).collect();
-        for note in notes.iter().take(NOTES_TOLD) {
+        for note in notes.iter().take(NOTES_SHOWN) {
             rows.push(self.row(indent.clone(), &[(Tone::Warn, words::note(note))], false));
         }
-        if notes.len() > NOTES_TOLD {
-            let text = format!("and {} more", notes.len() - NOTES_TOLD);
+        if notes.len() > NOTES_SHOWN {
+            let text = format!("and {} more", notes.len() - NOTES_SHOWN);
             rows.push(self.row(indent, &[(Tone::Dim, text)], false));
         }
     }
@@ -354,11 +354,11 @@ fn retries(occurrence: &Occurrence) -> String {
         .collect();
     let mut parts: Vec<String> = Vec::new();
     for (index, attempt) in attempts.iter().enumerate() {
-        if attempts.len() > ATTEMPTS_TOLD && index == ATTEMPTS_TOLD / 2 {
-            parts.push(format!("… {} more", attempts.len() - ATTEMPTS_TOLD));
+        if attempts.len() > ATTEMPTS_SHOWN && index == ATTEMPTS_SHOWN / 2 {
+            parts.push(format!("… {} more", attempts.len() - ATTEMPTS_SHOWN));
         }
-        if attempts.len() > ATTEMPTS_TOLD
-            && (ATTEMPTS_TOLD / 2..attempts.len() - ATTEMPTS_TOLD / 2).contains(&index)
+        if attempts.len() > ATTEMPTS_SHOWN
+            && (ATTEMPTS_SHOWN / 2..attempts.len() - ATTEMPTS_SHOWN / 2).contains(&index)
         {
             continue;
         }
@@ -388,10 +388,10 @@ fn outcomes(occurrences: &[Occurrence]) -> String {
     }
     let shown: Vec<String> = parts
         .iter()
-        .take(ATTEMPTS_TOLD)
+        .take(ATTEMPTS_SHOWN)
         .map(|(code, count)| if *count == 1 { code.clone() } else { format!("{code} ×{count}") })
         .collect();
-    let more = if parts.len() > ATTEMPTS_TOLD { ", …" } else { "" };
+    let more = if parts.len() > ATTEMPTS_SHOWN { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
 }
 

@@ -1,4 +1,4 @@
-//! The connection behind `loom runs` and its relatives: a server over HTTP, or a data directory opened in this process.
+//! The connection behind `loom runs` and similar commands: a server over HTTP, or a data directory opened in this process.
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use loom_engine::{RunHandle, RunId, RunRequest, Watcher};
 use loom_store::{Durability, Store};
 
-use super::{Play, Source};
-use crate::{args::Keep, config::Config, data, exit::Exit, live::Live, signals::Interrupts};
+use super::{Execution, Source};
+use crate::{args::DurableArgs, config::Config, data, exit::Exit, live::Live, signals::Interrupts};
 
 /// An open data directory.
 pub(super) struct Kept {
@@ -18,16 +18,16 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Opens the data directory if the run is durable.
-    pub(super) async fn open(keep: &Keep, config: &Config) -> Result<Option<Kept>> {
-        if !keep.durable {
+    pub(super) async fn open(durable: &DurableArgs, config: &Config) -> Result<Option<Kept>> {
+        if !durable.durable {
             return Ok(None);
         }
-        let data = keep.data.as_ref().unwrap_or(&config.values.data);
-        if keep.key_file.is_none() {
+        let data = durable.data.as_ref().unwrap_or(&config.values.data);
+        if durable.key_file.is_none() {
             config.check_files(&["key-file"])?;
         }
-        let key_file = keep.key_file.as_ref().or(config.values.key_file.as_ref());
-        let resume = match &keep.resume {
+        let key_file = durable.key_file.as_ref().or(config.values.key_file.as_ref());
+        let resume = match &durable.resume {
             None => None,
             Some(text) => {
                 let id = RunId::from_str(text);
@@ -74,26 +74,26 @@ impl Kept {
     }
 
     /// Starts the run, or resumes the requested one.
-    pub(super) async fn play(&self, play: &Play<'_>, request: RunRequest) -> Result<Exit> {
-        play.engine.continue_numbering().await?;
-        let Some(id) = self.resume else { return play.start(request, Some(self)).await };
+    pub(super) async fn run(&self, execution: &Execution<'_>, request: RunRequest) -> Result<Exit> {
+        execution.engine.continue_numbering().await?;
+        let Some(id) = self.resume else { return execution.start(request, Some(self)).await };
         let interrupts = Interrupts::hear()?;
-        let Some((_, history)) = play.engine.history(id).await? else {
+        let Some((_, history)) = execution.engine.history(id).await? else {
             return Err(self.unknown(id));
         };
         let report = history.report();
-        let live = Arc::new(Live::going_on(history, play.style(), play.console));
+        let live = Arc::new(Live::resumed(history, execution.style(), execution.console));
         if let Some(report) = report {
-            if !play.with.quiet {
+            if !execution.with.quiet {
                 eprintln!("loom: run {id} has already ended with status {}", report.status);
             }
-            play.print(&report, &live);
+            execution.print(&report, &live);
             return Ok(Exit::of_run(report.status));
         }
         let watcher = Arc::clone(&live) as Arc<dyn Watcher>;
-        let run = play.engine.recover_run(id, Some(&watcher)).await?;
+        let run = execution.engine.recover_run(id, Some(&watcher)).await?;
         let run = run.with_context(|| format!("cannot resume run {id}"))?;
-        play.follow(vec![run], &live, Some(self), interrupts).await
+        execution.follow(vec![run], &live, Some(self), interrupts).await
     }
 
     /// Waits until the run is stored, and reports where.

@@ -30,7 +30,7 @@ pub(super) enum Shown {
 }
 
 /// The view of a run, and where it is shown.
-pub(super) struct Sight<'a> {
+pub(super) struct View<'a> {
     pub(super) live: &'a Live,
     pub(super) shown: Shown,
     pub(super) console: Console,
@@ -38,7 +38,7 @@ pub(super) struct Sight<'a> {
 
 /// The limits of the wait for a run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Outlook {
+pub(super) struct WaitLimits {
     /// The timeout of the run.
     pub(super) longest: Option<Duration>,
     /// Whether an interrupt leaves a durable run in its place, to be resumed later, instead of cancelling it.
@@ -56,11 +56,11 @@ pub(super) enum End {
 /// Waits for the end of a run. The first interrupt cancels the run or leaves it to be resumed; the second ends the program.
 pub(super) async fn watch(
     mut run: RunHandle,
-    sight: &Sight<'_>,
-    outlook: Outlook,
+    view: &View<'_>,
+    limits: WaitLimits,
     interrupts: &mut Interrupts,
 ) -> Result<End> {
-    let over = tokio::time::sleep(outlook.longest.unwrap_or(Duration::MAX));
+    let over = tokio::time::sleep(limits.longest.unwrap_or(Duration::MAX));
     tokio::pin!(over);
     let mut reported = false;
     let mut screen = Screen::default();
@@ -72,8 +72,8 @@ pub(super) async fn watch(
         tokio::select! {
             biased;
             report = run.ended() => {
-                if sight.shown != Shown::No {
-                    paint(sight, &mut screen, usize::MAX);
+                if view.shown != Shown::No {
+                    paint(view, &mut screen, usize::MAX);
                 }
                 let report = report.context("the run stopped without a result")?;
                 return Ok(End::Ended { report, interrupted });
@@ -84,7 +84,7 @@ pub(super) async fn watch(
                     std::process::exit(Exit::Interrupted as i32);
                 }
                 interrupted = true;
-                if outlook.leaves {
+                if limits.leaves {
                     return Ok(End::Left);
                 }
                 run.cancel().await;
@@ -92,20 +92,20 @@ pub(super) async fn watch(
                 screen = Screen::default();
                 grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
             }
-            () = &mut over, if outlook.longest.is_some() && !reported => {
+            () = &mut over, if limits.longest.is_some() && !reported => {
                 reported = true;
                 run.command(Command::TimeOut).await;
             }
             () = &mut grace, if interrupted => bail!("the run did not end within {} s of its cancellation", GRACE.as_secs()),
-            _ = frames.tick(), if sight.shown == Shown::Painted => {
-                paint(sight, &mut screen, Screen::size().1.saturating_sub(1));
+            _ = frames.tick(), if view.shown == Shown::Painted => {
+                paint(view, &mut screen, Screen::size().1.saturating_sub(1));
             }
         }
     }
 }
 
-fn paint(sight: &Sight<'_>, screen: &mut Screen, rows: usize) {
-    let lines = sight.live.tree(SystemClock.now(), sight.console.color, (Screen::size().0, rows));
+fn paint(view: &View<'_>, screen: &mut Screen, rows: usize) {
+    let lines = view.live.tree(SystemClock.now(), view.console.color, (Screen::size().0, rows));
     // A closed terminal does not stop the run.
     screen.paint(&lines, &mut console::Terminal).ok();
 }

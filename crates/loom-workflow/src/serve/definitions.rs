@@ -29,7 +29,7 @@ pub(super) struct Watched {
     stores: bool,
     known: BTreeMap<PathBuf, Known>,
     /// The last error that was logged for a path.
-    trouble: BTreeMap<PathBuf, Trouble>,
+    trouble: BTreeMap<PathBuf, ReadFailure>,
 }
 
 /// What is known of a file.
@@ -48,7 +48,7 @@ struct Known {
 const ABSENCES: u32 = 2;
 
 /// Why a path cannot be read at present.
-type Trouble = String;
+type ReadFailure = String;
 
 /// Modification time and size of a definition and of the parameters file beside it; differs when either has changed.
 type Stamp = [Option<(SystemTime, u64)>; 2];

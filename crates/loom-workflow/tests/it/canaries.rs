@@ -106,7 +106,7 @@ impl World {
         let sent = Arc::new(Mutex::new(String::new()));
         let seen = Arc::clone(&sent);
         let service = Service::start(move |request: Request| {
-            let mut seen = seen.lock().expect("nobody panicked");
+            let mut seen = seen.lock().expect("no thread panicked");
             let _ = writeln!(seen, "{} {}", request.path, request.body);
             for name in ["authorization", "x-a"] {
                 let _ = writeln!(seen, "{}", request.header(name).unwrap_or_default());
@@ -124,7 +124,7 @@ impl World {
         let spans = Arc::new(Mutex::new(String::new()));
         let reported = Arc::clone(&spans);
         let collector = Service::start(move |request: Request| {
-            reported.lock().expect("nobody panicked").push_str(&request.body);
+            reported.lock().expect("no thread panicked").push_str(&request.body);
             (200, json!({}))
         });
         let path = |name: &str| directory.path().join(name);
@@ -256,7 +256,7 @@ impl Drop for Served {
 }
 
 /// Runs all cases and searches everything that was written.
-fn play(labels: bool, encrypted: bool) -> Findings {
+fn findings(labels: bool, encrypted: bool) -> Findings {
     let world = World::new(labels, encrypted);
     let mut findings = Findings::default();
     let mut server = world.serve();
@@ -335,7 +335,7 @@ fn play(labels: bool, encrypted: bool) -> Findings {
     server.child.wait().expect("it ends");
     drop(server);
     findings.search("the log", &fs::read_to_string(world.directory.path().join("log")).expect("it is there"));
-    let spans = world.spans.lock().expect("nobody panicked").clone();
+    let spans = world.spans.lock().expect("no thread panicked").clone();
     assert!(spans.contains("loom.action.name"), "spans were sent");
     findings.search("spans", &spans);
     for file in files(&world.directory.path().join("data")) {
@@ -351,7 +351,7 @@ fn play(labels: bool, encrypted: bool) -> Findings {
                 .push((case, format!("{IN_DATA} {}: {name}: {}", file.display(), around.escape_debug())));
         }
     }
-    let sent = world.sent.lock().expect("nobody panicked").clone();
+    let sent = world.sent.lock().expect("no thread panicked").clone();
     for case in ["http-headers", "echo"] {
         assert!(
             sent.contains(&pieces(Case::number(case))[0]),
@@ -375,18 +375,18 @@ fn nothing_in(findings: &Findings) {
 
 #[test]
 fn a_server_neither_shows_secrets_nor_stores_them_in_the_clear() {
-    nothing_in(&play(true, true));
+    nothing_in(&findings(true, true));
 }
 
 #[test]
 fn a_server_without_a_key_file_stores_no_secret_in_the_clear() {
-    nothing_in(&play(true, false));
+    nothing_in(&findings(true, false));
 }
 
 #[test]
 #[cfg(debug_assertions)]
 fn without_labels_every_case_is_caught() {
-    let findings = play(false, false);
+    let findings = findings(false, false);
     let caught = findings.cases();
     let missed: Vec<&str> = CASES
         .iter()

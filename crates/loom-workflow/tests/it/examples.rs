@@ -185,7 +185,7 @@ fn chaos_is_loud_and_repeatable_and_the_retries_survive_it() {
         ],
     );
     let faults = |shown: &str| shown.matches("CHAOS: fault injected").count();
-    assert_eq!(faults(&shown), faults(&run("chaos").1), "the same seed strikes the same calls");
+    assert_eq!(faults(&shown), faults(&run("chaos").1), "the same seed affects the same calls");
 }
 
 #[test]

@@ -112,8 +112,8 @@ fn changed_broken_and_removed_files_are_followed() {
     let (come, gone) = (Mutex::new(come), Mutex::new(gone));
     let service = Service::start(move |request| {
         if request.path == "/slow" {
-            come.lock().expect("nobody panicked").send(()).expect("the test waits");
-            gone.lock().expect("nobody panicked").recv_timeout(PATIENCE).expect("the test sends a permit");
+            come.lock().expect("no thread panicked").send(()).expect("the test waits");
+            gone.lock().expect("no thread panicked").recv_timeout(PATIENCE).expect("the test sends a permit");
         }
         (200, json!({}))
     });

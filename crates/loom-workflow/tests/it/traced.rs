@@ -34,7 +34,7 @@ fn a_killed_run_continues_its_trace() {
     let service = Service::start(move |request| {
         let say = |name: &str| request.header(name).unwrap_or_default();
         let reported = (say("traceparent"), say("idempotency-key"));
-        called.lock().expect("nobody panicked").send(reported).ok();
+        called.lock().expect("no thread panicked").send(reported).ok();
         if !killed.swap(true, Ordering::SeqCst) {
             // The first caller is killed while it waits.
             let (_keep, never) = mpsc::channel::<()>();
@@ -50,7 +50,7 @@ fn a_killed_run_continues_its_trace() {
         for resource in body["resourceSpans"].as_array().expect("a list") {
             for scope in resource["scopeSpans"].as_array().expect("a list") {
                 for span in scope["spans"].as_array().expect("a list") {
-                    sent.lock().expect("nobody panicked").send(span.clone()).ok();
+                    sent.lock().expect("no thread panicked").send(span.clone()).ok();
                 }
             }
         }

@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use super::*;
 
 #[tokio::test]
-async fn the_place_of_a_given_up_script_is_lost_until_it_ends() {
+async fn the_place_of_an_abandoned_script_is_lost_until_it_ends() {
     let places = Places::new(1, 0);
     let (place, given_up) = places.enter().await.unwrap();
     let (end, ends) = mpsc::channel::<()>();

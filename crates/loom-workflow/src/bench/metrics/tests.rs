@@ -19,7 +19,7 @@ fn samples_are_found_with_and_without_their_labels() {
 }
 
 #[test]
-fn quantiles_lie_between_the_ends_of_their_bucket() {
+fn quantiles_are_between_the_bounds_of_their_bucket() {
     let metrics = Metrics::read(PAGE);
     let micros = |quantile: f64| metrics.quantile("sync", quantile).map(|value| (value * 1e6).round());
     assert_eq!(micros(0.5), Some(1_500.0), "half way between the 10th and the 90th");

@@ -17,7 +17,7 @@ fn refused(variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn nothing_is_sent_unless_somebody_says_where() {
+fn nothing_is_sent_without_an_endpoint() {
     assert!(with(None, &[]).unwrap().is_none());
     assert!(
         with(None, &[("OTEL_SERVICE_NAME", "x"), ("OTEL_EXPORTER_OTLP_ENDPOINT", " ")]).unwrap().is_none()
@@ -40,7 +40,7 @@ fn the_address_is_a_base_or_whole() {
 }
 
 #[test]
-fn what_is_told_of_the_sender() {
+fn what_is_reported_about_the_sender() {
     let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
@@ -48,10 +48,10 @@ fn what_is_told_of_the_sender() {
         ("OTEL_RESOURCE_ATTRIBUTES", "service.name=from-attributes, deployment.environment.name=a%2Cb");
     let environment = ("deployment.environment.name", "a,b");
     assert_eq!(some(Some("http://c"), &[]).resource, owned(&[("service.name", "loom")]));
-    let told = some(Some("http://c"), &[attributes]).resource;
-    assert_eq!(told, owned(&[("service.name", "from-attributes"), environment]));
-    let told = some(Some("http://c"), &[attributes, ("OTEL_SERVICE_NAME", "orders")]).resource;
-    assert_eq!(told, owned(&[("service.name", "orders"), environment]));
+    let reported = some(Some("http://c"), &[attributes]).resource;
+    assert_eq!(reported, owned(&[("service.name", "from-attributes"), environment]));
+    let reported = some(Some("http://c"), &[attributes, ("OTEL_SERVICE_NAME", "orders")]).resource;
+    assert_eq!(reported, owned(&[("service.name", "orders"), environment]));
     let keys = ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20b,authorization=Bearer%20c=");
     let headers = some(Some("http://c"), &[keys]).headers;
     assert_eq!(headers, owned(&[("x-key", "a b"), ("authorization", "Bearer c=")]));
@@ -60,7 +60,7 @@ fn what_is_told_of_the_sender() {
 }
 
 #[test]
-fn numbers_are_taken_and_wrong_ones_told() {
+fn numbers_are_accepted_and_invalid_ones_reported() {
     let set = some(
         Some("http://c"),
         &[

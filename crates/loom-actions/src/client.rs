@@ -76,7 +76,7 @@ struct Shared {
     resolver: Arc<dyn Resolve>,
     /// One pool without a client certificate, and one for each certificate, because a connection made with one
     /// certificate must never carry the requests of another. The same holds for connections that only requests to a
-    /// named address may use.
+    /// named URL may use.
     pools: Mutex<HashMap<PoolKey, Wires>>,
 }
 
@@ -91,7 +91,7 @@ const POOLS_MAX: usize = 64;
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// The address; the egress map may redirect it.
+    /// The URL; the egress map may redirect it.
     pub url: Url,
     /// The headers to send, except `Host` and those for the length of the body, which the client sets.
     pub headers: HeaderMap,
@@ -103,7 +103,7 @@ pub struct Request {
     pub timeout: Duration,
     /// The client certificate, for servers that request one.
     pub identity: Option<Arc<Identity>>,
-    /// Whether the operator named the address for this very request. Then the list of allowed hosts and the block on
+    /// Whether the operator named the URL for this very request. Then the list of allowed hosts and the block on
     /// private addresses do not apply.
     pub named: bool,
 }
@@ -133,7 +133,7 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// The body, decompressed.
     pub body: Bytes,
-    /// The address that responded, before the egress map: the base of a relative `Location`.
+    /// The URL that responded, before the egress map: the base of a relative `Location`.
     pub url: Url,
 }
 

@@ -85,7 +85,7 @@ impl Recipe {
 /// A service.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// The base address; the paths of requests are below it.
+    /// The base URL; the paths of requests are below it.
     pub base: Url,
     /// Headers that are added to every request.
     pub headers: Object,
@@ -218,7 +218,7 @@ impl Connections {
         find(&self.managed, &self.aliases, named, "connection")
     }
 
-    /// Whether the file lists a connection with this name under `serviceProviderConnections`, which have no address.
+    /// Whether the file lists a connection with this name under `serviceProviderConnections`, which have no URL.
     pub fn is_provider(&self, name: &str) -> bool {
         self.providers.contains(&name.to_lowercase())
     }
@@ -387,7 +387,7 @@ impl Section {
         })
     }
 
-    /// The properties that may contain the address of an entry in this section.
+    /// The properties that may contain the URL of an entry in this section.
     fn address_members(self) -> &'static [&'static str] {
         match self {
             Section::Managed => &["connectionRuntimeUrl"],

@@ -54,7 +54,7 @@ pub struct EgressError {
 impl Egress {
     /// Reads `{"map": {…}, "allow": […], "blockPrivate": true, "credentials": {…}}`, or the map alone.
     ///
-    /// The keys of the map are `https://host`, `host`, `host:port`, `*.domain` or `*`; its values are base addresses.
+    /// The keys of the map are `https://host`, `host`, `host:port`, `*.domain` or `*`; its values are base URLs.
     /// A key for one host keeps the path (`https://host/a` → `base/a`); a key for many hosts puts the host before it
     /// (`https://host/a` → `base/host/a`). The first matching key wins; keys for one host come first. `allow` lists
     /// hosts in the same form; without it every host is allowed. `credentials` has lists of hosts by host; see
@@ -129,7 +129,7 @@ impl Egress {
     /// Adds a rule to the map; see [`Egress::from_json`] for the format.
     ///
     /// # Errors
-    /// [`EgressError`] when the key or the address cannot be parsed.
+    /// [`EgressError`] when the key or the URL cannot be parsed.
     pub fn map(mut self, key: &str, target: &str) -> Result<Egress, EgressError> {
         self.add(key, target)?;
         Ok(self)
@@ -177,18 +177,18 @@ impl Egress {
     /// Whether a request to `url`, to which a response led, may have the credentials that are for `home`.
     pub(crate) fn may_have_credentials(&self, home: &Url, url: &Url) -> bool {
         home.origin() == url.origin()
-            // A service behind the map returns addresses of its real location, which already has the credentials.
+            // A service behind the map returns URLs of its real location, which already has the credentials.
             || self.rules.iter().find(|rule| rule.pattern.fits(home)).is_some_and(|rule| rule.target.origin() == url.origin())
             || self.shares.iter().any(|(from, to)| from.fits(home) && to.fits(url))
     }
 
-    /// Returns the address to which a request for `url` is sent. An address that the operator named for this very
+    /// Returns the URL to which a request for `url` is sent. A URL that the operator named for this very
     /// request (`named`) needs no other permission.
     ///
     /// # Errors
     /// A [`Failure`] when the host is not on the allow list.
     pub(crate) fn route(&self, url: &Url, named: bool) -> Result<Url, Failure> {
-        // A service behind the map may return addresses of its real location; they are used as they are.
+        // A service behind the map may return URLs of its real location; they are used as they are.
         if self.rules.iter().any(|rule| rule.target.origin() == url.origin()) {
             return Ok(url.clone());
         }

@@ -36,7 +36,7 @@ const CALLBACK_HEADER: &str = "x-loom-callback-url";
 /// How an action names the service that it calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// By its address: `uri`.
+    /// By its URL: `uri`.
     Address,
     /// By a connection, and a path below it.
     Connection,
@@ -63,7 +63,7 @@ pub fn requests(settings: Settings, clock: Arc<dyn Clock>) -> Result<Arc<Request
 }
 
 /// The handlers for Http, ApiConnection, Function, both webhooks, scripts, transformations, and the action types for
-/// which the connections file has an address.
+/// which the connections file has a URL.
 pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn ActionHandler>)> {
     let of = |kind| -> Arc<dyn ActionHandler> { Arc::new(RequestHandler::new(requests, kind)) };
     let mut all = vec![
@@ -101,7 +101,7 @@ impl RequestHandler {
         let connections = &self.requests.settings().connections;
         let (service, path, default) = match self.kind {
             Kind::Address => return Spec::from_inputs(inputs),
-            // The request that ends a subscription may go to an address that the service returned.
+            // The request that ends a subscription may go to a URL that the service returned.
             Kind::Connection if host_of(inputs).is_null() && inputs.get("uri").is_some() => {
                 return Spec::from_inputs(inputs);
             }
@@ -346,7 +346,7 @@ impl ActionHandler for RequestHandler {
         Box::pin(async move { ended(self.attempt(call).await) })
     }
 
-    /// The origin of an address. For a connection its base address, because a gateway serves many services from one
+    /// The origin of a URL. For a connection its base URL, because a gateway serves many services from one
     /// origin.
     fn service(&self, inputs: &Value) -> Option<Arc<str>> {
         let inputs = subscription(inputs);

@@ -47,7 +47,7 @@ pub struct Requests {
 pub struct Spec {
     /// The method.
     pub method: Method,
-    /// The address, without `queries`.
+    /// The URL, without `queries`.
     pub url: Url,
     /// An object of parameters to add to the query, or null.
     pub queries: Value,
@@ -62,7 +62,7 @@ pub struct Spec {
     /// Where the request goes instead of `url`, because a response of the service said so. Credentials are those of
     /// `url`.
     pub(crate) led_to: Option<Url>,
-    /// Whether `url` is the address of a connection, which the operator named for requests through it.
+    /// Whether `url` is the URL of a connection, which the operator named for requests through it.
     pub(crate) through_connection: bool,
 }
 
@@ -244,7 +244,7 @@ impl Requests {
         behaviour.timeout.unwrap_or(self.settings.attempt_timeout)
     }
 
-    /// A GET of another address for the same action: a poll, a page, a chunk.
+    /// A GET of another URL for the same action: a poll, a page, a chunk.
     fn follow_up(
         &self,
         url: Url,
@@ -401,10 +401,10 @@ impl Answer {
 
 impl Spec {
     /// Reads the inputs of an Http action, or of one half of a webhook. If `queries` has properties, they replace the
-    /// query of the address.
+    /// query of the URL.
     ///
     /// # Errors
-    /// [`Failure`] when the address or the method is invalid.
+    /// [`Failure`] when the URL or the method is invalid.
     pub fn from_inputs(inputs: &Value) -> Result<Spec, Failure> {
         let address =
             ["uri", "url"].iter().find_map(|name| inputs.get(name).filter(|value| !value.is_null()));
@@ -419,7 +419,7 @@ impl Spec {
         Spec::at(url, inputs, Method::GET)
     }
 
-    /// Reads everything except the address.
+    /// Reads everything except the URL.
     pub(crate) fn at(url: Url, inputs: &Value, default: Method) -> Result<Spec, Failure> {
         let member = |name: &str| inputs.get(name).cloned().unwrap_or_default();
         let method = match inputs.get("method") {
@@ -449,7 +449,7 @@ impl Spec {
         })
     }
 
-    /// The address to which the request goes.
+    /// The URL to which the request goes.
     pub(crate) fn target(&self) -> &Url {
         self.led_to.as_ref().unwrap_or(&self.url)
     }

@@ -17,7 +17,7 @@ use crate::{
     url::Url,
 };
 
-/// Makes the requests of triggers, to an address or through a connection.
+/// Makes the requests of triggers, to a URL or through a connection.
 pub struct TriggerRequests {
     requests: Arc<Requests>,
 }
@@ -58,8 +58,8 @@ impl TriggerRequests {
     }
 }
 
-/// Sends the request where the previous response pointed. That address is complete, so the queries of the inputs are
-/// not added again. A request never goes from an encrypted address to an unencrypted one.
+/// Sends the request where the previous response pointed. That URL is complete, so the queries of the inputs are
+/// not added again. A request never goes from an encrypted URL to an unencrypted one.
 fn continue_at(spec: &mut Spec, address: &str) -> Result<(), Failure> {
     let url = Url::parse(address)?;
     if spec.url.is_https() && !url.is_https() {
@@ -73,7 +73,7 @@ fn continue_at(spec: &mut Spec, address: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the `Location` of a response absolute. A value that is not an address is left as it is.
+/// Makes the `Location` of a response absolute. A value that is not a URL is left as it is.
 fn with_whole_location(mut answer: Answer, asked: &Url) -> Answer {
     let Some(outputs) = answer.outputs.as_object() else { return answer };
     let Some(headers) = outputs.get("headers").and_then(Value::as_object) else { return answer };

@@ -9,10 +9,10 @@ use std::fmt;
 use hyper::Uri;
 use loom_expression::{Value, ValueRef, envelope};
 
-/// The longest address that is sent, in bytes.
+/// The longest URL that is sent, in bytes.
 pub const URL_BYTES_MAX: usize = 16_384;
 
-/// An absolute `http` or `https` address, without user information and fragment.
+/// An absolute `http` or `https` URL, without user information and fragment.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     https: bool,
@@ -109,8 +109,8 @@ impl Url {
         url.checked().map_err(|reason| UrlError { address: without_secrets(reference), reason })
     }
 
-    /// Appends a path, already encoded, to this address, with exactly one slash in between; a query in `path` is kept
-    /// before the query of this address.
+    /// Appends a path, already encoded, to this URL, with exactly one slash in between; a query in `path` is kept
+    /// before the query of this URL.
     ///
     /// # Errors
     /// The same as [`Url::parse`].
@@ -141,7 +141,7 @@ impl Url {
         Url { https: base.https, host: base.host.clone(), port: base.port, path, query: self.query.clone() }
     }
 
-    /// The address without its query.
+    /// The URL without its query.
     #[must_use]
     pub fn without_query(mut self) -> Url {
         self.query = None;
@@ -151,7 +151,7 @@ impl Url {
     /// Adds the properties of an object to the query, encoded. An array repeats its name; null adds the name alone.
     ///
     /// # Errors
-    /// [`UrlError`] when the address becomes too long.
+    /// [`UrlError`] when the URL becomes too long.
     pub fn with_queries(&self, queries: &Value) -> Result<Url, UrlError> {
         let Some(members) = queries.as_object() else { return Ok(self.clone()) };
         let mut url = self.clone();
@@ -188,7 +188,7 @@ impl Url {
         if self.https { "https" } else { "http" }
     }
 
-    /// Whether the address uses TLS.
+    /// Whether the URL uses TLS.
     pub fn is_https(&self) -> bool {
         self.https
     }
@@ -198,7 +198,7 @@ impl Url {
         &self.host
     }
 
-    /// The port; that of the scheme when the address has none.
+    /// The port; that of the scheme when the URL has none.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(if self.https { 443 } else { 80 })
     }
@@ -221,7 +221,7 @@ impl Url {
         format!("{}://{}", self.scheme(), self.authority())
     }
 
-    /// The address for messages: without its query, which may contain a signature.
+    /// The URL for messages: without its query, which may contain a signature.
     pub fn shown(&self) -> String {
         format!("{}{}", self.origin(), self.path)
     }
@@ -328,7 +328,7 @@ fn without_dots(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// Encodes the characters that must not occur in an address, and leaves everything else unchanged, including escapes.
+/// Encodes the characters that must not occur in a URL, and leaves everything else unchanged, including escapes.
 /// A `%` that starts no escape is encoded, so that the result is always well formed.
 fn escaped(text: &str) -> String {
     let bytes = text.as_bytes();
@@ -364,7 +364,7 @@ fn push_escape(out: &mut String, byte: u8) {
     out.push(char::from(HEX[usize::from(byte & 15)]));
 }
 
-/// An address for a message: without query, fragment and user information.
+/// A URL for a message: without query, fragment and user information.
 fn without_secrets(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     match text.split_once("://") {

@@ -72,7 +72,7 @@ pub enum TriggerKind {
         /// How long each run waits after its window has closed.
         delay: Option<Span>,
     },
-    /// Polls an address; a response with status 200 starts a run.
+    /// Polls a URL; a response with status 200 starts a run.
     HttpPoll {
         /// The same as the inputs of an Http action.
         inputs: Template,

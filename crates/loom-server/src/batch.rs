@@ -87,7 +87,7 @@ async fn collect(task: &TriggerTask) -> Result<(), loom_store::Error> {
         tokio::select! {
             // The sender lives as long as the host.
             changed = changes.changed() => changed.unwrap_or_default(),
-            // Times are reckoned anew in either case.
+            // Times are recomputed in either case.
             _ = task.sleep_until(due.map_or(i128::MAX, |(_, due)| due)) => {}
             () = task.retired.cancelled() => return Ok(()),
         }

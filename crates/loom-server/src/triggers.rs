@@ -207,7 +207,7 @@ impl TriggerTask {
         self.commit(vec![self.note(note)]).await
     }
 
-    /// Waits for a time by the clock. False when the clock is set back meanwhile, so that the time is to be reckoned anew.
+    /// Waits for a time by the clock. False when the clock is set back meanwhile, so that the time must be recomputed.
     pub(crate) async fn sleep_until(&self, due: i128) -> bool {
         let mut latest = self.now();
         loop {

@@ -413,7 +413,7 @@ impl Execution<'_> {
     async fn start(&self, request: RunRequest, kept: Option<&Kept>) -> Result<Exit> {
         let live = Arc::new(Live::new(Arc::clone(&request.workflow), self.style(), self.console));
         // Registered before the start, so that no interrupt is missed.
-        let interrupts = Interrupts::hear()?;
+        let interrupts = Interrupts::listen()?;
         match start(self.engine, request, &live).await? {
             Launch::Runs(runs) => self.follow(runs, &live, kept, interrupts).await,
             Launch::None(exit) => Ok(exit),
@@ -493,7 +493,7 @@ pub(crate) async fn run_shown(
     let shown = if console.live { Shown::Painted } else { Shown::AtTheEnd };
     let view = View { live, shown, console };
     let limits = WaitLimits { longest: None, leaves: false };
-    match watch(run, &view, limits, &mut Interrupts::hear()?).await? {
+    match watch(run, &view, limits, &mut Interrupts::listen()?).await? {
         watch::End::Left => Ok(Exit::Interrupted),
         watch::End::Ended { report, interrupted } => {
             result::print(&report, &live.history(), false);

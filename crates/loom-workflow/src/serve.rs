@@ -112,7 +112,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         );
     }
     signals::raise_file_limit();
-    let (stop, mut reloads) = obey(Signals::hear()?);
+    let (stop, mut reloads) = obey(Signals::listen()?);
     config.check_files(&["key-file"])?;
     let store = open_store(values).await?;
     let listener = TcpListener::bind(values.addr).await.map_err(|error| {
@@ -308,7 +308,7 @@ fn retention(values: &Values) -> Retention {
     }
 }
 
-/// Prints the signed addresses of a workflow's triggers.
+/// Prints the signed URLs of a workflow's triggers.
 fn print_triggers(host: &Host, deployment: &Deployment) {
     let workflow = &deployment.workflow;
     for trigger in &workflow.triggers {

@@ -27,7 +27,7 @@ pub(crate) struct Signals {
 #[cfg(unix)]
 impl Signals {
     /// Registers the handlers.
-    pub(crate) fn hear() -> Result<Signals> {
+    pub(crate) fn listen() -> Result<Signals> {
         let hear = |kind, name| signal(kind).with_context(|| format!("cannot handle {name}"));
         Ok(Signals {
             terminate: hear(SignalKind::terminate(), "SIGTERM")?,
@@ -49,7 +49,7 @@ impl Signals {
 #[cfg(not(unix))]
 impl Signals {
     /// Registers the handlers.
-    pub(crate) fn hear() -> Result<Signals> {
+    pub(crate) fn listen() -> Result<Signals> {
         Ok(Signals {})
     }
 
@@ -62,7 +62,7 @@ impl Signals {
     }
 }
 
-/// Interrupts (Ctrl-C), registered with [`Interrupts::hear`].
+/// Interrupts (Ctrl-C), registered with [`Interrupts::listen`].
 pub(crate) struct Interrupts {
     #[cfg(unix)]
     interrupt: Signal,
@@ -70,7 +70,7 @@ pub(crate) struct Interrupts {
 
 impl Interrupts {
     /// Registers the handler; from now on an interrupt no longer ends the program.
-    pub(crate) fn hear() -> Result<Interrupts> {
+    pub(crate) fn listen() -> Result<Interrupts> {
         Ok(Interrupts {
             #[cfg(unix)]
             interrupt: signal(SignalKind::interrupt()).context("cannot handle SIGINT")?,

@@ -46,7 +46,7 @@ pub struct TokenSettings {
 /// The endpoint that issues tokens for the managed identity.
 #[derive(Clone)]
 pub struct ManagedIdentity {
-    /// Its address, without a query. The default is the one inside Azure virtual machines.
+    /// Its URL, without a query. The default is the one inside Azure virtual machines.
     pub endpoint: Url,
     /// The `api-version` to request.
     pub api_version: String,

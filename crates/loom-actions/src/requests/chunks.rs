@@ -17,10 +17,10 @@ use crate::{
 };
 
 impl Requests {
-    /// Sends a body in chunks: an empty request that announces it, then, for each chunk, a PATCH to the address that
+    /// Sends a body in chunks: an empty request that announces it, then, for each chunk, a PATCH to the URL that
     /// the service returned. The last response is the result.
     ///
-    /// A service that does not support this protocol returns no address for the chunks. It is sent the whole body in
+    /// A service that does not support this protocol returns no URL for the chunks. It is sent the whole body in
     /// one request, unless its response asks for a retry.
     pub(super) async fn upload(
         &self,

@@ -20,7 +20,7 @@ const NEXT: [&str; 2] = ["nextLink", "@odata.nextLink"];
 impl Requests {
     /// Follows the pages until there are enough items, and puts all of them into the `value` of the first page.
     ///
-    /// The address of the next page is kept in the response when there are more items than were requested, and is
+    /// The URL of the next page is kept in the response when there are more items than were requested, and is
     /// removed otherwise. A page that fails is the result: a partial list with a success status would be mistaken for
     /// a whole one.
     pub(super) async fn pages(

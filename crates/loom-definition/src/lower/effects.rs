@@ -305,7 +305,7 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    /// Renames `url`, which the Loom spelling accepts for the address of a request, to `uri`.
+    /// Renames `url`, which the Loom spelling accepts for the URL of a request, to `uri`.
     fn loom_address(&mut self, effect: &EffectKind, inputs: &Node, value: Value) -> Value {
         if !matches!(effect, EffectKind::Http) {
             return value;

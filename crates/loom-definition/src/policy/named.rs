@@ -332,7 +332,7 @@ impl Policies {
     }
 
     /// The same file with other members for one service: those of `members`, an object as the file would hold it, with or
-    /// without `base`. The text is written anew.
+    /// without `base`. The text is formatted again.
     ///
     /// # Errors
     /// Everything that is wrong with the new file.

@@ -1,4 +1,4 @@
-//! The table of cultures: two that are always at hand, and those of a text file that are read when they are asked for.
+//! The table of cultures: two that are built in as code, and those of a text file, which are parsed when they are first used.
 
 use std::sync::{LazyLock, OnceLock};
 
@@ -81,7 +81,7 @@ pub(super) fn find(name: &str) -> Option<&'static Culture> {
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| Table::index(include_str!("cldr.txt")));
 
-/// Where in the text file the cultures are; its head says what stands in a line.
+/// Where in the text file the cultures are; its head describes a line.
 struct Table {
     /// Names in lower case, sorted, and the culture of each.
     names: Vec<(String, usize)>,

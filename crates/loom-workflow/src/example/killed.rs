@@ -31,7 +31,7 @@ pub(super) async fn execute(example: &Example, service: &Flaky) -> Result<Exit> 
     std::fs::write(&definition, example.definition).context("cannot write the definition")?;
     let data = directory.path().join("runs");
     // Both processes receive an interrupt; this one must outlive the other.
-    let _interrupts = Interrupts::hear()?;
+    let _interrupts = Interrupts::listen()?;
 
     let (file, kept) = (definition.display().to_string(), data.display().to_string());
     let parameter = format!("service={}", service.base_url());

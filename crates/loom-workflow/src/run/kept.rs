@@ -77,7 +77,7 @@ impl Kept {
     pub(super) async fn run(&self, execution: &Execution<'_>, request: RunRequest) -> Result<Exit> {
         execution.engine.continue_numbering().await?;
         let Some(id) = self.resume else { return execution.start(request, Some(self)).await };
-        let interrupts = Interrupts::hear()?;
+        let interrupts = Interrupts::listen()?;
         let Some((_, history)) = execution.engine.history(id).await? else {
             return Err(self.unknown(id));
         };

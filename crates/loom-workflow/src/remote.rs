@@ -43,7 +43,7 @@ Exit codes:
   0  success
   1  the operation was rejected, such as cancelling a run that has ended
   2  invalid arguments
-  3  no such run, action or service
+  3  no such run or action
   4  the token is missing or wrong
   7  the server cannot be reached
 `loom runs watch` exits with the code of the run, as `loom run` does; with --data, it exits with 6 if the run is unfinished.";

@@ -7,12 +7,21 @@ use clap::{Args, Subcommand, ValueHint};
 use hyper::{HeaderMap, Method};
 use loom_expression::{Value, Visible};
 
-use super::{EXIT_CODES, From, Refusal, connection::Connection, escape, members, text, with_connection};
+use super::{From, Refusal, connection::Connection, escape, members, text, with_connection};
 use crate::{console, exit::Exit, files, run::policies_in};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  success
+  1  the operation was rejected, such as setting an invalid policy
+  2  invalid arguments
+  3  no such service
+  4  the token is missing or wrong
+  7  the server cannot be reached";
 
 /// Options of `loom resilience`.
 #[derive(Args, Debug)]
-#[command(after_help = EXIT_CODES.lines().take(7).collect::<Vec<_>>().join("\n"))]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct ResilienceArgs {
     #[command(subcommand)]
     command: ResilienceCommand,

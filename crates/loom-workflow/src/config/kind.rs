@@ -284,7 +284,7 @@ impl Typed for String {
                 }
                 Ok(_) => Ok(text.trim_end_matches('/').to_owned()),
                 // The error quotes the URL without credentials.
-                Err(error) => Err(format!("must be a URL: {error}")),
+                Err(error) => Err(format!("must be a valid URL: {} (got `{}`)", error.reason, error.address)),
             };
         }
         Ok(text.to_owned())

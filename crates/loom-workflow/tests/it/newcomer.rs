@@ -47,7 +47,10 @@ fn invalid_options_of_serve_are_rejected_before_anything_happens() {
     serve(&["--public-url", "https://example.com/?a=b"], &["query"]);
     serve(&["--runs-max", "0"], &["--runs-max"]);
     serve(&["--response-timeout", "0"], &["--response-timeout"]);
-    serve(&["--otlp", "grpc://collector:4317", "--addr", "0"], &["cannot be used", "grpc://collector"]);
+    serve(
+        &["--otlp", "grpc://collector:4317", "--addr", "0"],
+        &["it must begin with http:// or https://", "grpc://collector"],
+    );
 }
 
 #[test]
@@ -241,7 +244,10 @@ fn a_parameter_value_is_parsed_by_its_declared_type() {
 fn invalid_json_is_shown_with_its_position() {
     let flow = file("carets", "flow.json", WORKFLOW).display().to_string();
     let broken = file("carets", "body.json", "{\n  \"a\": 1\n  \"b\": 2\n}").display().to_string();
-    refused(&["run", &flow, "--input", &format!("@{broken}")], &["body.json:3:3", "3 |   \"b\": 2\n  |   ^"]);
+    refused(
+        &["run", &flow, "--input", &format!("@{broken}")],
+        &["body.json:3:3", "  3 |   \"b\": 2\n    |   ^"],
+    );
     refused(&["run", &flow, "--input", &broken], &[&format!("use `--input @{broken}` to read the file")]);
     let lenient = file("carets", "lenient.json", "// a note\n{\"a\": [1,],}").display().to_string();
     assert_eq!(loom(&["run", &flow, "--input", &format!("@{lenient}")]).code, Some(0));

@@ -18,8 +18,7 @@ use loom_expression::{Timestamp, Value};
 use loom_resilience::Service;
 use loom_store::{
     Ack, AtWork, Commit, Committed, Conflict, ContentHash, Definition, Error as StoreError, Frame,
-    FrameQuery, InboxId, KeyExpectation, KeyQuery, KeyWrite, RunRow, Sealer, Seq, Snapshot, Store,
-    StoredFrame, UnixMillis,
+    FrameQuery, InboxId, KeyQuery, KeyWrite, RunRow, Sealer, Seq, Snapshot, Store, StoredFrame, UnixMillis,
 };
 
 use pace::Pace;
@@ -636,7 +635,7 @@ pub(crate) fn needs_barrier(events: &[Event]) -> bool {
 
 fn unsubscribing(run: RunId, value: Option<Bytes>) -> KeyWrite {
     let (namespace, key) = (Arc::from(UNSUBSCRIBING), Arc::from(run.to_string()));
-    KeyWrite { namespace, key, expect: KeyExpectation::Any, value }
+    KeyWrite { namespace, key, value, ..KeyWrite::default() }
 }
 
 pub(crate) fn millis(at: Timestamp) -> UnixMillis {

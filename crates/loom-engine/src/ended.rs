@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use loom_definition::RunStatus;
 use loom_expression::{Object, Timestamp, Value};
-use loom_store::{KeyExpectation, KeyWrite, RunRow};
+use loom_store::{KeyWrite, RunRow};
 
 use crate::event::ErrorInfo;
 
@@ -60,8 +60,8 @@ impl Watched {
         Some(KeyWrite {
             namespace: ENDED_RUNS.into(),
             key: row.id.to_string().into(),
-            expect: KeyExpectation::Any,
             value: Some(Bytes::from(Value::from(end).to_json_text())),
+            ..KeyWrite::default()
         })
     }
 }

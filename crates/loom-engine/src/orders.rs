@@ -11,7 +11,8 @@ use std::{collections::BTreeSet, sync::PoisonError};
 use bytes::Bytes;
 use loom_expression::{Object, Value};
 use loom_store::{
-    Commit, Committed, Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient,
+    Commit, Committed, Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient, Shard,
+    Shards,
 };
 
 use crate::{
@@ -104,6 +105,7 @@ impl Engine {
             at: durable::millis(now),
             idempotency_key: None,
             payload: Bytes::from(Value::from(kept).to_json_text()),
+            shard: Shard::default(),
         });
         Ok(match durable.store.commit(commit).await? {
             Committed::Written(written) => written.inbox.first().copied(),
@@ -115,7 +117,8 @@ impl Engine {
     pub(crate) async fn find_orders(&self) -> Result<(), StoreError> {
         let Some(durable) = &self.inner().durable else { return Ok(()) };
         let mut found = BTreeSet::new();
-        let mut query = InboxQuery { recipient: Recipient::Anyone, after: None, limit: PAGE };
+        let mut query =
+            InboxQuery { recipient: Recipient::Anyone, after: None, limit: PAGE, shards: Shards::ALL };
         loop {
             let page = durable.store.inbox(query).await?;
             found.extend(
@@ -149,7 +152,8 @@ impl Engine {
 
 async fn read_all(store: &dyn Inbox, run: RunId) -> Result<Vec<Given>, StoreError> {
     let mut orders = Vec::new();
-    let mut query = InboxQuery { recipient: Recipient::Run(run), after: None, limit: PAGE };
+    let mut query =
+        InboxQuery { recipient: Recipient::Run(run), after: None, limit: PAGE, shards: Shards::ALL };
     loop {
         let page = store.inbox(query).await?;
         for message in page.iter().filter(|message| message.post.kind == KIND) {

@@ -18,7 +18,8 @@ use loom_definition::{
 };
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{
-    Commit, Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient, Store,
+    Commit, Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient, Shard, Shards,
+    Store,
 };
 use tokio::sync::watch;
 
@@ -144,6 +145,7 @@ impl Engine {
             at: durable::millis(now),
             idempotency_key: key,
             payload: Bytes::from(Value::from(kept).to_json_text()),
+            shard: Shard::default(),
         });
         let committed = durable.store.commit(commit).await.map_err(SignalError::Store)?;
         self.inner().notify_mailbox(run);
@@ -297,7 +299,8 @@ impl Mailbox {
         loop {
             let Some(message) = self.lock().give(call.effect) else { return Ok(None) };
             let after = Some(InboxId(message.0.saturating_sub(1)));
-            let query = InboxQuery { recipient: Recipient::Run(call.run), after, limit: 1 };
+            let query =
+                InboxQuery { recipient: Recipient::Run(call.run), after, limit: 1, shards: Shards::ALL };
             let found = store.inbox(query).await?.into_iter().find(|found| found.id == message);
             if let Some((signal, sent)) = found.as_ref().and_then(|found| Some((read(found)?, found.post.at)))
             {
@@ -316,7 +319,8 @@ impl Mailbox {
     async fn read_on(&self, store: &dyn Inbox, run: RunId) -> Result<(), StoreError> {
         loop {
             let after = self.lock().read_to;
-            let query = InboxQuery { recipient: Recipient::Run(run), after, limit: PAGE };
+            let query =
+                InboxQuery { recipient: Recipient::Run(run), after, limit: PAGE, shards: Shards::ALL };
             let page = store.inbox(query).await?;
             let is_last = page.len() < PAGE;
             let mut pending = self.lock();

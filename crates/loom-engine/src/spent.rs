@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use loom_resilience::{RegistrySnapshot, ResilienceRegistry, Service};
-use loom_store::{Commit, Error as StoreError, KeyExpectation, KeyQuery, KeyWrite, Named, Store};
+use loom_store::{Commit, Error as StoreError, KeyQuery, KeyWrite, Named, Store};
 
 /// The namespace of the named values that store services.
 const NAMESPACE: &str = "service";
@@ -28,8 +28,8 @@ pub(crate) fn write(service: &Service) -> KeyWrite {
     KeyWrite {
         namespace: NAMESPACE.into(),
         key: Arc::clone(service.name()),
-        expect: KeyExpectation::Any,
         value: Some(Bytes::from(value)),
+        ..KeyWrite::default()
     }
 }
 
@@ -74,8 +74,8 @@ pub(crate) async fn clear(store: &dyn Store) -> Result<(), StoreError> {
         commit.keys.extend(page.values.into_iter().map(|value| KeyWrite {
             namespace: NAMESPACE.into(),
             key: value.key,
-            expect: KeyExpectation::Any,
             value: None,
+            ..KeyWrite::default()
         }));
         store.commit(commit).await?;
     }

@@ -17,8 +17,8 @@ use std::{
 use bytes::Bytes;
 use loom_expression::{Object, Value};
 use loom_store::{
-    Commit, Error as StoreError, FrameQuery, Interrupted, Journal, KeyExpectation, KeyQuery, KeyWrite, Named,
-    RunRow, Seq, Store,
+    Commit, Error as StoreError, FrameQuery, Interrupted, Journal, KeyQuery, KeyWrite, Named, RunRow, Seq,
+    Store,
 };
 
 use crate::{durable::RecoverError, engine::Engine, event::RunId};
@@ -152,7 +152,7 @@ async fn counts(store: &dyn Named) -> Result<BTreeMap<RunId, Count>, StoreError>
 
 fn count_of(run: RunId, count: Option<Count>) -> KeyWrite {
     let (namespace, key) = (Arc::from(NAMESPACE), Arc::from(run.to_string()));
-    KeyWrite { namespace, key, expect: KeyExpectation::Any, value: count.map(Count::write) }
+    KeyWrite { namespace, key, value: count.map(Count::write), ..KeyWrite::default() }
 }
 
 /// Deletes the count of a run.

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use loom_definition::trigger::BatchConfiguration;
 use loom_expression::{Object, Value};
-use loom_store::{InboxId, InboxQuery, Recipient};
+use loom_store::{InboxId, InboxQuery, Recipient, Shards};
 
 pub(crate) use pile::Piles;
 pub(crate) use send::{Sender, TYPE};
@@ -279,7 +279,8 @@ async fn read(task: &TriggerTask, ids: &[InboxId]) -> Result<Vec<(InboxId, Value
         let last = neighbours[neighbours.len() - 1];
         while after < last {
             let limit = (last.0 - after.0) as usize;
-            let query = InboxQuery { recipient: Recipient::Nobody, after: Some(after), limit };
+            let query =
+                InboxQuery { recipient: Recipient::Nobody, after: Some(after), limit, shards: Shards::ALL };
             let page = task.host.store.inbox(query).await?;
             let Some(end) = page.last().map(|message| message.id) else { break };
             for message in page {

@@ -17,7 +17,7 @@ use loom_definition::{
     trigger::Trigger,
 };
 use loom_expression::{Object, Value};
-use loom_store::{Commit, KeyExpectation, KeyQuery, KeyWrite, Store};
+use loom_store::{Commit, KeyQuery, KeyWrite, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::sign::Signer;
@@ -333,8 +333,8 @@ impl Deployments {
         commit.keys.push(KeyWrite {
             namespace: NAMESPACE.into(),
             key: key(&id, version).into(),
-            expect: KeyExpectation::Any,
             value: Some(Bytes::from(Value::from(kept).to_json_text())),
+            ..KeyWrite::default()
         });
         self.store.commit(commit).await?;
         *self.catalog.lock().unwrap_or_else(PoisonError::into_inner) = catalog;
@@ -357,8 +357,8 @@ impl Deployments {
         commit.keys.extend(versions.iter().map(|entry| KeyWrite {
             namespace: NAMESPACE.into(),
             key: key(&id, entry.version).into(),
-            expect: KeyExpectation::Any,
             value: None,
+            ..KeyWrite::default()
         }));
         if !versions.is_empty() {
             commit.keys.extend(along);

@@ -4,7 +4,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use loom_engine::{Order, RecoverError, RunId};
-use loom_store::{Condition, Error as StoreError};
+use loom_store::{Condition, Error as StoreError, Shards};
 
 use crate::{host::Host, remember, revive};
 
@@ -34,7 +34,7 @@ impl Host {
         remember::start(self);
         let (mut count, mut after) = (0, None);
         loop {
-            let page = self.store.unfinished(after, PAGE).await?;
+            let page = self.store.unfinished(Shards::ALL, after, PAGE).await?;
             count += page.len();
             match page.last() {
                 Some(last) if page.len() == PAGE => after = Some(last.id),

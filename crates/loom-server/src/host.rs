@@ -513,8 +513,8 @@ impl Host {
         commit.keys.push(KeyWrite {
             namespace: "server".into(),
             key: "resilience".into(),
-            expect: KeyExpectation::Any,
             value: Some(Bytes::from(snapshot)),
+            ..KeyWrite::default()
         });
         self.store.commit(commit).await.map(drop)
     }
@@ -641,6 +641,7 @@ async fn signing_key(store: &dyn Store) -> Result<[u8; KEY_BYTES], HostError> {
             key: "signing-key".into(),
             expect: KeyExpectation::Absent,
             value: Some(Bytes::copy_from_slice(&key)),
+            ..KeyWrite::default()
         });
         match store.commit(commit).await {
             Ok(_) => return Ok(key),

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use loom_engine::{Callbacks, RunId};
-use loom_store::{KeyExpectation, KeyQuery, KeyWrite, Named};
+use loom_store::{KeyQuery, KeyWrite, Named};
 
 /// The length of the key in bytes.
 pub(crate) const KEY_BYTES: usize = 32;
@@ -40,8 +40,8 @@ impl NewSalt {
         KeyWrite {
             namespace: NAMESPACE.into(),
             key: self.mark.as_str().into(),
-            expect: KeyExpectation::Any,
             value: Some(Bytes::copy_from_slice(&self.salt)),
+            ..KeyWrite::default()
         }
     }
 }

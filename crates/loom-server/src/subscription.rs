@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use loom_definition::trigger::Trigger;
 use loom_engine::ports::{TriggerCall, TriggerPurpose};
 use loom_expression::{Object, Value};
-use loom_store::{KeyExpectation, KeyQuery, KeyWrite};
+use loom_store::{KeyQuery, KeyWrite};
 
 use crate::{
     deploy::Deployment,
@@ -95,8 +95,8 @@ impl Subscription {
         KeyWrite {
             namespace: NAMESPACE.into(),
             key: self.id.as_str().into(),
-            expect: KeyExpectation::Any,
             value: Some(value),
+            ..KeyWrite::default()
         }
     }
 

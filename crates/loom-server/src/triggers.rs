@@ -19,7 +19,7 @@ use loom_engine::{
     ports::{TriggerCall, TriggerPurpose},
 };
 use loom_expression::{Object, Value};
-use loom_store::{Commit, InboxId, KeyExpectation, KeyWrite};
+use loom_store::{Commit, InboxId, KeyWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -432,8 +432,8 @@ pub(crate) fn key_write(namespace: &str, key: &str, value: Option<Object>) -> Ke
     KeyWrite {
         namespace: namespace.into(),
         key: key.into(),
-        expect: KeyExpectation::Any,
         value: value.map(|value| Bytes::from(Value::from(value).to_json_text())),
+        ..KeyWrite::default()
     }
 }
 

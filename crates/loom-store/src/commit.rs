@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Conflict, ContentHash, InboxId, RunId, Seq, UnixMillis, blob::Blob};
+use crate::{Conflict, ContentHash, InboxId, RunId, Seq, Shard, Under, UnixMillis, blob::Blob};
 
 /// A unit of writing. Build it with [`Commit::to_run`] or [`Commit::new`] and fill the fields that apply.
 ///
@@ -14,6 +14,10 @@ use crate::{Conflict, ContentHash, InboxId, RunId, Seq, UnixMillis, blob::Blob};
 /// inbox, keys.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
+    /// The node and the shard on whose behalf this is written. When the node does not own the shard, and that of the run which
+    /// the commit writes to, the whole commit is refused with [`Conflict::Lost`]. `None` for a store that belongs to one
+    /// process, and for what every node may write: messages, deployments.
+    pub under: Option<Under>,
     /// Frames to append to one run.
     pub journal: Option<Append>,
     /// Replaces the row of the same run, or is inserted as a new row.
@@ -196,6 +200,14 @@ pub struct RunRow {
     pub wake_at: Option<UnixMillis>,
     /// A short error code, to search by.
     pub error: Option<Arc<str>>,
+    /// The message of the error, to search in.
+    pub error_text: Option<Arc<str>>,
+    /// The trigger that started the run.
+    pub trigger: Option<Arc<str>>,
+    /// An id that the caller chose for the run, to search by.
+    pub tracking_id: Option<Arc<str>>,
+    /// What the run is doing, in bits that the caller defines.
+    pub flags: Flags,
     /// Anything else that the caller wants in lists of runs.
     pub details: Bytes,
     /// Whether [`sweep`](crate::Upkeep::sweep) has removed the run's data. Set by the store; the value in a commit is
@@ -220,6 +232,10 @@ impl RunRow {
             idempotency_key: None,
             wake_at: None,
             error: None,
+            error_text: None,
+            trigger: None,
+            tracking_id: None,
+            flags: Flags::NONE,
             details: Bytes::new(),
             purged: false,
         }
@@ -230,6 +246,40 @@ impl RunRow {
         self.workflow == other.workflow
             && self.idempotency_key == other.idempotency_key
             && self.parent == other.parent
+    }
+}
+
+/// Facts about a run that are true or false, as bits that the caller defines. Each of the lowest
+/// [`Flags::INDEXED`] has an index of the runs that have it; the others only narrow a list that another condition finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags(pub u16);
+
+impl Flags {
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// The number of flags that have an index.
+    pub const INDEXED: u16 = 8;
+
+    /// Whether all flags of `other` are among these.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These flags and those of `other`.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// These flags without those of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
     }
 }
 
@@ -269,6 +319,8 @@ pub struct Timer {
 pub struct Post {
     /// The run that it is addressed to; `None` for a request to start a run.
     pub run: Option<RunId>,
+    /// The shard whose owner consumes it, if it is addressed to no run; otherwise the shard is that of the run.
+    pub shard: Shard,
     /// A number that the caller defines.
     pub kind: u16,
     /// When it arrived.
@@ -288,8 +340,18 @@ pub struct InboxMessage {
     pub post: Post,
 }
 
-/// A change of one named value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Post {
+    /// The shard whose owner consumes the message.
+    pub const fn shard(&self) -> Shard {
+        match self.run {
+            Some(run) => run.shard(),
+            None => self.shard,
+        }
+    }
+}
+
+/// A change of one named value. `..KeyWrite::default()` writes without a condition a value without an end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyWrite {
     /// The namespace.
     pub namespace: Arc<str>,
@@ -299,12 +361,17 @@ pub struct KeyWrite {
     pub expect: KeyExpectation,
     /// The new value; `None` deletes the value.
     pub value: Option<Bytes>,
+    /// When the value expires. Readers compare it with their clock; [`sweep`](crate::Upkeep::sweep) removes the value.
+    pub expires: Option<UnixMillis>,
+    /// The run that the value belongs to: it is removed with the run's data.
+    pub run: Option<RunId>,
 }
 
 /// The condition that a [`KeyWrite`] puts on the current value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyExpectation {
     /// No condition.
+    #[default]
     Any,
     /// The value does not exist.
     Absent,
@@ -317,11 +384,15 @@ pub enum KeyExpectation {
 pub struct KeyValue {
     /// The name within the namespace.
     pub key: Arc<str>,
-    /// Increases with each write in the whole store and is never reused, so that "deleted and written again" cannot
-    /// be mistaken for "unchanged".
+    /// Increases with each write of the value and is never used twice in a store, so that "deleted and written again"
+    /// cannot be mistaken for "unchanged". Versions of different values are in no particular order.
     pub version: u64,
     /// The value.
     pub value: Bytes,
+    /// When it expires.
+    pub expires: Option<UnixMillis>,
+    /// The run that it belongs to.
+    pub run: Option<RunId>,
 }
 
 /// The result of a commit.

@@ -12,7 +12,7 @@ use std::{pin::Pin, sync::Arc};
 
 use crate::{
     FrameQuery, InboxMessage, InboxQuery, KeyQuery, KeyValue, LoadedRun, Order, Recipient, RunQuery, Seq,
-    Store, StoredFrame, Timer, TimerQuery, UnixMillis,
+    Shards, Store, StoredFrame, Timer, TimerQuery, UnixMillis,
 };
 
 pub use cases::CASES;
@@ -79,14 +79,14 @@ pub async fn dump(store: &dyn Store) -> Dump {
     }
     let mut after = None;
     loop {
-        let page = store.unfinished(after, 5).await.expect(WHY);
+        let page = store.unfinished(Shards::ALL, after, 5).await.expect(WHY);
         dump.unfinished.extend(page.iter().map(|row| row.id));
         after = page.last().map(|row| row.id);
         if page.len() < 5 {
             break;
         }
     }
-    let mut query = TimerQuery { until: UnixMillis(i64::MAX), after: None, limit: 4 };
+    let mut query = TimerQuery { until: UnixMillis(i64::MAX), after: None, limit: 4, shards: Shards::ALL };
     loop {
         let page = store.timers(query).await.expect(WHY);
         dump.timers.extend_from_slice(&page);
@@ -95,7 +95,7 @@ pub async fn dump(store: &dyn Store) -> Dump {
             break;
         }
     }
-    let mut query = InboxQuery { recipient: Recipient::Anyone, after: None, limit: 4 };
+    let mut query = InboxQuery { recipient: Recipient::Anyone, after: None, limit: 4, shards: Shards::ALL };
     loop {
         let page = store.inbox(query).await.expect(WHY);
         query.after = page.last().map(|message| message.id);

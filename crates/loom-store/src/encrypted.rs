@@ -15,8 +15,9 @@ use bytes::Bytes;
 use crate::{
     Ack, Answer, AtWork, Blob, Blobs, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery,
     Health, Inbox, InboxId, InboxMessage, InboxQuery, Interrupted, Journal, KeyExpectation, KeyPage,
-    KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, Refused, Retention, RunId, RunPage, RunQuery,
-    RunRow, Runs, Seq, Snapshot, Store, StoredFrame, Swept, Timer, TimerQuery, UnixMillis, Upkeep,
+    KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, NewNode, Node, NodeId, Ownership, Refused,
+    Retention, RunId, RunPage, RunQuery, RunRow, Runs, Seq, Shards, Snapshot, Store, StoredFrame, Swept,
+    Timer, TimerQuery, UnixMillis, Upkeep,
     pack::{Codec, pack, unpack},
     seal::{SALT, Sealer, StoreKey, TAG},
 };
@@ -88,6 +89,7 @@ async fn begin(store: Arc<dyn Store>, key: &StoreKey) -> Result<Arc<dyn Store>, 
         key: MARK.1.into(),
         expect: KeyExpectation::Absent,
         value: Some(encrypted.seal(Place::Mark, &Bytes::from_static(MARK_TEXT))),
+        ..KeyWrite::default()
     };
     store.commit(Commit { keys: vec![mark], ..Commit::new() }).await?;
     Ok(Arc::new(encrypted))
@@ -382,20 +384,20 @@ impl Runs for EncryptedStore {
         })
     }
 
-    fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
-        self.then(self.inner.unfinished(after, limit), Self::open_rows)
+    fn unfinished(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.then(self.inner.unfinished(shards, after, limit), Self::open_rows)
     }
 
-    fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
-        self.then(self.inner.awake(after, limit), Self::open_rows)
+    fn awake(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.then(self.inner.awake(shards, after, limit), Self::open_rows)
     }
 
-    fn parked(&self) -> Answer<u64> {
-        self.inner.parked()
+    fn parked(&self, shards: Shards) -> Answer<u64> {
+        self.inner.parked(shards)
     }
 
-    fn newest_run(&self) -> Answer<Option<RunId>> {
-        self.inner.newest_run()
+    fn newest_run(&self, shards: Shards) -> Answer<Option<RunId>> {
+        self.inner.newest_run(shards)
     }
 
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
@@ -502,5 +504,35 @@ impl Upkeep for EncryptedStore {
 
     fn close(&self) -> Answer<()> {
         self.inner.close()
+    }
+}
+
+impl Ownership for EncryptedStore {
+    fn register(&self, node: NewNode) -> Answer<NodeId> {
+        self.inner.register(node)
+    }
+
+    fn renew(&self, node: NodeId) -> Answer<()> {
+        self.inner.renew(node)
+    }
+
+    fn claim(&self, node: NodeId, shards_max: usize) -> Answer<Shards> {
+        self.inner.claim(node, shards_max)
+    }
+
+    fn release(&self, node: NodeId, shards: Shards) -> Answer<()> {
+        self.inner.release(node, shards)
+    }
+
+    fn owned(&self, node: NodeId) -> Answer<Shards> {
+        self.inner.owned(node)
+    }
+
+    fn fence(&self, by: NodeId, node: NodeId) -> Answer<bool> {
+        self.inner.fence(by, node)
+    }
+
+    fn nodes(&self) -> Answer<Vec<Node>> {
+        self.inner.nodes()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, path::PathBuf, sync::Arc};
 
-use crate::{ContentHash, InboxId, RunId, Seq, commit::Commit};
+use crate::{ContentHash, InboxId, NodeId, RunId, Seq, Shard, commit::Commit};
 
 /// A cause that many waiting commits can share.
 pub type Cause = Arc<dyn StdError + Send + Sync>;
@@ -144,6 +144,21 @@ pub enum Conflict {
     Taken {
         /// The message.
         message: InboxId,
+    },
+    /// The node does not own the shard that the commit is [under](crate::Commit::under), or that of the run it writes to:
+    /// the node was fenced, or has released the shard.
+    #[error("node {node} does not own shard {shard}")]
+    Lost {
+        /// The node.
+        node: NodeId,
+        /// The shard.
+        shard: Shard,
+    },
+    /// The node was fenced: it may own nothing any more.
+    #[error("node {node} was fenced, or has never registered")]
+    Fenced {
+        /// The node.
+        node: NodeId,
     },
     /// The content is neither in the commit nor in the store.
     #[error("blob {0} is not in the store")]

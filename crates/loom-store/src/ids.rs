@@ -4,6 +4,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::Shard;
+
 /// Milliseconds since the Unix epoch. The store never reads a clock for what it stores: callers pass the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub i64);
@@ -83,9 +85,9 @@ impl RunId {
         UnixMillis((self.0 >> (SHARD_BITS + COUNTER_BITS)) as i64)
     }
 
-    /// The shard that made the id, less than [`RunId::SHARDS`].
-    pub const fn shard(self) -> u16 {
-        ((self.0 >> COUNTER_BITS) as u16) & (Self::SHARDS - 1)
+    /// The shard that made the id.
+    pub const fn shard(self) -> Shard {
+        Shard::new(((self.0 >> COUNTER_BITS) as u16) & (Self::SHARDS - 1))
     }
 }
 
@@ -147,8 +149,8 @@ impl RunIdSource {
     pub fn after_clock_was_ahead(newest: RunId, by_now: Option<RunId>) -> Self {
         let shard = match by_now {
             // `by_now` was made after the clock was corrected, and the new ids continue from it.
-            Some(by_now) if by_now.shard() != newest.shard() => by_now.shard(),
-            _ => newest.shard() + 1,
+            Some(by_now) if by_now.shard() != newest.shard() => by_now.shard().number(),
+            _ => newest.shard().number() + 1,
         };
         Self::new(shard, by_now)
     }
@@ -165,7 +167,7 @@ impl RunIdSource {
         let last = RunId(self.last);
         self.last = if fresh > self.last {
             fresh
-        } else if last.shard() == self.shard
+        } else if last.shard().number() == self.shard
             && self.last & ((1 << COUNTER_BITS) - 1) != (1 << COUNTER_BITS) - 1
         {
             self.last + 1

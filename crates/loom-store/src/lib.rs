@@ -49,8 +49,10 @@ mod store;
 
 mod commit;
 mod ids;
+mod ownership;
 mod query;
 mod retention;
+mod shards;
 
 mod memory;
 mod sqlite;
@@ -73,8 +75,8 @@ pub use ack::{Ack, Reply};
 pub use at_work::{AtWork, Interrupted, Release};
 pub use blob::{BLOB_ROW_MAX, Blob, BlobContent};
 pub use commit::{
-    Append, Commit, Committed, Definition, Frame, InboxMessage, KeyExpectation, KeyValue, KeyWrite, Post,
-    RunRow, Snapshot, StoredFrame, Timer, TimerKey, Urgency, Written, check_keys,
+    Append, Commit, Committed, Definition, Flags, Frame, InboxMessage, KeyExpectation, KeyValue, KeyWrite,
+    Post, RunRow, Snapshot, StoredFrame, Timer, TimerKey, Urgency, Written, check_keys,
 };
 #[cfg(feature = "encryption")]
 pub use encrypted::{KeyError, with_key};
@@ -82,19 +84,23 @@ pub use error::{Cause, Conflict, Error, Refusal, Refused};
 pub use ids::{ContentHash, InboxId, InvalidId, RunId, RunIdSource, Seq, UnixMillis};
 pub use memory::MemoryStore;
 pub use metrics::{BUCKET_MICROS, Histogram, Metrics};
+pub use ownership::{NewNode, Node, NodeId, OwnerTable, Ownership, Under};
 pub use query::{
     FramePage, FrameQuery, InboxQuery, KeyPage, KeyQuery, LoadedRun, Order, Recipient, RunPage, RunQuery,
     TimerQuery,
 };
 pub use retention::{Deletion, Retention, Swept};
 pub use seal::{Sealer, StoreKey};
+pub use shards::{Shard, Shards};
 pub use sqlite::{FaultPoint, Faults, SqliteOptions, SqliteStore};
 pub use store::{Answer, Blobs, Condition, Durability, Health, Inbox, Journal, Named, Runs, Store, Upkeep};
 
 /// The traits of a store, to call the methods of a store of a known type: `use loom_store::prelude::*;`. A `dyn Store`
 /// needs no import.
 pub mod prelude {
-    pub use crate::{Blobs as _, Inbox as _, Journal as _, Named as _, Runs as _, Upkeep as _};
+    pub use crate::{
+        Blobs as _, Inbox as _, Journal as _, Named as _, Ownership as _, Runs as _, Upkeep as _,
+    };
 }
 
 #[cfg(doctest)]

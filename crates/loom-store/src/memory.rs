@@ -14,9 +14,10 @@ use bytes::Bytes;
 use crate::{
     Ack, Answer, Blob, BlobContent, Blobs, Commit, Committed, Condition, Conflict, ContentHash, Deletion,
     Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Journal,
-    KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, Order, Post, Recipient, Refusal,
-    Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Seq, Snapshot, StoredFrame, Swept,
-    Timer, TimerKey, TimerQuery, UnixMillis, Upkeep, Written, commit::check_keys, pack::Codec,
+    KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, NewNode, Node, NodeId, Order,
+    OwnerTable, Ownership, Post, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer,
+    Seq, Shards, Snapshot, StoredFrame, Swept, Timer, TimerKey, TimerQuery, UnixMillis, Upkeep, Written,
+    commit::check_keys, pack::Codec,
 };
 
 /// A store in memory. Clones share the content.
@@ -25,6 +26,9 @@ pub struct MemoryStore(Arc<Mutex<Content>>);
 
 /// The recipient of a message, and its idempotency key.
 type MessageKey = (Option<RunId>, Arc<str>);
+
+/// The namespace and the name of a value.
+type Name = (Arc<str>, Arc<str>);
 
 #[derive(Debug, Default)]
 struct Content {
@@ -48,8 +52,13 @@ struct Content {
     definitions: BTreeMap<ContentHash, Bytes>,
     /// Each with the number of runs that refer to it.
     blobs: BTreeMap<ContentHash, (Bytes, usize)>,
-    keys: BTreeMap<(Arc<str>, Arc<str>), KeyValue>,
+    keys: BTreeMap<Name, KeyValue>,
+    /// The values that expire, by the time at which they do.
+    expiring: BTreeSet<(UnixMillis, Name)>,
+    /// The values that belong to a run.
+    keys_of: BTreeMap<RunId, BTreeSet<Name>>,
     last_version: u64,
+    owners: OwnerTable,
     metrics: Metrics,
 }
 
@@ -89,6 +98,11 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own<T: Send + 'static>(&self, ask: impl FnOnce(&OwnerTable) -> Result<T, Error>) -> Answer<T> {
+        let content = self.lock();
+        Box::pin(ready(if content.closed { Err(Error::Closed) } else { ask(&content.owners) }))
     }
 
     fn read<T: Send + 'static>(&self, answer: impl FnOnce(&Content) -> T) -> Answer<T> {
@@ -165,32 +179,38 @@ impl Runs for MemoryStore {
         self.read(|content| content.list(&query))
     }
 
-    fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+    fn unfinished(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
         self.read(|content| {
             let later = content.unfinished.iter().filter(|run| after.is_none_or(|after| **run > after));
+            let later = later.filter(|run| shards.contains(run.shard()));
             later.take(limit).filter_map(|run| content.runs.get(run)?.row.clone()).collect()
         })
     }
 
-    fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+    fn awake(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
         self.read(|content| {
             let later = content.awake.iter().filter(|run| after.is_none_or(|after| **run > after));
+            let later = later.filter(|run| shards.contains(run.shard()));
             later.take(limit).filter_map(|run| content.runs.get(run)?.row.clone()).collect()
         })
     }
 
-    fn parked(&self) -> Answer<u64> {
-        self.read(|content| (content.unfinished.len() - content.awake.len()) as u64)
+    fn parked(&self, shards: Shards) -> Answer<u64> {
+        self.read(|content| {
+            let parked = content.unfinished.difference(&content.awake);
+            parked.filter(|run| shards.contains(run.shard())).count() as u64
+        })
     }
 
-    fn newest_run(&self) -> Answer<Option<RunId>> {
-        self.read(|content| content.runs.keys().next_back().copied())
+    fn newest_run(&self, shards: Shards) -> Answer<Option<RunId>> {
+        self.read(|content| content.runs.keys().rev().find(|run| shards.contains(run.shard())).copied())
     }
 
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
         self.read(|content| {
             let due = content.due.iter().take_while(|(due, _)| *due <= query.until);
             let later = due.filter(|timer| query.start().is_none_or(|start| **timer > start));
+            let later = later.filter(|(_, key)| query.shards.contains(key.run.shard()));
             later.take(query.limit.max(1)).filter_map(|(_, key)| content.timers.get(key).copied()).collect()
         })
     }
@@ -201,11 +221,7 @@ impl Inbox for MemoryStore {
         self.read(|content| {
             let start = query.after.map_or(Bound::Unbounded, Bound::Excluded);
             let later =
-                content.inbox.range((start, Bound::Unbounded)).filter(|(_, post)| match query.recipient {
-                    Recipient::Anyone => true,
-                    Recipient::Run(run) => post.run == Some(run),
-                    Recipient::Nobody => post.run.is_none(),
-                });
+                content.inbox.range((start, Bound::Unbounded)).filter(|(_, post)| query.matches(post));
             let messages = later.map(|(id, post)| InboxMessage { id: *id, post: post.clone() });
             messages.take(query.limit.max(1)).collect()
         })
@@ -369,6 +385,7 @@ impl Content {
 
     fn check(&self, commit: &Commit) -> Result<Option<RunId>, Conflict> {
         commit.validate()?;
+        self.owners.check(commit)?;
         if let Some(row) = &commit.row {
             if let Some(known) = self.runs.get(&row.id).and_then(|run| run.row.as_ref()) {
                 if !row.same_identity(known) {
@@ -488,6 +505,11 @@ impl Content {
 
     fn sweep(&mut self, policy: &Retention, now: UnixMillis) -> Swept {
         let mut swept = Swept::default();
+        while let Some((at, name)) = self.expiring.first().cloned()
+            && at <= now
+        {
+            swept.values += u64::from(self.remove_key(&name));
+        }
         let before = policy.purge_before(now);
         while let Some(&(ended, run)) = self.ended[0].first() {
             let too_many = policy.runs_max.is_some_and(|most| self.ended[0].len() as u64 > most)
@@ -556,6 +578,9 @@ impl Content {
                 }
             }
         }
+        for name in self.keys_of.remove(&id).unwrap_or_default() {
+            self.remove_key(&name);
+        }
         self.timers.retain(|key, _| key.run != id);
         self.due.retain(|(_, key)| key.run != id);
         let keys = &mut self.inbox_keys;
@@ -578,6 +603,7 @@ impl Content {
         {
             return *earlier;
         }
+        let post = Post { shard: post.shard(), ..post };
         self.last_inbox += 1;
         let id = InboxId(self.last_inbox);
         if let Some(key) = &post.idempotency_key {
@@ -589,12 +615,67 @@ impl Content {
 
     fn write_key(&mut self, write: KeyWrite) -> Option<u64> {
         let name = (write.namespace, Arc::clone(&write.key));
-        let Some(value) = write.value else {
-            self.keys.remove(&name);
-            return None;
-        };
+        self.remove_key(&name);
+        let value = write.value?;
         self.last_version += 1;
-        self.keys.insert(name, KeyValue { key: write.key, version: self.last_version, value });
+        if let Some(at) = write.expires {
+            self.expiring.insert((at, name.clone()));
+        }
+        if let Some(run) = write.run {
+            self.keys_of.entry(run).or_default().insert(name.clone());
+        }
+        let (key, expires, run) = (write.key, write.expires, write.run);
+        self.keys.insert(name, KeyValue { key, version: self.last_version, value, expires, run });
         Some(self.last_version)
+    }
+
+    fn remove_key(&mut self, name: &Name) -> bool {
+        let Some(old) = self.keys.remove(name) else { return false };
+        if let Some(at) = old.expires {
+            self.expiring.remove(&(at, name.clone()));
+        }
+        if let Some(run) = old.run
+            && let Entry::Occupied(mut kept) = self.keys_of.entry(run)
+        {
+            kept.get_mut().remove(name);
+            if kept.get().is_empty() {
+                kept.remove();
+            }
+        }
+        true
+    }
+}
+
+impl Ownership for MemoryStore {
+    fn register(&self, node: NewNode) -> Answer<NodeId> {
+        self.own(|owners| Ok(owners.register(node)))
+    }
+
+    fn renew(&self, node: NodeId) -> Answer<()> {
+        self.own(|owners| owners.renew(node))
+    }
+
+    fn claim(&self, node: NodeId, shards_max: usize) -> Answer<Shards> {
+        self.own(|owners| owners.claim(node, shards_max))
+    }
+
+    fn release(&self, node: NodeId, shards: Shards) -> Answer<()> {
+        self.own(|owners| {
+            owners.release(node, shards);
+            Ok(())
+        })
+    }
+
+    fn owned(&self, node: NodeId) -> Answer<Shards> {
+        self.own(|owners| Ok(owners.owned(node)))
+    }
+
+    fn fence(&self, by: NodeId, node: NodeId) -> Answer<bool> {
+        // Every commit has taken effect when it is accepted, so there is nothing to wait for.
+        self.own(|owners| owners.fence(by, node))
+    }
+
+    fn nodes(&self) -> Answer<Vec<Node>> {
+        self.own(|owners| Ok(owners.nodes()))
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{InboxId, KeyValue, RunId, RunRow, Seq, Snapshot, StoredFrame, Timer, TimerKey, UnixMillis};
+use crate::{
+    InboxId, KeyValue, Post, RunId, RunRow, Seq, Shards, Snapshot, StoredFrame, Timer, TimerKey, UnixMillis,
+};
 
 /// Which runs to list. Each field that is set narrows the list; every combination is served from an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +129,8 @@ pub struct LoadedRun {
 /// Which timers to list: those due at `until` or before, in the order in which they are due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerQuery {
+    /// Only timers of runs in these shards.
+    pub shards: Shards,
     /// The latest due time to include.
     pub until: UnixMillis,
     /// Continues after this timer, the last of the previous page.
@@ -158,10 +162,24 @@ pub enum Recipient {
 pub struct InboxQuery {
     /// The recipient.
     pub recipient: Recipient,
+    /// Only messages in these shards; see [`Post::shard`].
+    pub shards: Shards,
     /// Continues after this message, the last of the previous page.
     pub after: Option<InboxId>,
     /// Rows a page, at least 1.
     pub limit: usize,
+}
+
+impl InboxQuery {
+    /// Whether a pending message is on the list, wherever the list continues.
+    pub fn matches(&self, post: &Post) -> bool {
+        let to = match self.recipient {
+            Recipient::Anyone => true,
+            Recipient::Run(run) => post.run == Some(run),
+            Recipient::Nobody => post.run.is_none(),
+        };
+        to && self.shards.contains(post.shard())
+    }
 }
 
 /// Which named values to list, in the byte order of their names.

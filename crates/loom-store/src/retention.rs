@@ -72,6 +72,8 @@ pub struct Swept {
     pub rows: u64,
     /// Blobs that were deleted because no run refers to them any more.
     pub blobs: u64,
+    /// Named values that were removed because they had expired.
+    pub values: u64,
 }
 
 /// The result of deleting a run.

@@ -48,9 +48,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::{
     Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Blobs, Commit, Committed, Condition, ContentHash, Deletion,
     Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Interrupted,
-    Journal, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Named, Refusal, Refused, Retention, RunId,
-    RunPage, RunQuery, RunRow, Runs, Sealer, Seq, Swept, Timer, TimerQuery, UnixMillis, Upkeep, Urgency,
-    at_work::Release, metrics::Meter, pack::pack,
+    Journal, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Named, NewNode, Node, NodeId, OwnerTable,
+    Ownership, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Seq, Shards,
+    Swept, Timer, TimerQuery, UnixMillis, Upkeep, Urgency, at_work::Release, metrics::Meter, pack::pack,
 };
 
 use self::{
@@ -139,6 +139,7 @@ struct Parts {
     watch: Arc<Watch>,
     marks: Option<Arc<Marks>>,
     sealer: Sealer,
+    owners: OwnerTable,
     writer: Mutex<Option<JoinHandle<Result<(), Error>>>>,
     closed: AtomicBool,
     /// Released last, when no thread uses the files any more.
@@ -250,20 +251,20 @@ impl Runs for SqliteStore {
         self.0.readers.ask(move |connection| read::runs(connection, &query))
     }
 
-    fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
-        self.0.readers.ask(move |connection| read::unfinished(connection, after, limit))
+    fn unfinished(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.0.readers.ask(move |connection| read::unfinished(connection, shards, after, limit))
     }
 
-    fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
-        self.0.readers.ask(move |connection| read::awake(connection, after, limit))
+    fn awake(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.0.readers.ask(move |connection| read::awake(connection, shards, after, limit))
     }
 
-    fn parked(&self) -> Answer<u64> {
-        self.0.readers.ask(read::parked)
+    fn parked(&self, shards: Shards) -> Answer<u64> {
+        self.0.readers.ask(move |connection| read::parked(connection, shards))
     }
 
-    fn newest_run(&self) -> Answer<Option<RunId>> {
-        self.0.readers.ask(read::newest_run)
+    fn newest_run(&self, shards: Shards) -> Answer<Option<RunId>> {
+        self.0.readers.ask(move |connection| read::newest_run(connection, shards))
     }
 
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
@@ -459,5 +460,61 @@ impl Drop for SqliteStore {
         if let Err(error) = self.0.shut() {
             tracing::error!(%error, "the store was not closed cleanly; the next start recovers it from its log");
         }
+    }
+}
+
+impl SqliteStore {
+    fn own<T: Send + 'static>(&self, ask: impl FnOnce(&OwnerTable) -> Result<T, Error>) -> Answer<T> {
+        let closed = self.0.closed.load(Ordering::Acquire);
+        Box::pin(ready(if closed { Err(Error::Closed) } else { ask(&self.0.owners) }))
+    }
+}
+
+/// The directory belongs to one process, so nodes live and die with it.
+impl Ownership for SqliteStore {
+    fn register(&self, node: NewNode) -> Answer<NodeId> {
+        let id = self.own(|owners| Ok(owners.register(node)));
+        let queue = Arc::clone(&self.0.queue);
+        Box::pin(async move {
+            let id = id.await?;
+            // The next process continues after this id.
+            let (reply, answer) = oneshot::channel();
+            queue.push_job(Job::Register(id, reply));
+            answer.await.unwrap_or(Err(Error::Closed)).map(|()| id)
+        })
+    }
+
+    fn renew(&self, node: NodeId) -> Answer<()> {
+        self.own(|owners| owners.renew(node))
+    }
+
+    fn claim(&self, node: NodeId, shards_max: usize) -> Answer<Shards> {
+        self.own(|owners| owners.claim(node, shards_max))
+    }
+
+    fn release(&self, node: NodeId, shards: Shards) -> Answer<()> {
+        self.own(|owners| {
+            owners.release(node, shards);
+            Ok(())
+        })
+    }
+
+    fn owned(&self, node: NodeId) -> Answer<Shards> {
+        self.own(|owners| Ok(owners.owned(node)))
+    }
+
+    fn fence(&self, by: NodeId, node: NodeId) -> Answer<bool> {
+        let fenced = self.own(|owners| owners.fence(by, node));
+        let flushed = self.flush();
+        Box::pin(async move {
+            let fenced = fenced.await?;
+            // The group that is being written may hold commits of the node, which were checked before.
+            flushed.await?;
+            Ok(fenced)
+        })
+    }
+
+    fn nodes(&self) -> Answer<Vec<Node>> {
+        self.own(|owners| Ok(owners.nodes()))
     }
 }

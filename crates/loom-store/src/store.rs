@@ -9,8 +9,9 @@ use bytes::Bytes;
 
 use crate::{
     Ack, AtWork, Blob, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery, InboxId,
-    InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Refused,
-    Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Seq, Swept, Timer, TimerQuery, UnixMillis,
+    InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Ownership,
+    Refused, Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Seq, Shards, Swept, Timer, TimerQuery,
+    UnixMillis,
 };
 
 /// A result that is on its way: the future that most methods of a store return.
@@ -30,9 +31,9 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'sta
 /// # Cancel safety
 /// Dropping a returned future gives up the result. A [`commit`](Journal::commit) that is still waiting for room is
 /// withdrawn; one that was accepted is written. Reads change nothing.
-pub trait Store: Journal + Runs + Inbox + Named + Blobs + Upkeep {}
+pub trait Store: Journal + Runs + Inbox + Named + Blobs + Ownership + Upkeep {}
 
-impl<T: Journal + Runs + Inbox + Named + Blobs + Upkeep> Store for T {}
+impl<T: Journal + Runs + Inbox + Named + Blobs + Ownership + Upkeep> Store for T {}
 
 /// Writes commits, and reads what they appended to the journals of runs.
 pub trait Journal: fmt::Debug + Send + Sync {
@@ -66,19 +67,19 @@ pub trait Runs: fmt::Debug + Send + Sync {
     /// Lists runs by workflow, status, error, parent and time of acceptance.
     fn runs(&self, query: RunQuery) -> Answer<RunPage>;
 
-    /// Lists runs that have not ended, oldest first, starting after the run `after`; at most `limit`, and fewer only
-    /// at the end.
-    fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
+    /// Lists runs of these shards that have not ended, oldest first, starting after the run `after`; at most `limit`, and
+    /// fewer only at the end.
+    fn unfinished(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
 
     /// Lists the unfinished runs that are awake, those without [`wake_at`](RunRow::wake_at), oldest first; otherwise like
     /// [`unfinished`](Runs::unfinished).
-    fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
+    fn awake(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>>;
 
     /// Counts the unfinished runs that are parked, those with [`wake_at`](RunRow::wake_at).
-    fn parked(&self) -> Answer<u64>;
+    fn parked(&self, shards: Shards) -> Answer<u64>;
 
-    /// Returns the newest run id in the store, for [`RunIdSource`](crate::RunIdSource).
-    fn newest_run(&self) -> Answer<Option<RunId>>;
+    /// Returns the newest run id of these shards, for [`RunIdSource`](crate::RunIdSource).
+    fn newest_run(&self, shards: Shards) -> Answer<Option<RunId>>;
 
     /// Lists armed timers.
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>>;

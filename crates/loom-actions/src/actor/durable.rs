@@ -4,7 +4,7 @@ use std::{fmt::Display, sync::Arc};
 
 use bytes::Bytes;
 use loom_expression::{Object, Value};
-use loom_store::{Commit, KeyExpectation, KeyWrite, Store};
+use loom_store::{Commit, KeyWrite, Store};
 
 use super::{ActorStore, StoreFuture};
 use crate::UserError;
@@ -54,8 +54,8 @@ impl ActorStore for DurableActorStore {
             commit.keys.push(KeyWrite {
                 namespace: NAMESPACE.into(),
                 key: key.into(),
-                expect: KeyExpectation::Any,
                 value: Some(Bytes::from(Value::from(kept).to_json_text())),
+                ..KeyWrite::default()
             });
             self.store.commit(commit).await.map_err(|why| lost(key, why))?;
             Ok(())

@@ -9,7 +9,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use loom_definition::{RunStatus, Workflow};
 use loom_expression::Value;
-use loom_store::{Condition, RunIdSource, RunQuery, RunRow};
+use loom_store::{Condition, RunIdSource, RunQuery, RunRow, Shards};
 use tokio::sync::{mpsc, watch};
 
 use super::{Engine, INBOX_CAPACITY, InProgress, Inner, Pass, RunHandle, Watcher};
@@ -68,7 +68,7 @@ impl Engine {
         self.unsubscribe().await?;
         let mut after = None;
         loop {
-            let page = durable.store.unfinished(after, RECOVERY_PAGE).await?;
+            let page = durable.store.unfinished(Shards::ALL, after, RECOVERY_PAGE).await?;
             let mut now = Vec::with_capacity(page.len());
             for row in &page {
                 if room > 0 || self.owns_something(row).await {
@@ -125,7 +125,7 @@ impl Engine {
     /// When the store cannot be read.
     pub async fn continue_numbering(&self) -> Result<(), loom_store::Error> {
         let Some(durable) = &self.inner.durable else { return Ok(()) };
-        if let Some(newest) = durable.store.newest_run().await? {
+        if let Some(newest) = durable.store.newest_run(Shards::ALL).await? {
             let present = durable::millis(self.inner.clock.now()).plus(RunIdSource::AHEAD_MAX_MS);
             let source = if newest.time() > present {
                 let before = Some(present.plus(1));
@@ -133,7 +133,7 @@ impl Engine {
                 let by_now = durable.store.runs(query).await?.rows.first().map(|row| row.id);
                 RunIdSource::after_clock_was_ahead(newest, by_now)
             } else {
-                RunIdSource::new(newest.shard(), Some(newest))
+                RunIdSource::new(newest.shard().number(), Some(newest))
             };
             *self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner) = source;
         }

@@ -18,7 +18,7 @@ use loom_engine::{
     journal::FrameReader, ports::Call, status_from_number,
 };
 use loom_store::{
-    Condition, FrameQuery, MemoryStore, Retention, RunQuery, Seq, UnixMillis,
+    Condition, FrameQuery, MemoryStore, Retention, RunQuery, Seq, Shards, UnixMillis,
     contract::{FaultRate, FaultyStore, Seeded},
     prelude::*,
 };
@@ -242,7 +242,7 @@ async fn live(
             }
         }
         unreadable = still;
-        let nothing_left = store.unfinished(None, 1).await.is_ok_and(|left| left.is_empty());
+        let nothing_left = store.unfinished(Shards::ALL, None, 1).await.is_ok_and(|left| left.is_empty());
         if nothing_left && unreadable.is_empty() && engine.runs_in_progress() == 0 {
             return;
         }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use loom_definition::{Definition, LoadOptions, RunStatus};
 use loom_engine::{RunRequest, Started};
 use loom_store::{
-    Condition, MemoryStore, RunQuery,
+    Condition, MemoryStore, RunQuery, Shards,
     contract::{FaultRate, FaultyStore},
     prelude::*,
 };
@@ -76,7 +76,7 @@ async fn held_runs_wait_for_their_release() {
                 released += engine.release_held(None).await.expect("reads work");
             }
         }
-        assert!(store.unfinished(None, 1).await.expect("reads work").is_empty(), "seed {seed}");
+        assert!(store.unfinished(Shards::ALL, None, 1).await.expect("reads work").is_empty(), "seed {seed}");
         engine.shut_down().await;
     }
     assert!(released > 20, "too little happened: {released} releases");

@@ -13,7 +13,7 @@ use loom_engine::{
     Command, Delivered, Engine, RunHandle, RunId, RunReport, RunRequest, Signal, Started, ports::Clock,
 };
 use loom_expression::{Timestamp, Value};
-use loom_store::{SqliteOptions, SqliteStore, Store};
+use loom_store::{Shards, SqliteOptions, SqliteStore, Store};
 
 use crate::support::{Service, engine, ok, workflow};
 
@@ -84,7 +84,7 @@ impl World {
     /// The runs that were accepted after a run, once there are as many as expected.
     async fn children(&self, process: &(Engine, Arc<dyn Store>), run: RunId, count: usize) -> Vec<RunId> {
         loop {
-            let rows = process.1.unfinished(Some(run), 9).await.unwrap();
+            let rows = process.1.unfinished(Shards::ALL, Some(run), 9).await.unwrap();
             if rows.len() == count {
                 return rows.iter().map(|row| row.id).collect();
             }
@@ -200,7 +200,7 @@ async fn the_end_of_a_child_before_the_deadline_is_received_after_it() {
         let run = world.begin(&parent, &[Arc::clone(&child)]).await;
         // A process that executes only the child.
         let process = world.open();
-        let children = process.1.unfinished(Some(run), 9).await.unwrap();
+        let children = process.1.unfinished(Shards::ALL, Some(run), 9).await.unwrap();
         let [row] = &children[..] else { panic!("one child has started: {children:?}") };
         world.seconds(after);
         let mut handle = process.0.recover_run(row.id, None).await.unwrap().unwrap();

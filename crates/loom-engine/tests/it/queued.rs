@@ -14,7 +14,7 @@ use loom_engine::{
     event::Command,
 };
 use loom_expression::Value;
-use loom_store::{MemoryStore, Store};
+use loom_store::{MemoryStore, Shards, Store};
 
 use crate::support::{Service, engine, load, ok};
 
@@ -67,7 +67,7 @@ fn build(store: &Arc<dyn Store>, tally: &Arc<Tally>) -> Engine {
 }
 
 async fn unfinished(store: &Arc<dyn Store>) -> Vec<RunId> {
-    store.unfinished(None, 2 * ITEMS).await.unwrap().iter().map(|row| row.id).collect()
+    store.unfinished(Shards::ALL, None, 2 * ITEMS).await.unwrap().iter().map(|row| row.id).collect()
 }
 
 async fn accept(engine: &Engine, workflow: &Arc<Workflow>, name: Option<&str>) -> Accepted {

@@ -10,7 +10,7 @@ use std::{
 
 use loom_definition::trigger::BatchConfiguration;
 use loom_expression::{Object, Value};
-use loom_store::{InboxId, InboxQuery, Recipient, Store};
+use loom_store::{InboxId, InboxQuery, Recipient, Shards, Store};
 use tokio::sync::watch;
 
 use super::{KIND, Measure, SEAL};
@@ -68,7 +68,8 @@ impl Piles {
     pub(crate) async fn catch_up(&self, store: &dyn Store) -> Result<(), loom_store::Error> {
         let mut read = self.read.lock().await;
         loop {
-            let query = InboxQuery { recipient: Recipient::Nobody, after: *read, limit: PAGE };
+            let query =
+                InboxQuery { recipient: Recipient::Nobody, after: *read, limit: PAGE, shards: Shards::ALL };
             let page = store.inbox(query).await?;
             let Some(last) = page.last() else { return Ok(()) };
             *read = Some(last.id);

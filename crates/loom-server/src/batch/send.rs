@@ -8,7 +8,7 @@ use loom_engine::{
     ports::{ActionHandler, Call, CallFuture},
 };
 use loom_expression::{Labels, Object, Value};
-use loom_store::{Commit, Post, UnixMillis};
+use loom_store::{Commit, Post, Shard, UnixMillis};
 
 use super::{KIND, PARTITION, SEAL};
 use crate::{deploy::Deployment, host::Host, sealed, triggers::AGAIN};
@@ -122,6 +122,7 @@ impl Message {
             at: UnixMillis(host.now().unix_millis()),
             idempotency_key: Some(format!("batch:{}", call.idempotency_key).into()),
             payload: sealed::write(&host.store.sealer(), SEAL, kept, secret),
+            shard: Shard::default(),
         });
         if let Err(error) = host.store.commit(commit).await {
             // A failure of the store is not a failure of the action: the attempt is repeated under the same key.

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use crate::{
     Append, BLOB_ROW_MAX, Blob, Commit, Committed, Conflict, ContentHash, Definition, Error, Frame,
     FrameQuery, InboxId, InboxQuery, KeyExpectation, KeyQuery, KeyWrite, Order, Post, Recipient, Refusal,
-    Retention, RunId, RunQuery, RunRow, Seq, Snapshot, Store, Swept, Timer, TimerKey, TimerQuery, UnixMillis,
-    Urgency, Written,
+    Retention, RunId, RunQuery, RunRow, Seq, Shard, Shards, Snapshot, Store, Swept, Timer, TimerKey,
+    TimerQuery, UnixMillis, Urgency, Written,
 };
 
 use super::{Case, NAMESPACE, Seeded};
@@ -149,8 +149,14 @@ async fn a_refused_commit_leaves_no_trace(store: Arc<dyn Store>) {
     let blob = store.put_blob(Bytes::from_static(b"blob")).await.expect(WORKS);
     let hash = blob.hash();
     commit.blobs = vec![blob];
-    commit.inbox_posted =
-        vec![Post { run: None, kind: 0, at: T0, idempotency_key: None, payload: Bytes::new() }];
+    commit.inbox_posted = vec![Post {
+        run: None,
+        kind: 0,
+        at: T0,
+        idempotency_key: None,
+        payload: Bytes::new(),
+        shard: Shard::default(),
+    }];
     commit.keys = vec![put("key", KeyExpectation::Any, "value")];
     conflict(&*store, commit.clone()).await;
     // A failure of the last check leaves no trace either.
@@ -195,7 +201,7 @@ async fn a_row_is_found_by_each_of_its_fields(store: Arc<dyn Store>) {
     assert_eq!(store.run(run(9)).await.expect(WORKS), None);
     assert_eq!(store.run_by_key("orders", "key").await.expect(WORKS), Some(full.clone()));
     assert_eq!(store.run_by_key("other", "key").await.expect(WORKS), None);
-    assert_eq!(store.newest_run().await.expect(WORKS), Some(run(15)));
+    assert_eq!(store.newest_run(Shards::ALL).await.expect(WORKS), Some(run(15)));
     // For every combination of filters: the values of the row find it, other values do not.
     for choice in 0..64_u32 {
         let with = |bit: u32| choice & (1 << bit) != 0;
@@ -345,16 +351,19 @@ async fn unfinished_runs_are_those_without_an_end(store: Arc<dyn Store>) {
         write(&*store, with_row(RunRow { ended: Some(T0), ..row(number, "w") })).await;
     }
     let ids = |rows: Vec<RunRow>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
-    let first = ids(store.unfinished(None, 4).await.expect(WORKS));
+    let first = ids(store.unfinished(Shards::ALL, None, 4).await.expect(WORKS));
     assert_eq!(first, [1, 2, 4, 5].map(run));
-    assert_eq!(ids(store.unfinished(first.last().copied(), 9).await.expect(WORKS)), [6, 7, 8].map(run));
+    assert_eq!(
+        ids(store.unfinished(Shards::ALL, first.last().copied(), 9).await.expect(WORKS)),
+        [6, 7, 8].map(run)
+    );
     // A run can become unfinished again.
     write(&*store, with_row(row(0, "w"))).await;
-    assert_eq!(ids(store.unfinished(None, 1).await.expect(WORKS)), [run(0)]);
+    assert_eq!(ids(store.unfinished(Shards::ALL, None, 1).await.expect(WORKS)), [run(0)]);
 }
 
 fn all_timers() -> TimerQuery {
-    TimerQuery { until: UnixMillis(i64::MAX), after: None, limit: 100 }
+    TimerQuery { until: UnixMillis(i64::MAX), after: None, limit: 100, shards: Shards::ALL }
 }
 
 async fn timers_come_in_the_order_they_are_due(store: Arc<dyn Store>) {
@@ -386,7 +395,7 @@ async fn timers_come_in_the_order_they_are_due(store: Arc<dyn Store>) {
 }
 
 fn all_messages() -> InboxQuery {
-    InboxQuery { recipient: Recipient::Anyone, after: None, limit: 100 }
+    InboxQuery { recipient: Recipient::Anyone, after: None, limit: 100, shards: Shards::ALL }
 }
 
 async fn messages_are_consumed_once(store: Arc<dyn Store>) {
@@ -396,6 +405,7 @@ async fn messages_are_consumed_once(store: Arc<dyn Store>) {
         at: T0,
         idempotency_key: key.map(Into::into),
         payload: Bytes::copy_from_slice(text.as_bytes()),
+        shard: Shard::default(),
     };
     let posts = vec![
         post(Some(1), Some("k"), "one"),
@@ -410,7 +420,8 @@ async fn messages_are_consumed_once(store: Arc<dyn Store>) {
     assert!(ids[..5].is_sorted_by(|one, two| one < two));
     assert_eq!(ids[5..], [ids[0], ids[2]]);
     let read = async |recipient, after, limit| {
-        let found = store.inbox(InboxQuery { recipient, after, limit }).await.expect(WORKS);
+        let found =
+            store.inbox(InboxQuery { recipient, after, limit, shards: Shards::ALL }).await.expect(WORKS);
         found.into_iter().map(|message| message.id).collect::<Vec<_>>()
     };
     assert_eq!(read(Recipient::Anyone, None, 9).await, ids[..5]);
@@ -450,7 +461,7 @@ async fn messages_are_consumed_once(store: Arc<dyn Store>) {
 
 fn put(key: &str, expect: KeyExpectation, value: &str) -> KeyWrite {
     let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-    KeyWrite { namespace: NAMESPACE.into(), key: key.into(), expect, value }
+    KeyWrite { namespace: NAMESPACE.into(), key: key.into(), expect, value, ..KeyWrite::default() }
 }
 
 fn keys(writes: &[KeyWrite]) -> Commit {
@@ -566,6 +577,7 @@ async fn furnish(store: &dyn Store, number: i64, ended: Option<i64>, shared: &By
         at: T0,
         idempotency_key: Some("k".into()),
         payload: Bytes::new(),
+        shard: Shard::default(),
     }];
     write(store, commit).await;
 }
@@ -587,7 +599,7 @@ async fn retention_removes_only_what_the_policy_allows(store: Arc<dyn Store>) {
     assert_eq!(super::dump(&*store).await, whole);
 
     let swept = store.sweep(policy, T0.plus(1_250)).await.expect(WORKS);
-    assert_eq!(swept, Swept { purged: 2, rows: 0, blobs: 2 });
+    assert_eq!(swept, Swept { purged: 2, rows: 0, blobs: 2, values: 0 });
     let left = super::dump(&*store).await;
     assert_eq!(left.runs[2..], whole.runs[2..], "runs within the limits keep all their data");
     assert_eq!((&left.timers[..], &left.inbox[..]), (&whole.timers[2..], &whole.inbox[2..]));
@@ -606,7 +618,7 @@ async fn retention_removes_only_what_the_policy_allows(store: Arc<dyn Store>) {
 
     let policy = Retention { row_age_max_ms: Some(1_000), ..Retention::default() };
     let swept = store.sweep(policy, T0.plus(1_301)).await.expect(WORKS);
-    assert_eq!(swept, Swept { purged: 1, rows: 3, blobs: 1 });
+    assert_eq!(swept, Swept { purged: 1, rows: 3, blobs: 1, values: 0 });
     assert_eq!(super::dump(&*store).await.runs, whole.runs[3..]);
     assert_eq!(store.run_by_key("w", "1").await.expect(WORKS), None);
     assert_eq!(store.sweep(policy, T0.plus(1_301)).await.expect(WORKS), Swept::default());
@@ -614,7 +626,7 @@ async fn retention_removes_only_what_the_policy_allows(store: Arc<dyn Store>) {
     write(&*store, with_row(RunRow { ended: Some(T0), idempotency_key: Some("4".into()), ..row(4, "w") }))
         .await;
     let swept = store.sweep(policy, T0.plus(5_000)).await.expect(WORKS);
-    assert_eq!(swept, Swept { purged: 1, rows: 1, blobs: 2 });
+    assert_eq!(swept, Swept { purged: 1, rows: 1, blobs: 2, values: 0 });
     assert_eq!(store.blob(shared_hash, 0, 9).await.expect(WORKS), None);
     store.verify().await.expect(WORKS);
 }

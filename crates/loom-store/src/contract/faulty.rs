@@ -18,8 +18,9 @@ use super::Seeded;
 use crate::{
     Ack, Answer, Blob, Blobs, Commit, Committed, Condition, ContentHash, Deletion, Durability, Error,
     FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Journal, KeyPage, KeyQuery,
-    KeyValue, LoadedRun, MemoryStore, Metrics, Named, Refusal, Refused, Reply, Retention, RunId, RunPage,
-    RunQuery, RunRow, Runs, Sealer, Swept, Timer, TimerQuery, UnixMillis, Upkeep,
+    KeyValue, LoadedRun, MemoryStore, Metrics, Named, NewNode, Node, NodeId, Ownership, Refusal, Refused,
+    Reply, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Shards, Swept, Timer, TimerQuery,
+    UnixMillis, Upkeep,
 };
 
 /// How often the disk fails: once in this many times, or never.
@@ -221,20 +222,20 @@ impl Runs for FaultyStore {
         self.read(|disk| disk.runs(query))
     }
 
-    fn unfinished(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
-        self.read(|disk| disk.unfinished(after, limit))
+    fn unfinished(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.read(|disk| disk.unfinished(shards, after, limit))
     }
 
-    fn awake(&self, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
-        self.read(|disk| disk.awake(after, limit))
+    fn awake(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
+        self.read(|disk| disk.awake(shards, after, limit))
     }
 
-    fn parked(&self) -> Answer<u64> {
-        self.read(MemoryStore::parked)
+    fn parked(&self, shards: Shards) -> Answer<u64> {
+        self.read(|disk| disk.parked(shards))
     }
 
-    fn newest_run(&self) -> Answer<Option<RunId>> {
-        self.read(MemoryStore::newest_run)
+    fn newest_run(&self, shards: Shards) -> Answer<Option<RunId>> {
+        self.read(|disk| disk.newest_run(shards))
     }
 
     fn timers(&self, query: TimerQuery) -> Answer<Vec<Timer>> {
@@ -336,5 +337,35 @@ impl Upkeep for FaultyStore {
         }
         self.lock().condition = Condition::Closed;
         Box::pin(async { Ok(()) })
+    }
+}
+
+impl Ownership for FaultyStore {
+    fn register(&self, node: NewNode) -> Answer<NodeId> {
+        self.read(|disk| disk.register(node))
+    }
+
+    fn renew(&self, node: NodeId) -> Answer<()> {
+        self.read(|disk| disk.renew(node))
+    }
+
+    fn claim(&self, node: NodeId, shards_max: usize) -> Answer<Shards> {
+        self.read(|disk| disk.claim(node, shards_max))
+    }
+
+    fn release(&self, node: NodeId, shards: Shards) -> Answer<()> {
+        self.read(|disk| disk.release(node, shards))
+    }
+
+    fn owned(&self, node: NodeId) -> Answer<Shards> {
+        self.read(|disk| disk.owned(node))
+    }
+
+    fn fence(&self, by: NodeId, node: NodeId) -> Answer<bool> {
+        self.read(|disk| disk.fence(by, node))
+    }
+
+    fn nodes(&self) -> Answer<Vec<Node>> {
+        self.read(|disk| disk.nodes())
     }
 }

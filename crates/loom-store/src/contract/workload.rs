@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    Commit, Conflict, Definition, Frame, InboxId, KeyExpectation, KeyWrite, Post, RunId, RunRow, Seq,
+    Commit, Conflict, Definition, Frame, InboxId, KeyExpectation, KeyWrite, Post, RunId, RunRow, Seq, Shard,
     Snapshot, Timer, TimerKey, UnixMillis, Urgency,
 };
 
@@ -133,6 +133,7 @@ impl Workload {
                     None
                 },
                 payload: random.payload(100),
+                shard: Shard::default(),
             });
             *messages += 1;
         }
@@ -147,7 +148,13 @@ impl Workload {
             };
             let value = if random.one_in(4) { None } else { Some(random.payload(60)) };
             let key = Arc::from(format!("key-{}", random.below(9)));
-            commit.keys.push(KeyWrite { namespace: NAMESPACE.into(), key, expect, value });
+            commit.keys.push(KeyWrite {
+                namespace: NAMESPACE.into(),
+                key,
+                expect,
+                value,
+                ..KeyWrite::default()
+            });
         }
         if !wrong {
             next[place] = next[place].plus(count);

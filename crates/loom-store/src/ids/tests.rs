@@ -33,7 +33,7 @@ fn ids_grow_when_the_clock_is_set_back_and_past_the_counter() {
     for n in 0..10_000 {
         let id = source.next(UnixMillis(1_000 + n % 3));
         assert!(id > last);
-        assert_eq!(id.shard(), 9);
+        assert_eq!(id.shard().number(), 9);
         last = id;
     }
     assert_eq!(last.time(), UnixMillis(2_004));
@@ -56,11 +56,11 @@ fn ids_follow_a_clock_that_was_far_ahead_and_none_is_made_twice() {
     }
     // So does that of another process, which finds the newest ids in the store: once before it has made any, and once after.
     let mut resumed = RunIdSource::after_clock_was_ahead(ahead, Some(made[2]));
-    assert_eq!(resumed.next(UnixMillis(now + 5)).shard(), 1);
+    assert_eq!(resumed.next(UnixMillis(now + 5)).shard().number(), 1);
     let mut resumed = RunIdSource::after_clock_was_ahead(ahead, made.last().copied());
     for n in 0..3 {
         let id = resumed.next(UnixMillis(now + n));
-        assert_eq!(id.shard(), 1, "it continues what the clock that came back has begun");
+        assert_eq!(id.shard().number(), 1, "it continues what the clock that came back has begun");
         made.push(id);
     }
     let count = made.len();

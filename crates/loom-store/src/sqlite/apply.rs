@@ -112,6 +112,14 @@ impl Memory {
         self.last_lsn + self.last_version + self.last_message
     }
 
+    /// Saves the newest version before named values are deleted, so that it is not used again after a restart.
+    pub(super) fn keep_version(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached("UPDATE meta SET number = ?1 WHERE name = 'deleted_version'")?
+            .execute([self.last_version])?;
+        Ok(())
+    }
+
     /// Saves the `lsn` of the newest frame before frames are deleted, so that it is not used again after a restart.
     pub(super) fn keep_lsn(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection
@@ -195,6 +203,10 @@ pub(super) fn apply(
     }
     if let Some(row) = &commit.row {
         write_row(connection, row, is_new_row)?;
+        // Frames say by their number that the run has changed.
+        if frames.is_empty() {
+            note_run(connection, row.id)?;
+        }
     }
     if let Some(journal) = &commit.journal {
         write_frames(connection, memory, journal.run, journal.first, frames)?;
@@ -340,13 +352,14 @@ fn write_blob(connection: &Connection, run: RunId, blob: &Blob) -> rusqlite::Res
 fn write_row(connection: &Connection, row: &RunRow, is_new: bool) -> rusqlite::Result<()> {
     let sql = if is_new {
         "INSERT INTO run (id, workflow, definition, status, started, ended, origin, attempt, parent, parent_path,
-                          idempotency_key, wake_at, error, details, crc)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+                          idempotency_key, wake_at, error, details, crc, error_text, trigger_name, tracking_id, flags)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
     } else {
         // The fixed columns are repeated so that both statements have the same parameters; the check made sure that
         // they match.
         "UPDATE run SET definition = ?3, status = ?4, started = ?5, ended = ?6, origin = ?7, attempt = ?8,
-                        parent_path = ?10, wake_at = ?12, error = ?13, details = ?14, crc = ?15
+                        parent_path = ?10, wake_at = ?12, error = ?13, details = ?14, crc = ?15,
+                        error_text = ?16, trigger_name = ?17, tracking_id = ?18, flags = ?19
          WHERE id = ?1 AND workflow = ?2 AND parent IS ?9 AND idempotency_key IS ?11"
     };
     connection.prepare_cached(sql)?.execute(params![
@@ -365,7 +378,17 @@ fn write_row(connection: &Connection, row: &RunRow, is_new: bool) -> rusqlite::R
         row.error,
         &*row.details,
         rows::run_checksum(row),
+        row.error_text,
+        row.trigger,
+        row.tracking_id,
+        row.flags.0,
     ])?;
+    Ok(())
+}
+
+/// Records that a run has changed.
+pub(super) fn note_run(connection: &Connection, run: RunId) -> rusqlite::Result<()> {
+    connection.prepare_cached("INSERT INTO change (run) VALUES (?1)")?.execute([rows::id(run)])?;
     Ok(())
 }
 
@@ -421,7 +444,7 @@ fn write_post(connection: &Connection, post: &Post) -> rusqlite::Result<InboxId>
     }
     connection
         .prepare_cached(
-            "INSERT INTO inbox (run, kind, at, idempotency_key, payload, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO inbox (run, kind, at, idempotency_key, payload, crc, shard) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             run,
@@ -429,7 +452,8 @@ fn write_post(connection: &Connection, post: &Post) -> rusqlite::Result<InboxId>
             post.at.0,
             post.idempotency_key,
             &*post.payload,
-            rows::inbox_checksum(post)
+            rows::inbox_checksum(post),
+            post.shard().number(),
         ])?;
     Ok(InboxId(connection.last_insert_rowid().cast_unsigned()))
 }
@@ -445,10 +469,10 @@ fn write_key(
             .prepare_cached("DELETE FROM named WHERE namespace = ?1 AND key = ?2")?
             .execute(params![namespace, key])?;
         if deleted > 0 {
-            // The newest version may have been deleted with its row; it must not be used again after a restart.
+            memory.keep_version(connection)?;
             connection
-                .prepare_cached("UPDATE meta SET number = ?1 WHERE name = 'deleted_version'")?
-                .execute([memory.last_version])?;
+                .prepare_cached("INSERT INTO change (namespace, key) VALUES (?1, ?2)")?
+                .execute(params![namespace, key])?;
         }
         return Ok(None);
     };
@@ -456,9 +480,18 @@ fn write_key(
     let version = memory.last_version;
     connection
         .prepare_cached(
-            "INSERT INTO named (namespace, key, version, value, crc) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET version = excluded.version, value = excluded.value, crc = excluded.crc",
+            "INSERT INTO named (namespace, key, version, value, crc, expires, run) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT DO UPDATE SET version = excluded.version, value = excluded.value, crc = excluded.crc,
+                                       expires = excluded.expires, run = excluded.run",
         )?
-        .execute(params![namespace, key, version, &**value, rows::key_checksum(namespace, key, version, value)])?;
+        .execute(params![
+            namespace,
+            key,
+            version,
+            &**value,
+            rows::key_checksum(namespace, key, version, value, (write.expires, write.run)),
+            write.expires.map(|at| at.0),
+            write.run.map(rows::id),
+        ])?;
     Ok(Some(version))
 }

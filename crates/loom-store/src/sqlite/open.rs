@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use crate::{Cause, Durability, Error, Sealer, metrics::Meter};
+use crate::{Cause, Durability, Error, OwnerTable, Sealer, metrics::Meter};
 
 use super::{
     Parts, SqliteOptions, SqliteStore,
@@ -53,6 +53,8 @@ impl SqliteStore {
             files::sync_directory(directory).map_err(failed)?;
         }
         let open = setting.connect()?;
+        let last_node = super::read::last_node(&open.0)?;
+        let owners = OwnerTable::after(last_node);
         let sealer =
             if options.seals { key::open(directory, &setting.path, &open.0)? } else { Sealer::none() };
         if setting.durability == Durability::Durable && unsynced_log.exists() {
@@ -104,7 +106,7 @@ impl SqliteStore {
             Arc::clone(&queue),
             Arc::clone(&meter),
             Arc::clone(&files),
-            (Arc::clone(&watch), Arc::clone(&marks)),
+            (Arc::clone(&watch), Arc::clone(&marks), owners.clone()),
             Box::new(move |bytes| progress.wrote(bytes, limits.every_bytes)),
             open,
         );
@@ -120,6 +122,7 @@ impl SqliteStore {
             watch,
             marks: Some(marks),
             sealer,
+            owners,
             writer: Mutex::new(Some(writer)),
             closed: false.into(),
             lock: Mutex::new(Some(lock)),
@@ -159,6 +162,7 @@ impl SqliteStore {
             watch,
             marks: None,
             sealer: if options.seals { key::look(directory) } else { Sealer::none() },
+            owners: OwnerTable::default(),
             writer: Mutex::new(None),
             closed: false.into(),
             lock: Mutex::new(lock),

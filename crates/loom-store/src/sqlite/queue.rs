@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{Conflict, Deletion, Error, Reply, RunId, Urgency};
+use crate::{Conflict, Deletion, Error, NodeId, Reply, RunId, Urgency};
 
 use super::{apply::Packed, sweep::Sweep};
 
@@ -37,6 +37,8 @@ pub(super) enum Job {
     Close,
     /// Does a slice of a sweep.
     Sweep(Box<Sweep>),
+    /// Saves the id of a node, so that it is not used again after a restart.
+    Register(NodeId, oneshot::Sender<Result<(), Error>>),
     /// Deletes a run.
     Delete(RunId, oneshot::Sender<Result<Deletion, Error>>),
     /// Resets the write-ahead log, which the checkpointer could not do because commits kept coming.

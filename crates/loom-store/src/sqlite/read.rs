@@ -8,13 +8,13 @@ use rusqlite::{Connection, Params, Row, ToSql, params, types::Value};
 
 use crate::{
     ContentHash, Error, FramePage, FrameQuery, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery,
-    KeyValue, LoadedRun, Order, Recipient, RunId, RunPage, RunQuery, RunRow, Seq, Timer, TimerKey,
+    KeyValue, LoadedRun, Order, Recipient, RunId, RunPage, RunQuery, RunRow, Seq, Shards, Timer, TimerKey,
     TimerQuery, UnixMillis,
 };
 
 use super::{
     apply::IN_FILE,
-    rows::{self, RUN_COLUMNS, read_error},
+    rows::{self, KEY_COLUMNS, RUN_COLUMNS, read_error},
 };
 
 /// Returns all rows of a statement, each read by `read`.
@@ -31,6 +31,30 @@ fn all<T>(
         answers.push(read(row)?);
     }
     Ok(answers)
+}
+
+/// Returns at most `rows_max` rows of a statement, without those for which `read` returns `None`.
+fn some<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    rows_max: usize,
+    mut read: impl FnMut(&Row<'_>) -> Result<Option<T>, Error>,
+) -> Result<Vec<T>, Error> {
+    let mut statement = connection.prepare_cached(sql).map_err(read_error)?;
+    let mut found = statement.query(params).map_err(read_error)?;
+    let mut answers = Vec::new();
+    while answers.len() < rows_max.max(1)
+        && let Some(row) = found.next().map_err(read_error)?
+    {
+        answers.extend(read(row)?);
+    }
+    Ok(answers)
+}
+
+/// The limit of a statement whose rows are filtered by shard afterwards.
+fn limit_in(shards: &Shards, rows: usize) -> i64 {
+    if *shards == Shards::ALL { limit(rows) } else { -1 }
 }
 
 /// Passes every row of a statement to `check`; returns the number of rows.
@@ -80,10 +104,12 @@ pub(super) fn run_by_key(
     one(connection, &sql, [workflow, key], rows::run_row)
 }
 
-pub(super) fn newest_run(connection: &Connection) -> Result<Option<RunId>, Error> {
-    one(connection, "SELECT id FROM run ORDER BY id DESC LIMIT 1", [], |row| {
-        rows::run_id(row.get(0).map_err(read_error)?)
-    })
+pub(super) fn newest_run(connection: &Connection, shards: Shards) -> Result<Option<RunId>, Error> {
+    let newest = some(connection, "SELECT id FROM run ORDER BY id DESC", [], 1, |row| {
+        let run = rows::run_id(row.get(0).map_err(read_error)?)?;
+        Ok(Some(run).filter(|run| shards.contains(run.shard())))
+    })?;
+    Ok(newest.first().copied())
 }
 
 pub(super) fn is_empty(connection: &Connection) -> Result<bool, Error> {
@@ -93,6 +119,14 @@ pub(super) fn is_empty(connection: &Connection) -> Result<bool, Error> {
         OR EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'inbox')";
     let found = one(connection, ANYTHING, [], |row| row.get::<_, bool>(0).map_err(read_error))?;
     Ok(found == Some(false))
+}
+
+/// The newest id that a node was given.
+pub(super) fn last_node(connection: &Connection) -> Result<u64, Error> {
+    let last = one(connection, "SELECT number FROM meta WHERE name = 'last_node'", [], |row| {
+        row.get::<_, i64>(0).map_err(read_error)
+    })?;
+    Ok(last.unwrap_or(0).cast_unsigned())
 }
 
 /// The statement that lists runs, and its parameters; `None` when no run can match the query's times.
@@ -150,11 +184,26 @@ pub(super) fn runs(connection: &Connection, query: &RunQuery) -> Result<RunPage,
 
 pub(super) fn unfinished(
     connection: &Connection,
+    shards: Shards,
     after: Option<RunId>,
     rows_max: usize,
 ) -> Result<Vec<RunRow>, Error> {
     let sql = format!("{} UNION ALL {} ORDER BY id LIMIT ?2", unfinished_where(0), unfinished_where(1));
-    all(connection, &sql, params![after.map_or(-1, rows::id), limit(rows_max)], rows::run_row)
+    runs_of(connection, &sql, shards, after, rows_max)
+}
+
+fn runs_of(
+    connection: &Connection,
+    sql: &str,
+    shards: Shards,
+    after: Option<RunId>,
+    rows_max: usize,
+) -> Result<Vec<RunRow>, Error> {
+    let params = params![after.map_or(-1, rows::id), limit_in(&shards, rows_max)];
+    some(connection, sql, params, rows_max, |row| {
+        let run = rows::run_id(row.get("id").map_err(read_error)?)?;
+        shards.contains(run.shard()).then(|| rows::run_row(row)).transpose()
+    })
 }
 
 /// The statement that finds unfinished runs after `?1` that are awake (0), or parked (1).
@@ -167,16 +216,27 @@ pub(super) fn unfinished_where(parked: u8) -> String {
 
 pub(super) fn awake(
     connection: &Connection,
+    shards: Shards,
     after: Option<RunId>,
     rows_max: usize,
 ) -> Result<Vec<RunRow>, Error> {
     let sql = format!("{} ORDER BY id LIMIT ?2", unfinished_where(0));
-    all(connection, &sql, params![after.map_or(-1, rows::id), limit(rows_max)], rows::run_row)
+    runs_of(connection, &sql, shards, after, rows_max)
 }
 
-pub(super) fn parked(connection: &Connection) -> Result<u64, Error> {
-    let sql = "SELECT count(*) FROM run INDEXED BY run_unfinished WHERE ended IS NULL AND (wake_at IS NOT NULL) = 1";
-    let count = one(connection, sql, [], |row| row.get::<_, i64>(0).map_err(read_error))?;
+pub(super) fn parked(connection: &Connection, shards: Shards) -> Result<u64, Error> {
+    const PARKED: &str =
+        "FROM run INDEXED BY run_unfinished WHERE ended IS NULL AND (wake_at IS NOT NULL) = 1";
+    if shards != Shards::ALL {
+        let mut count = 0;
+        each(connection, &format!("SELECT id {PARKED}"), |row| {
+            count += u64::from(shards.contains(rows::run_id(row.get(0).map_err(read_error)?)?.shard()));
+            Ok(())
+        })?;
+        return Ok(count);
+    }
+    let sql = format!("SELECT count(*) {PARKED}");
+    let count = one(connection, &sql, [], |row| row.get::<_, i64>(0).map_err(read_error))?;
     Ok(count.unwrap_or(0).cast_unsigned())
 }
 
@@ -232,47 +292,54 @@ pub(super) fn timers(connection: &Connection, query: TimerQuery) -> Result<Vec<T
     let (due, key) = query.start().unwrap_or((UnixMillis(i64::MIN), TimerKey { run: RunId::MIN, number: 0 }));
     // Without a position to continue after, no timer sorts before the start; with one, the start itself is skipped.
     let number = if query.after.is_some() { key.number.cast_signed() } else { -1 };
-    all(
+    let rows_max = limit_in(&query.shards, query.limit);
+    some(
         connection,
         "SELECT run, number, due, kind FROM timer INDEXED BY timer_due
          WHERE (due, run, number) > (?1, ?2, ?3) AND due <= ?4 ORDER BY due, run, number LIMIT ?5",
-        params![due.0, rows::id(key.run), number, query.until.0, limit(query.limit)],
+        params![due.0, rows::id(key.run), number, query.until.0, rows_max],
+        query.limit,
         |row| {
+            let run = rows::run_id(row.get(0).map_err(read_error)?)?;
+            if !query.shards.contains(run.shard()) {
+                return Ok(None);
+            }
             let number: i64 = row.get(1).map_err(read_error)?;
-            Ok(Timer {
-                key: TimerKey {
-                    run: rows::run_id(row.get(0).map_err(read_error)?)?,
-                    number: number.cast_unsigned(),
-                },
+            Ok(Some(Timer {
+                key: TimerKey { run, number: number.cast_unsigned() },
                 due: UnixMillis(row.get(2).map_err(read_error)?),
                 kind: row.get(3).map_err(read_error)?,
-            })
+            }))
         },
     )
 }
 
 pub(super) fn inbox(connection: &Connection, query: InboxQuery) -> Result<Vec<InboxMessage>, Error> {
-    const COLUMNS: &str = "id, run, kind, at, idempotency_key, payload, crc";
+    const COLUMNS: &str = "id, run, kind, at, idempotency_key, payload, shard, crc";
     let after = query.after.map_or(0, |after| after.0.cast_signed());
-    let rows_max = limit(query.limit);
+    let rows_max = limit_in(&query.shards, query.limit);
+    let read = |row: &Row<'_>| {
+        let message = rows::inbox_message(row)?;
+        Ok(Some(message).filter(|message| query.shards.contains(message.post.shard())))
+    };
     match query.recipient {
         Recipient::Anyone => {
             let sql = format!(
                 "SELECT {COLUMNS} FROM inbox INDEXED BY inbox_arrival WHERE taken_by IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
             );
-            all(connection, &sql, params![after, rows_max], rows::inbox_message)
+            some(connection, &sql, params![after, rows_max], query.limit, read)
         }
         Recipient::Run(run) => {
             let sql = format!(
                 "SELECT {COLUMNS} FROM inbox INDEXED BY inbox_pending WHERE taken_by IS NULL AND run = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
             );
-            all(connection, &sql, params![rows::id(run), after, rows_max], rows::inbox_message)
+            some(connection, &sql, params![rows::id(run), after, rows_max], query.limit, read)
         }
         Recipient::Nobody => {
             let sql = format!(
                 "SELECT {COLUMNS} FROM inbox INDEXED BY inbox_pending WHERE taken_by IS NULL AND run IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
             );
-            all(connection, &sql, params![after, rows_max], rows::inbox_message)
+            some(connection, &sql, params![after, rows_max], query.limit, read)
         }
     }
 }
@@ -321,25 +388,22 @@ pub(super) fn blob(connection: &Connection, hash: ContentHash) -> Result<Found, 
 }
 
 pub(super) fn key(connection: &Connection, namespace: &str, key: &str) -> Result<Option<KeyValue>, Error> {
-    one(
-        connection,
-        "SELECT key, version, value, crc FROM named WHERE namespace = ?1 AND key = ?2",
-        [namespace, key],
-        |row| rows::key_value(namespace, row),
-    )
+    let sql = format!("SELECT {KEY_COLUMNS} FROM named WHERE namespace = ?1 AND key = ?2");
+    one(connection, &sql, [namespace, key], |row| rows::key_value(namespace, row))
 }
 
 pub(super) fn keys(connection: &Connection, query: &KeyQuery) -> Result<KeyPage, Error> {
     let after = query.after.as_deref();
     let start = after.map_or(query.prefix.as_str(), |after| after.max(query.prefix.as_str()));
     let rows_max = limit(query.limit);
-    let mut values = all(
-        connection,
-        "SELECT key, version, value, crc FROM named
-         WHERE namespace = ?1 AND key >= ?2 AND (?3 IS NULL OR key > ?3) ORDER BY key LIMIT ?4",
-        params![query.namespace, start, after, rows_max.saturating_add(1)],
-        |row| rows::key_value(&query.namespace, row),
-    )?;
+    let sql = format!(
+        "SELECT {KEY_COLUMNS} FROM named
+         WHERE namespace = ?1 AND key >= ?2 AND (?3 IS NULL OR key > ?3) ORDER BY key LIMIT ?4"
+    );
+    let mut values =
+        all(connection, &sql, params![query.namespace, start, after, rows_max.saturating_add(1)], |row| {
+            rows::key_value(&query.namespace, row)
+        })?;
     // Names with the prefix are adjacent, and the list starts at the first of them.
     values.truncate(values.partition_point(|value| value.key.starts_with(&query.prefix)));
     let more = values.len() > query.limit.max(1);

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use rusqlite::{Row, types::ValueRef};
 
 use crate::{
-    ContentHash, Error, InboxId, InboxMessage, KeyValue, Post, RunId, RunRow, Seq, Snapshot, StoredFrame,
-    UnixMillis,
+    ContentHash, Error, Flags, InboxId, InboxMessage, KeyValue, Post, RunId, RunRow, Seq, Shard, Snapshot,
+    StoredFrame, UnixMillis,
     checksum::Checksum,
     pack::{Codec, unpack},
 };
@@ -84,10 +84,10 @@ fn unpacked(codec: i64, stored: &[u8], what: impl FnOnce() -> String) -> Result<
 }
 
 pub(super) const RUN_COLUMNS: &str = "id, workflow, definition, status, started, ended, origin, attempt, parent, \
-     parent_path, idempotency_key, wake_at, error, details, purged, crc";
+     parent_path, idempotency_key, wake_at, error, error_text, trigger_name, tracking_id, flags, details, purged, crc";
 
 pub(super) fn run_checksum(row: &RunRow) -> u32 {
-    Checksum::of("run")
+    let sum = Checksum::of("run")
         .number(row.id.as_u64())
         .bytes(row.workflow.as_bytes())
         .bytes(row.definition.as_bytes())
@@ -101,7 +101,19 @@ pub(super) fn run_checksum(row: &RunRow) -> u32 {
         .maybe_text(row.idempotency_key.as_deref())
         .maybe_number(row.wake_at.map(|at| at.0))
         .maybe_text(row.error.as_deref())
-        .bytes(&row.details)
+        .bytes(&row.details);
+    // Rows of older formats have none of these, and keep their checksum.
+    if row.error_text.is_none()
+        && row.trigger.is_none()
+        && row.tracking_id.is_none()
+        && row.flags == Flags::NONE
+    {
+        return sum.finish();
+    }
+    sum.maybe_text(row.error_text.as_deref())
+        .maybe_text(row.trigger.as_deref())
+        .maybe_text(row.tracking_id.as_deref())
+        .number(row.flags.0.into())
         .finish()
 }
 
@@ -120,6 +132,10 @@ pub(super) fn run_row(row: &Row<'_>) -> Result<RunRow, Error> {
         idempotency_key: text(row, "idempotency_key")?,
         wake_at: millis(row, "wake_at")?,
         error: text(row, "error")?,
+        error_text: text(row, "error_text")?,
+        trigger: text(row, "trigger_name")?,
+        tracking_id: text(row, "tracking_id")?,
+        flags: Flags(row.get("flags").map_err(read_error)?),
         details: Bytes::copy_from_slice(blob(row, "details")?),
         purged: row.get::<_, i64>("purged").map_err(read_error)? > 0,
     };
@@ -158,16 +174,20 @@ pub(super) fn snapshot(run: RunId, row: &Row<'_>) -> Result<Snapshot, Error> {
 }
 
 pub(super) fn inbox_checksum(post: &Post) -> u32 {
-    Checksum::of("inbox")
+    let sum = Checksum::of("inbox")
         .maybe_number(post.run.map(id))
         .number(post.kind.into())
         .signed(post.at.0)
         .maybe_text(post.idempotency_key.as_deref())
-        .bytes(&post.payload)
-        .finish()
+        .bytes(&post.payload);
+    // Messages of older formats have no shard, and keep their checksum.
+    match (post.run, post.shard.number()) {
+        (Some(_), _) | (None, 0) => sum.finish(),
+        (None, shard) => sum.number(shard.into()).finish(),
+    }
 }
 
-/// Reads columns `id, run, kind, at, idempotency_key, payload, crc`.
+/// Reads columns `id, run, kind, at, idempotency_key, payload, shard, crc`.
 pub(super) fn inbox_message(row: &Row<'_>) -> Result<InboxMessage, Error> {
     let id: u64 = row.get("id").map_err(read_error)?;
     let post = Post {
@@ -176,27 +196,42 @@ pub(super) fn inbox_message(row: &Row<'_>) -> Result<InboxMessage, Error> {
         at: UnixMillis(row.get("at").map_err(read_error)?),
         idempotency_key: text(row, "idempotency_key")?,
         payload: Bytes::copy_from_slice(blob(row, "payload")?),
+        shard: Shard::new(row.get("shard").map_err(read_error)?),
     };
     verify(row, inbox_checksum(&post), || format!("message {id} of the inbox"))?;
     Ok(InboxMessage { id: InboxId(id), post })
 }
 
-pub(super) fn key_checksum(namespace: &str, key: &str, version: u64, value: &[u8]) -> u32 {
-    Checksum::of("named")
-        .bytes(namespace.as_bytes())
-        .bytes(key.as_bytes())
-        .number(version)
-        .bytes(value)
-        .finish()
+/// The checksum of a named value. `life` is when it expires, and its run.
+pub(super) fn key_checksum(
+    namespace: &str,
+    key: &str,
+    version: u64,
+    value: &[u8],
+    life: (Option<UnixMillis>, Option<RunId>),
+) -> u32 {
+    let sum =
+        Checksum::of("named").bytes(namespace.as_bytes()).bytes(key.as_bytes()).number(version).bytes(value);
+    // Values of older formats have neither, and keep their checksum.
+    match life {
+        (None, None) => sum.finish(),
+        (expires, run) => sum.maybe_number(expires.map(|at| at.0)).maybe_number(run.map(id)).finish(),
+    }
 }
 
-/// Reads columns `key, version, value, crc`.
+/// The columns that [`key_value`] reads.
+pub(super) const KEY_COLUMNS: &str = "key, version, value, expires, run, crc";
+
+/// Reads [`KEY_COLUMNS`].
 pub(super) fn key_value(namespace: &str, row: &Row<'_>) -> Result<KeyValue, Error> {
     let key = text(row, "key")?.unwrap_or_default();
     let version: u64 = row.get("version").map_err(read_error)?;
     let value = blob(row, "value")?;
-    verify(row, key_checksum(namespace, &key, version, value), || format!("the value `{namespace}/{key}`"))?;
-    Ok(KeyValue { version, value: Bytes::copy_from_slice(value), key })
+    let (expires, run) = (millis(row, "expires")?, maybe_run(row, "run")?);
+    verify(row, key_checksum(namespace, &key, version, value, (expires, run)), || {
+        format!("the value `{namespace}/{key}`")
+    })?;
+    Ok(KeyValue { version, value: Bytes::copy_from_slice(value), key, expires, run })
 }
 
 /// Reads columns `codec, body`: content that is checked against its hash.

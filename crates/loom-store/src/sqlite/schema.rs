@@ -12,7 +12,7 @@ use crate::Error;
 const APPLICATION_ID: i64 = 0x4c6f_6f6d;
 
 /// Entry *n* migrates a store from format *n* to *n* + 1. The first creates a new store.
-const MIGRATIONS: &[&str] = &[V1, V2, V3];
+const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 const V1: &str = "
 CREATE TABLE definition (
@@ -137,6 +137,38 @@ CREATE INDEX blob_file ON blob (size) WHERE codec = 2;
 const V3: &str = "
 DROP INDEX run_unfinished;
 CREATE INDEX run_unfinished ON run (wake_at IS NOT NULL, id) WHERE ended IS NULL;
+";
+
+/// What lists of runs filter by, owners of messages, ends of named values, and the changes that leave no number elsewhere.
+const V4: &str = "
+ALTER TABLE run ADD COLUMN trigger_name TEXT;
+ALTER TABLE run ADD COLUMN tracking_id TEXT;
+ALTER TABLE run ADD COLUMN error_text TEXT;
+ALTER TABLE run ADD COLUMN flags INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX run_tracking ON run (tracking_id, id) WHERE tracking_id IS NOT NULL;
+CREATE INDEX run_failed ON run (id) WHERE error IS NOT NULL;
+CREATE INDEX run_flag_0 ON run (id) WHERE flags & 1 <> 0;
+CREATE INDEX run_flag_1 ON run (id) WHERE flags & 2 <> 0;
+CREATE INDEX run_flag_2 ON run (id) WHERE flags & 4 <> 0;
+CREATE INDEX run_flag_3 ON run (id) WHERE flags & 8 <> 0;
+CREATE INDEX run_flag_4 ON run (id) WHERE flags & 16 <> 0;
+CREATE INDEX run_flag_5 ON run (id) WHERE flags & 32 <> 0;
+CREATE INDEX run_flag_6 ON run (id) WHERE flags & 64 <> 0;
+CREATE INDEX run_flag_7 ON run (id) WHERE flags & 128 <> 0;
+
+ALTER TABLE inbox ADD COLUMN shard INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE named ADD COLUMN expires INTEGER;
+ALTER TABLE named ADD COLUMN run INTEGER;
+CREATE INDEX named_expires ON named (expires) WHERE expires IS NOT NULL;
+CREATE INDEX named_run ON named (run) WHERE run IS NOT NULL;
+
+CREATE TABLE change (
+    id INTEGER PRIMARY KEY,
+    run INTEGER,
+    namespace TEXT,
+    key TEXT
+) STRICT;
 ";
 
 /// The format that this version writes.

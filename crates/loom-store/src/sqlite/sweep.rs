@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::{ContentHash, Deletion, Error, Retention, RunId, Swept, UnixMillis};
 
 use super::{
-    apply::{IN_FILE, Memory},
+    apply::{IN_FILE, Memory, note_run},
     rows,
 };
 
@@ -126,6 +126,7 @@ pub(super) fn delete(
         .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
         .execute(params![deleted_name(run), id])?;
     connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([id])?;
+    note_run(connection, run)?;
     let mut rows_left = ROWS_A_SLICE;
     slice.done = purge(connection, memory, run, &mut rows_left, rest, &mut slice)?;
     Ok((Deletion::Deleted, slice))
@@ -144,6 +145,7 @@ pub(super) fn slice(
 ) -> rusqlite::Result<Slice> {
     let mut slice = Slice::default();
     let mut rows_left = ROWS_A_SLICE;
+    expire(connection, memory, sweep, &mut rows_left)?;
     for _ in 0..RUNS_A_SLICE {
         let Some((run, fresh)) = next_to_purge(connection, sweep)? else {
             let deleted = delete_rows(connection, sweep, rows_left)?;
@@ -164,6 +166,28 @@ pub(super) fn slice(
     Ok(slice)
 }
 
+/// Removes named values that have expired.
+fn expire(
+    connection: &Connection,
+    memory: &Memory,
+    sweep: &mut Sweep,
+    rows_left: &mut usize,
+) -> rusqlite::Result<()> {
+    const EXPIRED: &str =
+        "named INDEXED BY named_expires WHERE expires <= ?1 ORDER BY expires, rowid LIMIT ?2";
+    let params = params![sweep.now.0, *rows_left as i64];
+    let noted = format!("INSERT INTO change (namespace, key) SELECT namespace, key FROM {EXPIRED}");
+    if connection.prepare_cached(&noted)?.execute(params)? == 0 {
+        return Ok(());
+    }
+    memory.keep_version(connection)?;
+    let sql = format!("DELETE FROM named WHERE rowid IN (SELECT rowid FROM {EXPIRED})");
+    let deleted = connection.prepare_cached(&sql)?.execute(params)?;
+    sweep.swept.values += deleted as u64;
+    *rows_left -= deleted;
+    Ok(())
+}
+
 /// Removes the data of a run, at most `rows_left` rows of it; returns whether all of it is gone.
 fn purge(
     connection: &Connection,
@@ -177,6 +201,7 @@ fn purge(
     if !slice.removes_frames {
         slice.removes_frames = true;
         memory.keep_lsn(connection)?;
+        memory.keep_version(connection)?;
     }
     let deleted = connection
         .prepare_cached(
@@ -253,6 +278,8 @@ fn purge_rest(
         "DELETE FROM timer WHERE run = ?1",
         "DELETE FROM inbox WHERE taken_by = ?1",
         "DELETE FROM inbox WHERE run = ?1 AND taken_by IS NULL",
+        "INSERT INTO change (namespace, key) SELECT namespace, key FROM named WHERE run = ?1",
+        "DELETE FROM named WHERE run = ?1",
     ] {
         connection.prepare_cached(sql)?.execute([id])?;
     }

@@ -10,7 +10,7 @@ use super::{
     apply::IN_FILE,
     files::Files,
     read,
-    rows::{self, RUN_COLUMNS, read_error},
+    rows::{self, KEY_COLUMNS, RUN_COLUMNS, read_error},
 };
 
 /// Checks the whole store in one read transaction; returns the number of records.
@@ -28,11 +28,11 @@ pub(super) fn verify(connection: &Connection, files: &Files) -> Result<u64, Erro
     })?);
     count(read::each(
         &moment,
-        "SELECT id, run, kind, at, idempotency_key, payload, crc FROM inbox",
+        "SELECT id, run, kind, at, idempotency_key, payload, shard, crc FROM inbox",
         |row| rows::inbox_message(row).map(drop),
     )?);
-    count(read::each(&moment, "SELECT key, version, value, crc, namespace FROM named", |row| {
-        let namespace: String = row.get(4).map_err(read_error)?;
+    count(read::each(&moment, &format!("SELECT {KEY_COLUMNS}, namespace FROM named"), |row| {
+        let namespace: String = row.get("namespace").map_err(read_error)?;
         rows::key_value(&namespace, row).map(drop)
     })?);
     count(read::each(&moment, "SELECT codec, body, hash FROM definition", |row| {

@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::{Committed, Deletion, Durability, Error, RunId, metrics::Meter};
+use crate::{Committed, Deletion, Durability, Error, NodeId, OwnerTable, RunId, metrics::Meter};
 
 use super::{
     FaultPoint, Faults,
@@ -100,6 +100,7 @@ pub(super) struct Writer {
     files: Arc<Files>,
     watch: Arc<Watch>,
     marks: Arc<Marks>,
+    owners: OwnerTable,
     /// Called after each group with the bytes it wrote.
     wrote: Box<dyn Fn(usize) + Send>,
     /// `None` while the store is paused.
@@ -112,11 +113,11 @@ impl Writer {
         queue: Arc<Queue>,
         meter: Arc<Meter>,
         files: Arc<Files>,
-        (watch, marks): (Arc<Watch>, Arc<Marks>),
+        (watch, marks, owners): (Arc<Watch>, Arc<Marks>, OwnerTable),
         wrote: Box<dyn Fn(usize) + Send>,
         open: (Connection, Memory),
     ) -> Self {
-        Self { setting, queue, meter, files, watch, marks, wrote, open: Some(open) }
+        Self { setting, queue, meter, files, watch, marks, owners, wrote, open: Some(open) }
     }
 
     /// Works until the store is closed, and returns the result of closing it.
@@ -134,6 +135,9 @@ impl Writer {
                     }
                     Job::RestartLog => self.restart_log(),
                     Job::Sweep(sweep) => self.sweep(sweep),
+                    Job::Register(node, reply) => {
+                        reply.send(self.register(node)).unwrap_or_default();
+                    }
                     Job::Delete(run, reply) => {
                         // The run is deleted even if the caller has gone.
                         reply.send(self.delete(run)).unwrap_or_default();
@@ -155,7 +159,7 @@ impl Writer {
         let written = self
             .watch
             .check_directory()
-            .and_then(|()| write_transaction(&self.setting, connection, memory, &group));
+            .and_then(|()| write_transaction(&self.setting, &self.owners, connection, memory, &group));
         match self.watch.observe(written) {
             Ok((answers, sync)) => {
                 self.note_progress();
@@ -331,6 +335,26 @@ impl Writer {
         }
     }
 
+    fn register(&mut self, node: NodeId) -> Result<(), Error> {
+        self.give_up_damaged();
+        let Some((connection, _)) = &self.open else {
+            return Err(self.queue.stopped().unwrap_or(Error::Closed));
+        };
+        let saved = connection
+            .execute(
+                "INSERT INTO meta VALUES ('last_node', ?1)
+                 ON CONFLICT DO UPDATE SET number = max(number, excluded.number)",
+                [node.0.cast_signed()],
+            )
+            .map(drop)
+            .map_err(|source| paused("register a node", source));
+        let saved = self.watch.observe(saved);
+        if let Err(reason) = &saved {
+            self.pause(reason);
+        }
+        saved
+    }
+
     fn close(&mut self) -> Result<(), Error> {
         let mut rest = self.queue.stop(Error::Closed);
         while !rest.is_empty() {
@@ -398,6 +422,7 @@ type Answers = Vec<Result<Committed, Error>>;
 /// Writes a group in one transaction; returns the result of each commit and how long the sync took.
 fn write_transaction(
     setting: &Setting,
+    owners: &OwnerTable,
     connection: &mut Connection,
     memory: &mut Memory,
     group: &[Entry],
@@ -409,6 +434,10 @@ fn write_transaction(
     let mut answers = Vec::with_capacity(group.len());
     for entry in group {
         setting.strike(FaultPoint::Write)?;
+        if let Err(lost) = owners.check(&entry.packed.commit) {
+            answers.push(Err(lost.into()));
+            continue;
+        }
         answers.push(match apply::apply(&transaction, memory, &entry.packed) {
             Ok(committed) => Ok(committed),
             Err(Failure::Refused(conflict)) => Err(conflict.into()),

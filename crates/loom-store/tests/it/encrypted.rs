@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use loom_store::{
     BLOB_ROW_MAX, Commit, Condition, ContentHash, Definition, Error, Frame, FrameQuery, InboxQuery, KeyError,
-    KeyExpectation, KeyWrite, MemoryStore, Post, Recipient, RunId, RunQuery, RunRow, Seq, Snapshot,
-    SqliteOptions, SqliteStore, Store, StoreKey, UnixMillis, with_key,
+    KeyExpectation, KeyWrite, MemoryStore, Post, Recipient, RunId, RunQuery, RunRow, Seq, Shard, Shards,
+    Snapshot, SqliteOptions, SqliteStore, Store, StoreKey, UnixMillis, with_key,
 };
 
 pub(crate) static KEY: LazyLock<StoreKey> = LazyLock::new(|| StoreKey::new(&[7; 32]));
@@ -34,13 +34,20 @@ async fn fill(store: &dyn Store) -> [ContentHash; 2] {
     commit.definitions = vec![definition];
     commit.blobs = vec![small, large];
     commit.snapshot = Some(Snapshot { run: RUN, upto: Seq(1), state: text() });
-    commit.inbox_posted =
-        vec![Post { run: Some(RUN), kind: 3, at: UnixMillis(1), idempotency_key: None, payload: text() }];
+    commit.inbox_posted = vec![Post {
+        run: Some(RUN),
+        kind: 3,
+        at: UnixMillis(1),
+        idempotency_key: None,
+        payload: text(),
+        shard: Shard::default(),
+    }];
     commit.keys = vec![KeyWrite {
         namespace: "n".into(),
         key: "k".into(),
         expect: KeyExpectation::Absent,
         value: Some(text()),
+        ..KeyWrite::default()
     }];
     store.commit(commit).await.unwrap();
     hashes
@@ -86,7 +93,7 @@ async fn no_payload_is_on_the_disk_in_the_clear() {
         }
         assert_eq!(loaded.snapshot.unwrap().state, SECRET);
         assert_eq!(loaded.frames[0].payload, SECRET.repeat(500));
-        let query = InboxQuery { recipient: Recipient::Anyone, after: None, limit: 9 };
+        let query = InboxQuery { recipient: Recipient::Anyone, after: None, limit: 9, shards: Shards::ALL };
         assert_eq!(store.inbox(query).await.unwrap()[0].post.payload, SECRET);
         assert_eq!(store.key("n", "k").await.unwrap().unwrap().value, SECRET);
         assert_eq!(store.blob(hashes[0], 4, 6).await.unwrap().unwrap(), "launch");
@@ -148,8 +155,8 @@ async fn a_store_with_any_content_cannot_be_given_a_key() {
     commit.keys.push(KeyWrite {
         namespace: "server".into(),
         key: "signing-key".into(),
-        expect: KeyExpectation::Any,
         value: Some(Bytes::from_static(b"a key")),
+        ..KeyWrite::default()
     });
     below.commit(commit).await.unwrap();
     assert!(matches!(with_key(Arc::clone(&below), Some(&KEY)).await, Err(KeyError::NotEncrypted)));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use loom_store::Durability;
+use loom_store::{Durability, Shards};
 use loom_testkit::flaky::Flaky;
 use tokio::time::{interval, sleep};
 
@@ -83,7 +83,7 @@ async fn until_it_waits(child: &mut Child, service: &Flaky) -> Result<Option<Exi
 /// The id of the newest run in a data directory that no process has open.
 async fn newest(data: &Path) -> Result<String> {
     let store = data::open(data, Durability::default(), None).await?;
-    let run = store.newest_run().await?;
+    let run = store.newest_run(Shards::ALL).await?;
     store.close().await?;
     match run {
         Some(run) => Ok(run.to_string()),

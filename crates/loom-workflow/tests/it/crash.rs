@@ -25,7 +25,7 @@ use std::{
 };
 
 use loom_engine::Engine;
-use loom_store::{KeyQuery, SqliteOptions, SqliteStore, Store, prelude::*};
+use loom_store::{KeyQuery, Shards, SqliteOptions, SqliteStore, Store, prelude::*};
 use serde_json::Value;
 
 use crate::served::{self, Loom, pause};
@@ -57,7 +57,7 @@ impl Known {
             let before = std::mem::take(&mut self.unfinished);
             let mut after = None;
             loop {
-                let page = store.unfinished(after, 500).await.unwrap();
+                let page = store.unfinished(Shards::ALL, after, 500).await.unwrap();
                 for row in &page {
                     self.unfinished.insert(row.id.to_string());
                     self.note(&engine, row.id, life).await;

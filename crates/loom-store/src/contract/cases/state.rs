@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Commit, Condition, Error, FrameQuery, KeyExpectation, KeyWrite, Post, Refusal, Seq, Store};
+use crate::{Commit, Condition, Error, FrameQuery, KeyWrite, Post, Refusal, Seq, Shard, Store};
 
 use super::{NAMESPACE, T0, WORKS, frame, run};
 
@@ -13,8 +13,8 @@ pub(super) async fn a_store_is_empty_until_something_is_stored(store: Arc<dyn St
     let name = |key: &str, value: Option<&'static [u8]>| KeyWrite {
         namespace: NAMESPACE.into(),
         key: key.into(),
-        expect: KeyExpectation::Any,
         value: value.map(Bytes::from_static),
+        ..KeyWrite::default()
     };
     let begun = !store.is_empty().await.expect(WORKS);
     store.commit(Commit::new()).await.expect(WORKS);
@@ -34,6 +34,7 @@ pub(super) async fn a_store_is_empty_until_something_is_stored(store: Arc<dyn St
         at: T0,
         idempotency_key: None,
         payload: Bytes::from_static(b"hello"),
+        shard: Shard::default(),
     });
     store.commit(commit).await.expect(WORKS);
     assert!(!store.is_empty().await.expect(WORKS), "a store with a message is not empty");

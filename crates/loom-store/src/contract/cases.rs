@@ -1,6 +1,7 @@
 //! The guarantees, one per function.
 
 mod deletion;
+mod named;
 mod parked;
 mod state;
 
@@ -10,13 +11,17 @@ use bytes::Bytes;
 
 use crate::{
     Append, BLOB_ROW_MAX, Blob, Commit, Committed, Conflict, ContentHash, Definition, Error, Frame,
-    FrameQuery, InboxId, InboxQuery, KeyExpectation, KeyQuery, KeyWrite, Order, Post, Recipient, Refusal,
-    Retention, RunId, RunQuery, RunRow, Seq, Shard, Shards, Snapshot, Store, Swept, Timer, TimerKey,
-    TimerQuery, UnixMillis, Urgency, Written,
+    FrameQuery, InboxId, InboxQuery, KeyExpectation, Order, Post, Recipient, Refusal, Retention, RunId,
+    RunQuery, RunRow, Seq, Shard, Shards, Snapshot, Store, Swept, Timer, TimerKey, TimerQuery, UnixMillis,
+    Urgency, Written,
 };
 
 use super::{Case, NAMESPACE, Seeded};
 use deletion::a_deleted_run_leaves_nothing;
+use named::{
+    named_values_change_only_as_expected, named_values_end_with_their_time_or_their_run, put,
+    versions_are_never_reused,
+};
 use parked::parked_runs_are_unfinished_and_not_awake;
 use state::{
     a_condemned_store_can_be_read_but_not_written, a_store_is_empty_until_something_is_stored,
@@ -49,6 +54,7 @@ cases![
     messages_are_consumed_once,
     named_values_change_only_as_expected,
     versions_are_never_reused,
+    named_values_end_with_their_time_or_their_run,
     definitions_and_blobs_are_stored_under_their_hash,
     retention_removes_only_what_the_policy_allows,
     retention_by_count_and_bytes_removes_the_runs_that_ended_first,
@@ -457,67 +463,6 @@ async fn messages_are_consumed_once(store: Arc<dyn Store>) {
     let again = Commit { inbox_posted: vec![posts[0].clone(), posts[2].clone()], ..Commit::new() };
     assert_eq!(write(&*store, again).await.inbox, [ids[0], ids[2]]);
     assert_eq!(read(Recipient::Anyone, None, 9).await, [ids[1], ids[3], ids[4]]);
-}
-
-fn put(key: &str, expect: KeyExpectation, value: &str) -> KeyWrite {
-    let value = Some(Bytes::copy_from_slice(value.as_bytes()));
-    KeyWrite { namespace: NAMESPACE.into(), key: key.into(), expect, value, ..KeyWrite::default() }
-}
-
-fn keys(writes: &[KeyWrite]) -> Commit {
-    Commit { keys: writes.to_vec(), ..Commit::new() }
-}
-
-async fn named_values_change_only_as_expected(store: Arc<dyn Store>) {
-    use KeyExpectation::{Absent, Any, Version};
-    let refusal = |actual| Conflict::Key { namespace: NAMESPACE.into(), key: "k".into(), actual };
-    assert_eq!(conflict(&*store, keys(&[put("k", Version(1), "x")])).await, refusal(None));
-    let versions = write(&*store, keys(&[put("k", Absent, "one")])).await.versions;
-    let first = versions[0].expect("a value has a version");
-    assert_eq!(conflict(&*store, keys(&[put("k", Absent, "x")])).await, refusal(Some(first)));
-    let second =
-        write(&*store, keys(&[put("k", Version(first), "two")])).await.versions[0].expect("as before");
-    assert!(second > first);
-    assert_eq!(conflict(&*store, keys(&[put("k", Version(first), "x")])).await, refusal(Some(second)));
-    let value = store.key(NAMESPACE, "k").await.expect(WORKS).expect("it was written");
-    assert_eq!((value.version, &value.value[..]), (second, &b"two"[..]));
-    assert_eq!(store.key("another", "k").await.expect(WORKS), None);
-    // Later writes of a commit see the earlier ones.
-    let delete = KeyWrite { value: None, ..put("k", Version(second), "") };
-    let versions =
-        write(&*store, keys(&[delete, put("k", Absent, "three"), put("l", Any, "")])).await.versions;
-    assert!(versions[0].is_none() && versions[1] > Some(second) && versions[2] > versions[1]);
-    // Lists are filtered by prefix, in byte order, in pages.
-    let names = ["k", "ka", "kb", "k\u{10ffff}", "l"];
-    let writes: Vec<_> = names.iter().map(|name| put(name, Any, name)).collect();
-    write(&*store, keys(&writes)).await;
-    let list = async |prefix: &str, after: Option<&str>, limit| {
-        let query = KeyQuery {
-            namespace: NAMESPACE.into(),
-            prefix: prefix.into(),
-            after: after.map(Into::into),
-            limit,
-        };
-        let page = store.keys(query).await.expect(WORKS);
-        let names: Vec<String> = page.values.iter().map(|value| value.key.to_string()).collect();
-        (names, page.next.map(|next| next.to_string()))
-    };
-    assert_eq!(list("", None, 9).await, (names.map(String::from).to_vec(), None));
-    assert_eq!(list("k", None, 4).await, (names[..4].iter().map(ToString::to_string).collect(), None));
-    assert_eq!(list("k", None, 2).await, (vec!["k".into(), "ka".into()], Some("ka".into())));
-    assert_eq!(list("k", Some("ka"), 1).await, (vec!["kb".into()], Some("kb".into())));
-    assert_eq!(list("k", Some("a"), 1).await, (vec!["k".into()], Some("k".into())));
-    assert_eq!(list("m", None, 9).await, (vec![], None));
-}
-
-async fn versions_are_never_reused(store: Arc<dyn Store>) {
-    let mut given = Vec::new();
-    for _ in 0..3 {
-        given.extend(write(&*store, keys(&[put("k", KeyExpectation::Any, "")])).await.versions);
-        let delete = KeyWrite { value: None, ..put("k", KeyExpectation::Any, "") };
-        assert_eq!(write(&*store, keys(&[delete])).await.versions, [None]);
-    }
-    assert!(given.is_sorted_by(|one, two| one < two));
 }
 
 async fn definitions_and_blobs_are_stored_under_their_hash(store: Arc<dyn Store>) {

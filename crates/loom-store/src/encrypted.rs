@@ -1,10 +1,10 @@
 //! A store that seals payloads before they reach the store below, and opens them after they have been read.
 //!
-//! Sealed are frames, snapshots, messages, blobs, named values, and the details and error codes of rows: everything
-//! that can hold what a workflow was given or what it made. In the clear are the columns that the store searches by
-//! (ids, names, keys, statuses, times) and the definitions, which are programs. Error codes are searched by as well,
-//! so equal codes are sealed to equal strings. Each record is bound to its position, so that none can be moved to the
-//! position of another.
+//! Sealed are frames, snapshots, messages, blobs, named values, and the details, errors and tracking ids of rows:
+//! everything that can hold what a workflow was given or what it made. In the clear are the columns that the store
+//! searches by (ids, names, keys, statuses, times) and the definitions, which are programs. Error codes and tracking ids
+//! are searched by as well, so equal ones are sealed to equal strings; error texts are searched after they are opened.
+//! Each record is bound to its position, so that none can be moved to the position of another.
 //!
 //! Sealed bytes do not compress, so payloads are compressed first.
 
@@ -13,11 +13,11 @@ use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, AtWork, Blob, Blobs, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery,
-    Health, Inbox, InboxId, InboxMessage, InboxQuery, Interrupted, Journal, KeyExpectation, KeyPage,
-    KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, NewNode, Node, NodeId, Ownership, Refused,
-    Retention, RunId, RunPage, RunQuery, RunRow, Runs, Seq, Shards, Snapshot, Store, StoredFrame, Swept,
-    Timer, TimerQuery, UnixMillis, Upkeep,
+    Ack, Answer, AtWork, Blob, Blobs, Commit, Committed, ContentHash, Count, Deletion, Error, FramePage,
+    FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Interrupted, Journal, KeyExpectation,
+    KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, NewNode, Node, NodeId, Ownership,
+    Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Seq, Shards, Snapshot, Store, StoredFrame,
+    Swept, Timer, TimerQuery, UnixMillis, Upkeep,
     pack::{Codec, pack, unpack},
     seal::{SALT, Sealer, StoreKey, TAG},
 };
@@ -28,8 +28,12 @@ const PART: u64 = 64 * 1024;
 /// Bytes before the parts of a blob: the salt and the length of the content.
 const BLOB_HEAD: usize = SALT + 8;
 
-/// The prefix of sealed error codes. Stores of earlier versions hold the codes in the clear.
-const SEALED_CODE: &str = "sealed:";
+/// How many rows a search in error texts opens at once, and for one page.
+const SEARCHED_AT_ONCE: usize = 500;
+const SEARCHED_MAX: usize = 5_000;
+
+/// The prefix of sealed texts. Stores of earlier versions hold error codes in the clear.
+const SEALED_TEXT: &str = "sealed:";
 
 /// The namespace and name of the value that marks a store as encrypted and identifies the key.
 const MARK: (&str, &str) = ("loom-store", "encrypted");
@@ -113,6 +117,8 @@ enum Place<'a> {
     Named(&'a str, &'a str),
     Blob,
     ErrorCode,
+    ErrorText(RunId),
+    TrackingId,
 }
 
 impl Place<'_> {
@@ -138,6 +144,8 @@ impl Place<'_> {
             }
             Self::Blob => numbers(6, &[]),
             Self::ErrorCode => numbers(7, &[]),
+            Self::ErrorText(run) => numbers(8, &[run.as_u64()]),
+            Self::TrackingId => numbers(9, &[]),
         }
         context
     }
@@ -193,7 +201,10 @@ impl EncryptedStore {
             if !row.details.is_empty() {
                 row.details = self.seal(Place::Row(row.id), &row.details);
             }
-            row.error = row.error.as_deref().map(|code| self.seal_code(code));
+            row.error = row.error.as_deref().map(|code| self.seal_text(Place::ErrorCode, code));
+            row.tracking_id = row.tracking_id.as_deref().map(|id| self.seal_text(Place::TrackingId, id));
+            let place = Place::ErrorText(row.id);
+            row.error_text = row.error_text.as_deref().map(|text| self.seal_text(place, text));
         }
         for post in &mut commit.inbox_posted {
             post.payload = self.seal(Place::Message(post.run, post.kind), &post.payload);
@@ -209,16 +220,22 @@ impl EncryptedStore {
         if !row.details.is_empty() {
             row.details = self.open(Place::Row(row.id), &row.details)?;
         }
-        if let Some(sealed) = row.error.as_deref().and_then(|code| code.strip_prefix(SEALED_CODE)) {
-            row.error = Some(self.open_code(sealed)?);
-        }
+        let open = |place: Place<'_>, text: &mut Option<Arc<str>>| {
+            if let Some(sealed) = text.as_deref().and_then(|text| text.strip_prefix(SEALED_TEXT)) {
+                *text = Some(self.open_text(place, sealed)?);
+            }
+            Ok::<_, Error>(())
+        };
+        open(Place::ErrorCode, &mut row.error)?;
+        open(Place::TrackingId, &mut row.tracking_id)?;
+        open(Place::ErrorText(row.id), &mut row.error_text)?;
         Ok(row)
     }
 
-    fn seal_code(&self, code: &str) -> Arc<str> {
-        let sealed = self.seal(Place::ErrorCode, &Bytes::copy_from_slice(code.as_bytes()));
-        let mut text = String::with_capacity(SEALED_CODE.len() + 2 * sealed.len());
-        text.push_str(SEALED_CODE);
+    fn seal_text(&self, place: Place<'_>, text: &str) -> Arc<str> {
+        let sealed = self.seal(place, &Bytes::copy_from_slice(text.as_bytes()));
+        let mut text = String::with_capacity(SEALED_TEXT.len() + 2 * sealed.len());
+        text.push_str(SEALED_TEXT);
         for byte in sealed {
             // Writing to a `String` cannot fail.
             let _ = write!(text, "{byte:02x}");
@@ -226,16 +243,16 @@ impl EncryptedStore {
         text.into()
     }
 
-    fn open_code(&self, sealed: &str) -> Result<Arc<str>, Error> {
-        let broken = || Place::ErrorCode.unreadable();
+    fn open_text(&self, place: Place<'_>, sealed: &str) -> Result<Arc<str>, Error> {
+        let broken = || place.unreadable();
         let digit = |digit: u8| char::from(digit).to_digit(16);
         let bytes = sealed.as_bytes().chunks(2).map(|pair| match pair {
             [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
             _ => None,
         });
         let bytes = bytes.collect::<Option<Vec<u8>>>().ok_or_else(broken)?;
-        let code = self.open(Place::ErrorCode, &bytes)?;
-        std::str::from_utf8(&code).map(Arc::from).map_err(|_| broken())
+        let text = self.open(place, &bytes)?;
+        std::str::from_utf8(&text).map(Arc::from).map_err(|_| broken())
     }
 
     fn open_rows(&self, rows: Vec<RunRow>) -> Result<Vec<RunRow>, Error> {
@@ -319,6 +336,43 @@ impl EncryptedStore {
         content.get(wanted).map(|found| Some(Bytes::copy_from_slice(found))).ok_or_else(broken)
     }
 
+    /// The query for the store below. It cannot search in sealed texts, so it finds all runs that have one.
+    fn seal_query(&self, mut query: RunQuery) -> RunQuery {
+        query.error = query.error.as_deref().map(|code| self.seal_text(Place::ErrorCode, code));
+        query.tracking_id = query.tracking_id.as_deref().map(|id| self.seal_text(Place::TrackingId, id));
+        query.error_text = query.error_text.map(|_| Arc::from(""));
+        query
+    }
+
+    async fn list(&self, query: RunQuery) -> Result<RunPage, Error> {
+        let mut found = RunPage { rows: Vec::new(), next: query.after };
+        let mut sealed = self.seal_query(query.clone());
+        let searches = query.error_text.as_deref().is_some_and(|text| !text.is_empty());
+        if searches {
+            sealed.limit = SEARCHED_AT_ONCE;
+        }
+        for _ in 0..SEARCHED_MAX / SEARCHED_AT_ONCE {
+            sealed.after = found.next;
+            let page = self.inner.runs(sealed.clone()).await?;
+            found.next = page.next;
+            if !searches {
+                found.rows = self.open_rows(page.rows)?;
+                break;
+            }
+            for row in self.open_rows(page.rows)?.into_iter().filter(|row| query.matches(row)) {
+                if found.rows.len() == query.limit.max(1) {
+                    found.next = found.rows.last().map(|row| row.id);
+                    return Ok(found);
+                }
+                found.rows.push(row);
+            }
+            if found.next.is_none() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// A record that cannot be opened is damage that the store below cannot detect.
     fn watch<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
         if let Err(reason @ Error::Damaged { .. }) = &read {
@@ -377,10 +431,19 @@ impl Runs for EncryptedStore {
         self.then(found, |this, row| row.map(|row| this.open_row(row)).transpose())
     }
 
-    fn runs(&self, mut query: RunQuery) -> Answer<RunPage> {
-        query.error = query.error.as_deref().map(|code| self.seal_code(code));
-        self.then(self.inner.runs(query), |this, page| {
-            Ok(RunPage { rows: this.open_rows(page.rows)?, next: page.next })
+    fn runs(&self, query: RunQuery) -> Answer<RunPage> {
+        let this = self.clone();
+        Box::pin(async move { this.watch(this.list(query).await) })
+    }
+
+    fn count(&self, query: RunQuery) -> Answer<Count> {
+        if query.error_text.as_deref().is_none_or(str::is_empty) {
+            return self.inner.count(self.seal_query(query));
+        }
+        let this = self.clone();
+        Box::pin(async move {
+            let page = this.watch(this.list(RunQuery { after: None, ..query }).await)?;
+            Ok(Count { runs: page.rows.len() as u64, is_exact: page.next.is_none() })
         })
     }
 

@@ -86,8 +86,8 @@ pub use memory::MemoryStore;
 pub use metrics::{BUCKET_MICROS, Histogram, Metrics};
 pub use ownership::{NewNode, Node, NodeId, OwnerTable, Ownership, Under};
 pub use query::{
-    FramePage, FrameQuery, InboxQuery, KeyPage, KeyQuery, LoadedRun, Order, Recipient, RunPage, RunQuery,
-    TimerQuery,
+    Count, FramePage, FrameQuery, InboxQuery, KeyPage, KeyQuery, LoadedRun, Order, Recipient, RunPage,
+    RunQuery, TimerQuery,
 };
 pub use retention::{Deletion, Retention, Swept};
 pub use seal::{Sealer, StoreKey};

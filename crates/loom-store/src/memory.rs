@@ -12,9 +12,9 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, Blob, BlobContent, Blobs, Commit, Committed, Condition, Conflict, ContentHash, Deletion,
-    Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Journal,
-    KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, NewNode, Node, NodeId, Order,
+    Ack, Answer, Blob, BlobContent, Blobs, Commit, Committed, Condition, Conflict, ContentHash, Count,
+    Deletion, Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery,
+    Journal, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, NewNode, Node, NodeId, Order,
     OwnerTable, Ownership, Post, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer,
     Seq, Shards, Snapshot, StoredFrame, Swept, Timer, TimerKey, TimerQuery, UnixMillis, Upkeep, Written,
     commit::check_keys, pack::Codec,
@@ -177,6 +177,17 @@ impl Runs for MemoryStore {
 
     fn runs(&self, query: RunQuery) -> Answer<RunPage> {
         self.read(|content| content.list(&query))
+    }
+
+    fn count(&self, query: RunQuery) -> Answer<Count> {
+        self.read(|content| {
+            let Some((low, high)) = (RunQuery { after: None, ..query.clone() }).range() else {
+                return Count { runs: 0, is_exact: true };
+            };
+            let rows = content.runs.range(low..=high).filter_map(|(_, run)| run.row.as_ref());
+            let found = rows.filter(|row| query.matches(row)).take(query.limit.saturating_add(1)).count();
+            Count { runs: found.min(query.limit) as u64, is_exact: found <= query.limit }
+        })
     }
 
     fn unfinished(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {
@@ -350,15 +361,9 @@ fn prefix_end(prefix: &str) -> Vec<u8> {
 impl Content {
     fn list(&self, query: &RunQuery) -> RunPage {
         let Some((low, high)) = query.range() else { return RunPage::default() };
-        let wanted = |row: &&RunRow| {
-            query.workflow.as_ref().is_none_or(|workflow| row.workflow == *workflow)
-                && query.status.is_none_or(|status| row.status == status)
-                && query.error.as_ref().is_none_or(|error| row.error.as_ref() == Some(error))
-                && query.parent.is_none_or(|parent| row.parent == Some(parent))
-        };
         let range = self.runs.range(low..=high);
         let limit = query.limit.max(1);
-        let rows = range.filter_map(|(_, run)| run.row.as_ref()).filter(wanted);
+        let rows = range.filter_map(|(_, run)| run.row.as_ref()).filter(|row| query.matches(row));
         let mut rows: Vec<RunRow> = match query.order {
             Order::NewestFirst => rows.rev().take(limit + 1).cloned().collect(),
             Order::OldestFirst => rows.take(limit + 1).cloned().collect(),

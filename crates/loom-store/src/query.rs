@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::{
-    InboxId, KeyValue, Post, RunId, RunRow, Seq, Shards, Snapshot, StoredFrame, Timer, TimerKey, UnixMillis,
+    Flags, InboxId, KeyValue, Post, RunId, RunRow, Seq, Shards, Snapshot, StoredFrame, Timer, TimerKey,
+    UnixMillis,
 };
 
-/// Which runs to list. Each field that is set narrows the list; every combination is served from an index.
+/// Which runs to list or count. Each field that is set narrows the list. A backend finds the runs by an index and examines a
+/// limited number of them, so a query takes no longer because the store is larger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunQuery {
     /// Runs of this workflow.
@@ -15,17 +17,36 @@ pub struct RunQuery {
     pub status: Option<u16>,
     /// Runs with this error code.
     pub error: Option<Arc<str>>,
+    /// Runs whose error text contains this, whatever the case of its ASCII letters. The empty string finds every run that has
+    /// an error text.
+    pub error_text: Option<Arc<str>>,
     /// Runs started by this run.
     pub parent: Option<RunId>,
+    /// Runs that this trigger started.
+    pub trigger: Option<Arc<str>>,
+    /// Runs with this tracking id.
+    pub tracking_id: Option<Arc<str>>,
+    /// Runs with all of these flags.
+    pub flags: Flags,
+    /// Unfinished runs that are parked, or that are awake.
+    pub parked: Option<bool>,
     /// Runs accepted at this time or later.
     pub accepted_from: Option<UnixMillis>,
     /// Runs accepted before this time.
     pub accepted_before: Option<UnixMillis>,
+    /// Runs that started at this time or later.
+    pub started_from: Option<UnixMillis>,
+    /// Runs that started before this time.
+    pub started_before: Option<UnixMillis>,
+    /// Runs that ended at this time or later.
+    pub ended_from: Option<UnixMillis>,
+    /// Runs that ended before this time.
+    pub ended_before: Option<UnixMillis>,
     /// The order of the list.
     pub order: Order,
-    /// Continues after this run, the last of the previous page.
+    /// Continues after this run: [`RunPage::next`] of the previous page.
     pub after: Option<RunId>,
-    /// Rows a page, at least 1.
+    /// Rows a page, at least 1. [`Runs::count`](crate::Runs::count) counts up to this number.
     pub limit: usize,
 }
 
@@ -36,9 +57,18 @@ impl Default for RunQuery {
             workflow: None,
             status: None,
             error: None,
+            error_text: None,
             parent: None,
+            trigger: None,
+            tracking_id: None,
+            flags: Flags::NONE,
+            parked: None,
             accepted_from: None,
             accepted_before: None,
+            started_from: None,
+            started_before: None,
+            ended_from: None,
+            ended_before: None,
             order: Order::NewestFirst,
             after: None,
             limit: 100,
@@ -63,6 +93,34 @@ impl RunQuery {
         }
         (low <= high).then_some((low, high))
     }
+
+    /// Whether a run is on the list, wherever the list continues.
+    pub fn matches(&self, row: &RunRow) -> bool {
+        let is = |wanted: &Option<Arc<str>>, found: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
+        };
+        let within = |from: Option<UnixMillis>, before: Option<UnixMillis>, at: Option<UnixMillis>| {
+            from.is_none_or(|from| at.is_some_and(|at| at >= from))
+                && before.is_none_or(|before| at.is_some_and(|at| at < before))
+        };
+        is(&self.workflow, Some(&row.workflow))
+            && self.status.is_none_or(|status| row.status == status)
+            && is(&self.error, row.error.as_deref())
+            && self.error_text.as_deref().is_none_or(|part| contains(row.error_text.as_deref(), part))
+            && self.parent.is_none_or(|parent| row.parent == Some(parent))
+            && is(&self.trigger, row.trigger.as_deref())
+            && is(&self.tracking_id, row.tracking_id.as_deref())
+            && row.flags.contains(self.flags)
+            && self.parked.is_none_or(|parked| row.ended.is_none() && row.wake_at.is_some() == parked)
+            && within(self.accepted_from, self.accepted_before, Some(row.id.time()))
+            && within(self.started_from, self.started_before, row.started)
+            && within(self.ended_from, self.ended_before, row.ended)
+    }
+}
+
+/// Whether a text contains another, whatever the case of its ASCII letters.
+fn contains(text: Option<&str>, part: &str) -> bool {
+    text.is_some_and(|text| text.to_ascii_lowercase().contains(&part.to_ascii_lowercase()))
 }
 
 /// The order of a list of runs.
@@ -80,8 +138,18 @@ pub enum Order {
 pub struct RunPage {
     /// The rows, in the requested order.
     pub rows: Vec<RunRow>,
-    /// Put it into [`RunQuery::after`] to read the next page; `None` when this is the last page.
+    /// Put it into [`RunQuery::after`] to read the next page; `None` when this is the last page. A page with fewer rows than
+    /// requested may have a next one: then the backend has examined as many runs as it examines for one page.
     pub next: Option<RunId>,
+}
+
+/// How many runs match a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The number of runs that were counted, at most [`RunQuery::limit`].
+    pub runs: u64,
+    /// Whether those are all of them.
+    pub is_exact: bool,
 }
 
 /// Which frames to read.

@@ -24,6 +24,7 @@ mod faults;
 mod files;
 mod health;
 mod key;
+mod list;
 mod lock;
 mod log_scan;
 mod marks;
@@ -46,11 +47,12 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Blobs, Commit, Committed, Condition, ContentHash, Deletion,
-    Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Interrupted,
-    Journal, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Named, NewNode, Node, NodeId, OwnerTable,
-    Ownership, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Seq, Shards,
-    Swept, Timer, TimerQuery, UnixMillis, Upkeep, Urgency, at_work::Release, metrics::Meter, pack::pack,
+    Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Blobs, Commit, Committed, Condition, ContentHash, Count,
+    Deletion, Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery,
+    Interrupted, Journal, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Named, NewNode, Node, NodeId,
+    OwnerTable, Ownership, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Seq,
+    Shards, Swept, Timer, TimerQuery, UnixMillis, Upkeep, Urgency, at_work::Release, metrics::Meter,
+    pack::pack,
 };
 
 use self::{
@@ -248,7 +250,11 @@ impl Runs for SqliteStore {
     }
 
     fn runs(&self, query: RunQuery) -> Answer<RunPage> {
-        self.0.readers.ask(move |connection| read::runs(connection, &query))
+        self.0.readers.ask(move |connection| list::runs(connection, &query))
+    }
+
+    fn count(&self, query: RunQuery) -> Answer<Count> {
+        self.0.readers.ask(move |connection| list::count(connection, &query))
     }
 
     fn unfinished(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {

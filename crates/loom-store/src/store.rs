@@ -8,10 +8,10 @@ use std::{fmt, pin::Pin};
 use bytes::Bytes;
 
 use crate::{
-    Ack, AtWork, Blob, Commit, Committed, ContentHash, Deletion, Error, FramePage, FrameQuery, InboxId,
-    InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Ownership,
-    Refused, Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Seq, Shards, Swept, Timer, TimerQuery,
-    UnixMillis,
+    Ack, AtWork, Blob, Commit, Committed, ContentHash, Count, Deletion, Error, FramePage, FrameQuery,
+    InboxId, InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics,
+    Ownership, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Seq, Shards, Swept, Timer,
+    TimerQuery, UnixMillis,
 };
 
 /// A result that is on its way: the future that most methods of a store return.
@@ -64,8 +64,11 @@ pub trait Runs: fmt::Debug + Send + Sync {
     /// Returns the row of the run that was accepted under an idempotency key.
     fn run_by_key(&self, workflow: &str, idempotency_key: &str) -> Answer<Option<RunRow>>;
 
-    /// Lists runs by workflow, status, error, parent and time of acceptance.
+    /// Lists runs by what their rows say.
     fn runs(&self, query: RunQuery) -> Answer<RunPage>;
+
+    /// Counts runs, at most [`RunQuery::limit`] of them. [`RunQuery::after`] is ignored.
+    fn count(&self, query: RunQuery) -> Answer<Count>;
 
     /// Lists runs of these shards that have not ended, oldest first, starting after the run `after`; at most `limit`, and
     /// fewer only at the end.

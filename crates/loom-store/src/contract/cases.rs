@@ -1,6 +1,7 @@
 //! The guarantees, one per function.
 
 mod deletion;
+mod facts;
 mod named;
 mod parked;
 mod state;
@@ -18,6 +19,7 @@ use crate::{
 
 use super::{Case, NAMESPACE, Seeded};
 use deletion::a_deleted_run_leaves_nothing;
+use facts::lists_and_counts_narrow_by_every_fact;
 use named::{
     named_values_change_only_as_expected, named_values_end_with_their_time_or_their_run, put,
     versions_are_never_reused,
@@ -45,6 +47,7 @@ cases![
     a_refused_commit_leaves_no_trace,
     a_row_is_found_by_each_of_its_fields,
     lists_page_without_gaps_or_repeats,
+    lists_and_counts_narrow_by_every_fact,
     an_idempotency_key_accepts_one_run,
     the_identity_of_a_run_is_fixed,
     a_snapshot_shortens_the_load,

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::Seeded;
 use crate::{
-    Ack, Answer, Blob, Blobs, Commit, Committed, Condition, ContentHash, Deletion, Durability, Error,
+    Ack, Answer, Blob, Blobs, Commit, Committed, Condition, ContentHash, Count, Deletion, Durability, Error,
     FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Journal, KeyPage, KeyQuery,
     KeyValue, LoadedRun, MemoryStore, Metrics, Named, NewNode, Node, NodeId, Ownership, Refusal, Refused,
     Reply, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Shards, Swept, Timer, TimerQuery,
@@ -220,6 +220,10 @@ impl Runs for FaultyStore {
 
     fn runs(&self, query: RunQuery) -> Answer<RunPage> {
         self.read(|disk| disk.runs(query))
+    }
+
+    fn count(&self, query: RunQuery) -> Answer<Count> {
+        self.read(|disk| disk.count(query))
     }
 
     fn unfinished(&self, shards: Shards, after: Option<RunId>, limit: usize) -> Answer<Vec<RunRow>> {

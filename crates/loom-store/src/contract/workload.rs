@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    Commit, Conflict, Definition, Frame, InboxId, KeyExpectation, KeyWrite, Post, RunId, RunRow, Seq, Shard,
-    Snapshot, Timer, TimerKey, UnixMillis, Urgency,
+    Commit, Conflict, Definition, Flags, Frame, InboxId, KeyExpectation, KeyWrite, Post, RunId, RunRow, Seq,
+    Shard, Snapshot, Timer, TimerKey, UnixMillis, Urgency,
 };
 
 use super::NAMESPACE;
@@ -65,6 +65,8 @@ pub struct Workload {
     next: [Seq; RUNS],
     messages: u64,
     clock: UnixMillis,
+    /// Facts of runs, and ends of named values; none in the commits that the fixtures hold.
+    facts: Option<Seeded>,
 }
 
 impl Workload {
@@ -78,7 +80,13 @@ impl Workload {
             next: [Seq::FIRST; RUNS],
             messages: 0,
             clock,
+            facts: None,
         }
+    }
+
+    /// The workload with this seed, in which runs have facts, messages a shard, and named values an end.
+    pub fn with_facts(seed: u64) -> Self {
+        Self { facts: Some(Seeded::new(seed)), ..Self::new(seed) }
     }
 
     /// Corrects the workload's view after a refusal that says where the journal continues.
@@ -92,7 +100,7 @@ impl Workload {
 
     /// Returns the next commit.
     pub fn next_commit(&mut self) -> Commit {
-        let Self { random, definitions, runs, next, messages, clock } = self;
+        let Self { random, definitions, runs, next, messages, clock, facts } = self;
         *clock = clock.plus(random.below(50) as i64);
         let clock = *clock;
         let place = random.below(RUNS as u64) as usize;
@@ -156,10 +164,30 @@ impl Workload {
                 ..KeyWrite::default()
             });
         }
+        if let Some(facts) = facts {
+            add_facts(facts, &mut commit, clock);
+        }
         if !wrong {
             next[place] = next[place].plus(count);
         }
         commit
+    }
+}
+
+fn add_facts(random: &mut Seeded, commit: &mut Commit, clock: UnixMillis) {
+    if let Some(row) = &mut commit.row {
+        row.flags = Flags(random.below(1_024) as u16);
+        row.trigger = random.one_in(2).then(|| "manual".into());
+        row.tracking_id = random.one_in(3).then(|| random.below(9).to_string().into());
+        row.error_text = row.error.as_ref().map(|_| "The call took too long.".into());
+    }
+    for post in &mut commit.inbox_posted {
+        post.shard = Shard::new(random.below(3) as u16);
+    }
+    let run = commit.run();
+    for write in &mut commit.keys {
+        write.expires = random.one_in(3).then(|| clock.plus(random.below(1_000) as i64));
+        write.run = run.filter(|_| random.one_in(3));
     }
 }
 

@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::{Connection, Params, Row, ToSql, params, types::Value};
+use rusqlite::{Connection, Params, Row, params};
 
 use crate::{
     ContentHash, Error, FramePage, FrameQuery, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery,
-    KeyValue, LoadedRun, Order, Recipient, RunId, RunPage, RunQuery, RunRow, Seq, Shards, Timer, TimerKey,
-    TimerQuery, UnixMillis,
+    KeyValue, LoadedRun, Recipient, RunId, RunRow, Seq, Shards, Timer, TimerKey, TimerQuery, UnixMillis,
 };
 
 use super::{
@@ -127,59 +126,6 @@ pub(super) fn last_node(connection: &Connection) -> Result<u64, Error> {
         row.get::<_, i64>(0).map_err(read_error)
     })?;
     Ok(last.unwrap_or(0).cast_unsigned())
-}
-
-/// The statement that lists runs, and its parameters; `None` when no run can match the query's times.
-pub(super) fn list_statement(query: &RunQuery) -> Option<(String, Vec<Value>)> {
-    let (low, high) = query.range()?;
-    let mut conditions = vec!["id BETWEEN ?1 AND ?2".to_owned()];
-    let mut values = vec![Value::Integer(rows::id(low)), Value::Integer(rows::id(high))];
-    let mut narrow = |column: &str, value: Value| {
-        values.push(value);
-        conditions.push(format!("{column} = ?{}", values.len()));
-    };
-    if let Some(parent) = query.parent {
-        narrow("parent", Value::Integer(rows::id(parent)));
-    }
-    if let Some(error) = &query.error {
-        narrow("error", Value::Text(error.to_string()));
-    }
-    if let Some(workflow) = &query.workflow {
-        narrow("workflow", Value::Text(workflow.to_string()));
-    }
-    if let Some(status) = query.status {
-        narrow("status", Value::Integer(status.into()));
-    }
-    // The planner has no statistics here, so the narrowest index is named: few runs have a parent or an error.
-    let index = match query {
-        RunQuery { parent: Some(_), .. } => "INDEXED BY run_parent",
-        RunQuery { error: Some(_), .. } => "INDEXED BY run_error",
-        RunQuery { workflow: Some(_), status: Some(_), .. } => "INDEXED BY run_workflow_status",
-        RunQuery { workflow: Some(_), status: None, .. } => "INDEXED BY run_workflow",
-        RunQuery { workflow: None, status: Some(_), .. } => "INDEXED BY run_status",
-        RunQuery { workflow: None, status: None, .. } => "NOT INDEXED",
-    };
-    let order = match query.order {
-        Order::NewestFirst => "DESC",
-        Order::OldestFirst => "ASC",
-    };
-    // One row more than requested tells whether there is another page.
-    values.push(Value::Integer(limit(query.limit).saturating_add(1)));
-    let sql = format!(
-        "SELECT {RUN_COLUMNS} FROM run {index} WHERE {} ORDER BY id {order} LIMIT ?{}",
-        conditions.join(" AND "),
-        values.len()
-    );
-    Some((sql, values))
-}
-
-pub(super) fn runs(connection: &Connection, query: &RunQuery) -> Result<RunPage, Error> {
-    let Some((sql, values)) = list_statement(query) else { return Ok(RunPage::default()) };
-    let params: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
-    let mut found = all(connection, &sql, &*params, rows::run_row)?;
-    let more = found.len() > query.limit.max(1);
-    found.truncate(query.limit.max(1));
-    Ok(RunPage { next: found.last().filter(|_| more).map(|row| row.id), rows: found })
 }
 
 pub(super) fn unfinished(

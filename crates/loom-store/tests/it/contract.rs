@@ -56,7 +56,7 @@ async fn both_backends_return_the_same_results() {
         let options = || SqliteOptions { linger: std::time::Duration::ZERO, ..SqliteOptions::default() };
         let open = || SqliteStore::open(directory.path(), options()).unwrap();
         let (memory, mut sqlite) = (MemoryStore::default(), open());
-        let mut workload = Workload::new(seed);
+        let mut workload = Workload::with_facts(seed);
         let mut refused = 0;
         for round in 0..6 {
             for _ in 0..40 {

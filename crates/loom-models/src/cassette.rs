@@ -1,4 +1,4 @@
-//! Cassettes: what a model answered, recorded once and replayed without it.
+//! Cassettes: the responses of a model, recorded once and replayed without it.
 
 use std::{collections::BTreeMap, fmt};
 

@@ -1,4 +1,4 @@
-//! Responses to answers: whole, or delta by delta.
+//! Decodes responses to answers: whole, or delta by delta.
 
 use crate::{
     answer::{Accumulator, Answer, Delta},

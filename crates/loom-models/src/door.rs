@@ -1,6 +1,6 @@
-//! The other side of chat completions: reads the requests of clients and writes what they expect in return.
+//! The server side of chat completions: decodes the requests of clients and encodes the responses.
 //!
-//! With it, a server can offer anything that answers, such as a workflow, to clients of OpenAI's API.
+//! With it, a server can offer anything that produces an answer, such as a workflow, to clients of OpenAI's API.
 //!
 //! ```
 //! use loom_models::{Answer, door};

@@ -1,4 +1,4 @@
-//! Where requests go: APIs, addresses, and the headers of keys.
+//! Where requests go: APIs, URLs, and the headers that carry keys.
 
 use std::fmt;
 

@@ -1,13 +1,13 @@
-//! What language models speak, without I/O.
+//! The wire formats of language models, without I/O.
 //!
 //! | to | use |
 //! |---|---|
 //! | ask a model | [`Request`], then [`Endpoint::encode`] |
-//! | read what comes back | [`Decoder`] and [`Accumulator`] for a stream, [`Endpoint::decode`] for a whole body |
-//! | know what failed | [`ModelError`] |
+//! | read the response | [`Decoder`] and [`Accumulator`] for a stream, [`Endpoint::decode`] for a whole body |
+//! | find out what failed | [`ModelError`] |
 //! | serve clients of chat completions | [`door`] |
 //! | test without a model | [`Script`] and [`Cassette`] |
-//! | turn tokens into money | [`PriceTable`] |
+//! | compute the cost of a call | [`PriceTable`] |
 //!
 //! Nothing here opens a connection, reads a clock or holds a key. The crate does not know workflows either.
 

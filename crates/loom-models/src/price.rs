@@ -1,4 +1,4 @@
-//! Prices: from tokens to money. There are no built-in prices, because they change and contracts differ.
+//! Prices: the cost of tokens. There are no built-in prices, because they change and contracts differ.
 
 use std::collections::BTreeMap;
 

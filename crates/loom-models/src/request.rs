@@ -1,4 +1,4 @@
-//! A request to a model, in words that all APIs share.
+//! A request to a model, in terms that all APIs share.
 
 use std::collections::BTreeMap;
 

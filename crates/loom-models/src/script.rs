@@ -1,4 +1,4 @@
-//! A model that says what a script says: for tests, and for examples that cost nothing.
+//! A scripted model: for tests, and for examples that cost nothing.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! OpenAI's chat completions, as OpenAI and its many imitators speak them.
+//! OpenAI's chat completions, for OpenAI and compatible services.
 
 use crate::{
     answer::{Delta, StopReason, Usage},

@@ -29,13 +29,14 @@ use crate::{
     ended::Watched,
     event::{Event, Phase, RunId, RunStart},
     history::History,
-    journal::{self, Draft, FrameReader, Keys, LargeValues, SecretRef, status_number},
+    journal::{self, Draft, FrameReader, Keys, LargeValues, SecretRef, status_number, waymark},
     legal::IllegalEvent,
     machine::Environment,
     reads::Secret,
     spent,
     state::RunState,
     suspects,
+    trail::Trail,
 };
 
 /// Encoded events are passed to the store, without waiting for the disk, once they reach this size.
@@ -144,6 +145,7 @@ impl Durable {
             row,
             next: Seq::FIRST,
             reached: Timestamp::MIN,
+            event_at: None,
             gathered: Draft::default(),
             values: LargeValues::of(self.keys(start.run)),
             row_changed: true,
@@ -240,6 +242,7 @@ impl Durable {
             row,
             next,
             reached: Timestamp::from_unix_millis(reached.0),
+            event_at: None,
             gathered: Draft::default(),
             values: reader.into_values(),
             row_changed: false,
@@ -394,6 +397,8 @@ pub(crate) struct RunJournal {
     next: Seq,
     /// The run's time of the last frame that was loaded.
     reached: Timestamp,
+    /// The time of the last event that has one; none when no such event was recorded since the run was loaded.
+    event_at: Option<Timestamp>,
     /// The frame under construction.
     gathered: Draft,
     values: LargeValues,
@@ -418,6 +423,7 @@ impl RunJournal {
     pub(crate) fn record(&mut self, events: &[Event], state: &RunState) {
         journal::append(events, &mut self.gathered, &mut self.values);
         for event in events {
+            self.event_at = event.at().or(self.event_at);
             match event {
                 Event::RunStarted { at, .. } => self.row.started = Some(millis(*at)),
                 Event::RunEnded { status, error, at, .. } => {
@@ -524,7 +530,14 @@ impl RunJournal {
     async fn take_commit(&mut self, state: &RunState, now: Timestamp) -> Result<Commit, StoreError> {
         self.pace.frame_written(self.gathered.len() + self.values.waiting_bytes());
         let stored = self.values.put(&*self.store).await?;
-        let frame = Frame { at: millis(now), payload: std::mem::take(&mut self.gathered).finish(&stored) };
+        let waymark = match self.event_at {
+            Some(at) if waymark::is_due(self.next.0, self.gathered.len()) => {
+                waymark::encode(&Trail::of_state(state, at)).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        let payload = std::mem::take(&mut self.gathered).finish_with(&stored, &waymark);
+        let frame = Frame { at: millis(now), payload };
         let mut commit = Commit::to_run(self.row.id, self.next, vec![frame]);
         // A run that waits has done nothing, and its snapshot could not say that it waits.
         if self.pace.is_due() && !state.waits && !state.status.is_final() {

@@ -14,10 +14,13 @@ use loom_expression::{MASK, Timestamp, Value};
 
 use crate::{
     engine::RunReport,
-    event::{Code, EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, RunStart},
+    event::{Code, EffectId, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, RunStart},
     legal::IllegalEvent,
     record::{self, Unopened},
+    trail::Trail,
 };
+
+pub use crate::trail::Round;
 
 /// The history of a run: the occurrences of each action.
 #[derive(Clone, Debug)]
@@ -26,12 +29,10 @@ pub struct History {
     workflow: Arc<Workflow>,
     /// By action.
     actions: Vec<Occurrences>,
-    frames: HashMap<FrameId, Opened>,
+    trail: Trail,
     current: HashMap<Place, (ActionIdx, usize)>,
     /// The occurrence that each call belongs to; its place may be reused before the call ends.
     effects: HashMap<EffectId, (ActionIdx, usize)>,
-    /// Number of events so far.
-    seq: u64,
     /// What the run was started from.
     pub start: Option<Arc<RunStart>>,
     /// The run's status.
@@ -103,20 +104,6 @@ impl Occurrences {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Opened {
-    path: Vec<Round>,
-}
-
-/// One iteration of one loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Round {
-    /// The loop.
-    pub action: ActionIdx,
-    /// The iteration, from 0.
-    pub index: u32,
-}
-
 /// One execution of an action, or one time it was skipped.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -174,12 +161,11 @@ impl History {
     pub fn within(workflow: Arc<Workflow>, window: impl Fn(ActionIdx) -> Range<usize>) -> History {
         let actions = workflow.actions.iter().map(|action| Occurrences::new(window(action.index))).collect();
         History {
+            trail: Trail::new(Arc::clone(&workflow)),
             workflow,
             actions,
-            frames: HashMap::new(),
             current: HashMap::new(),
             effects: HashMap::new(),
-            seq: 0,
             start: None,
             status: RunStatus::Waiting,
             waits: false,
@@ -292,28 +278,33 @@ impl History {
     /// Applies further events of a run in progress.
     pub fn extend<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
         for event in events {
-            self.push(event);
+            // The events of a run in progress refer to its own definition.
+            if self.trail.follow(event).is_ok() {
+                self.push(event);
+            }
         }
     }
 
     /// Applies further events that were read from a journal.
     pub(crate) fn replay(&mut self, events: &[Event]) -> Result<(), IllegalEvent> {
         for event in events {
-            event.check_references(&self.workflow, self.seq + 1)?;
+            self.trail.follow(event)?;
             self.push(event);
         }
         Ok(())
     }
 
     fn push(&mut self, event: &Event) {
-        self.seq += 1;
         match event {
             Event::RunStarted { start, at } => {
                 self.start = Some(Arc::clone(start));
                 self.started = *at;
                 self.status = RunStatus::Running;
             }
-            Event::FrameOpened { frame, parent, index, .. } => self.open(*frame, *parent, *index),
+            Event::FrameOpened { frame, .. } => {
+                // The id may have belonged to another opening before.
+                self.current.retain(|place, _| place.frame != *frame);
+            }
             Event::ActionStarted { place, at, inputs } => {
                 let Some(occurrence) = self.occurrence(*place, *at) else { return };
                 if inputs.is_some() {
@@ -392,20 +383,6 @@ impl History {
         }
     }
 
-    fn open(&mut self, frame: FrameId, parent: Option<Place>, index: u32) {
-        // The id may have belonged to another opening before.
-        let workflow = Arc::clone(&self.workflow);
-        let mut path = Vec::new();
-        if let Some(parent) = parent {
-            path = self.frames.get(&parent.frame).map(|outer| outer.path.clone()).unwrap_or_default();
-            if crate::state::is_loop(workflow.action(parent.action)) {
-                path.push(Round { action: parent.action, index });
-            }
-        }
-        self.current.retain(|place, _| place.frame != frame);
-        self.frames.insert(frame, Opened { path });
-    }
-
     fn attempt(&mut self, effect: EffectId) -> Option<&mut Attempt> {
         let (action, number) = *self.effects.get(&effect)?;
         self.actions[action.0 as usize].get_mut(number)?.attempts.last_mut()
@@ -416,7 +393,7 @@ impl History {
         let list = &mut self.actions[place.action.0 as usize];
         let (_, number) = *self.current.entry(place).or_insert_with(|| {
             let number = list.begin(Occurrence {
-                path: self.frames.get(&place.frame).map(|frame| frame.path.clone()).unwrap_or_default(),
+                path: self.trail.path(place.frame).to_vec(),
                 status: None,
                 started: at,
                 ended: None,

@@ -10,7 +10,9 @@ mod large;
 mod primitive;
 mod reader;
 mod secret;
+mod seek;
 mod snapshot;
+pub(crate) mod waymark;
 
 use std::sync::Arc;
 
@@ -21,10 +23,13 @@ use loom_store::ContentHash;
 use crate::{event::Event, state::RunState};
 use primitive::{Outside, Reader, Writer};
 
-pub use self::reader::FrameReader;
 pub(crate) use self::{
     large::{Draft, LargeValues},
     secret::{Keys, SecretRef},
+};
+pub use self::{
+    reader::FrameReader,
+    seek::{Waypoint, seek},
 };
 
 /// The version of a frame without references; with large values it is one higher, with secrets that were read two. All will be
@@ -76,6 +81,7 @@ pub fn decode(frame: &[u8]) -> Result<Vec<Event>, Unreadable> {
 
 fn decode_with(frame: &[u8], outside: Outside<'_>) -> Result<Vec<Event>, Unreadable> {
     let mut reader = body(frame, VERSION, outside)?;
+    waymark::skip(&mut reader)?;
     let mut events = Vec::new();
     while !reader.is_at_end() {
         events.push(events::read(&mut reader)?);

@@ -6,6 +6,8 @@
 
 use loom_definition::{BlockIdx, RunStatus, Status, Workflow, model::ActionKind};
 
+use loom_expression::Timestamp;
+
 use crate::{
     decide::calls::is_call,
     event::{EffectId, Event, FrameId, Next, Outcome, Phase, Place, TimerId},
@@ -34,6 +36,31 @@ fn require(holds: bool, otherwise: &'static str) -> Check {
 }
 
 impl Event {
+    /// When it happened; none for events that follow from another at the same time.
+    pub(crate) fn at(&self) -> Option<Timestamp> {
+        match self {
+            Event::RunStarted { at, .. }
+            | Event::FrameOpened { at, .. }
+            | Event::ActionStarted { at, .. }
+            | Event::AttemptStarted { at, .. }
+            | Event::AttemptNoted { at, .. }
+            | Event::AttemptEnded { at, .. }
+            | Event::ActionEnded { at, .. }
+            | Event::RunWaiting { at }
+            | Event::RunAdmitted { at }
+            | Event::Suspended { at }
+            | Event::Resumed { at }
+            | Event::RunEnded { at, .. } => Some(*at),
+            Event::LoopStarted { .. }
+            | Event::TimerSet { .. }
+            | Event::TimerEnded { .. }
+            | Event::VariableSet { .. }
+            | Event::VariableAppended { .. }
+            | Event::Responded { .. }
+            | Event::Tracked { .. } => None,
+        }
+    }
+
     /// The name of its kind, as in `docs/journal-format.md`.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -145,7 +172,11 @@ impl RunState {
                 require(is_loop(self.workflow.action(place.action)), "the action is not a loop")
             }
             Event::AttemptStarted { place, effect, phase, .. } => self.may_attempt(*place, *effect, *phase),
-            Event::AttemptNoted { effect, .. } => require(self.effects.contains(*effect), NO_CALL),
+            Event::AttemptNoted { effect, .. } => {
+                // What an admitted action does is noted for its admission.
+                let is_admission = || self.admissions().any(|(.., admission)| admission == *effect);
+                require(self.effects.contains(*effect) || is_admission(), NO_CALL)
+            }
             Event::AttemptEnded { place, effect, next, .. } => self.may_end_attempt(*place, *effect, next),
             Event::TimerSet { timer, place, .. } => {
                 require(self.is_new_timer(*timer), "the timer's id was used before")?;

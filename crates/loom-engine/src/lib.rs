@@ -77,6 +77,7 @@ mod state;
 mod suspects;
 mod time;
 pub mod trace;
+mod trail;
 mod trigger;
 mod types;
 mod unloadable;
@@ -100,6 +101,7 @@ pub use reads::{Secret, SecretFuture, SecretSource};
 pub use resubmit::ResubmitError;
 pub use signals::{SIGNAL_NAME_MAX, SIGNALS_MAX, Signal, SignalError};
 pub use state::{RunState, Timer};
+pub use trail::{Path, Round, Step, Trail};
 pub use trigger::{BodyRefused, TriggerView};
 pub use unloadable::RecoverError;
 

@@ -348,6 +348,14 @@ impl RunState {
         })
     }
 
+    /// The actions that were admitted to a service and have not ended, each with its attempt and the admission.
+    pub(crate) fn admissions(&self) -> impl Iterator<Item = (Place, u32, EffectId)> {
+        self.running_actions().filter_map(|(place, ..)| {
+            let call = self.activity(place)?.call.as_ref()?;
+            Some((place, call.attempt, call.admitted?))
+        })
+    }
+
     /// Running actions: when each started, and its inputs.
     pub fn running_actions(&self) -> impl Iterator<Item = (Place, Timestamp, Option<&Value>)> {
         let open = self.frames.iter().enumerate().filter(|(_, frame)| frame.phase == FramePhase::Open);

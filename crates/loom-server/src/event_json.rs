@@ -1,135 +1,106 @@
 //! The JSON of events: `{v, seq, ts, runId, type, action?, path?, data}`, with secrets redacted.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use loom_definition::{ActionIdx, Status, Workflow, model::BlockRole};
 use loom_engine::{
-    EffectId, Event, FrameId, Place, RunId, TimerId,
+    Event, IllegalEvent, Round, RunId, Trail,
     event::{ErrorInfo, Next, Note, Outcome, Phase, Purpose},
 };
-use loom_expression::{Object, Timestamp, Value};
+use loom_expression::{Object, Value};
 
 use crate::redact::{HIDDEN, Redaction, hide};
 
 /// The version of the envelope.
 const VERSION: i64 = 1;
 
-/// Converts a run's events to JSON. It must process all of them from the first, because later ones refer to earlier ones.
+/// Converts a run's events to JSON, in order. Later ones refer to earlier ones, which the trail knows.
 #[derive(Debug)]
 pub(crate) struct EventWriter {
     run: RunId,
     workflow: Arc<Workflow>,
     redaction: Redaction,
-    /// The iterations of the loops around each open block, outermost first.
-    frames: HashMap<FrameId, Vec<(ActionIdx, u32)>>,
-    attempts: HashMap<EffectId, (Place, u32)>,
-    timers: HashMap<TimerId, Place>,
-    /// The time of the last event that has one; not every event does.
-    at: Timestamp,
+    trail: Trail,
 }
 
 impl EventWriter {
-    pub(crate) fn new(run: RunId, workflow: Arc<Workflow>) -> EventWriter {
-        let redaction = Redaction::of(&workflow, None);
-        EventWriter {
-            run,
-            workflow,
-            redaction,
-            frames: HashMap::new(),
-            attempts: HashMap::new(),
-            timers: HashMap::new(),
-            at: Timestamp::MIN,
-        }
+    /// A writer for the events after those of `trail`, of a run that the trigger of this name started.
+    pub(crate) fn new(
+        run: RunId,
+        workflow: Arc<Workflow>,
+        trail: Trail,
+        trigger: Option<&str>,
+    ) -> EventWriter {
+        let redaction = Redaction::of(&workflow, trigger);
+        EventWriter { run, workflow, redaction, trail }
     }
 
-    /// Converts the event with number `seq`.
-    pub(crate) fn write(&mut self, seq: u64, event: &Event) -> Value {
+    /// Converts the next event; returns its number and its JSON.
+    pub(crate) fn write(&mut self, event: &Event) -> Result<(u64, Value), IllegalEvent> {
+        let step = self.trail.follow(event)?;
         let mut data = Object::new();
-        let (kind, place) = self.describe(event, &mut data);
+        if let (Some(attempt), Event::AttemptStarted { .. } | Event::AttemptEnded { .. }) =
+            (step.attempt, event)
+        {
+            data.insert("attempt", i64::from(attempt));
+        }
+        let kind = self.describe(event, &mut data);
         let mut envelope = Object::new();
         envelope.insert("v", VERSION);
-        envelope.insert("seq", seq as i64);
-        envelope.insert("ts", self.at.to_string());
+        envelope.insert("seq", step.seq as i64);
+        envelope.insert("ts", step.at.to_string());
         envelope.insert("runId", self.run.to_string());
         envelope.insert("type", kind);
-        if let Some(place) = place {
+        if let Some(place) = step.place {
             envelope.insert("action", Arc::clone(&self.workflow.action(place.action).name));
-            let path = self.frames.get(&place.frame).map(Vec::as_slice).unwrap_or_default();
-            if !path.is_empty() {
-                let step = |(action, index): &(ActionIdx, u32)| -> Value {
-                    let name = Value::from(Arc::clone(&self.workflow.action(*action).name));
-                    vec![name, Value::from(i64::from(*index))].into()
+            if !step.path.is_empty() {
+                let iteration = |round: &Round| -> Value {
+                    let name = Value::from(Arc::clone(&self.workflow.action(round.action).name));
+                    vec![name, Value::from(i64::from(round.index))].into()
                 };
-                envelope.insert("path", path.iter().map(step).collect::<Vec<Value>>());
+                envelope.insert("path", step.path.iter().map(iteration).collect::<Vec<Value>>());
             }
         }
         envelope.insert("data", data);
-        envelope.into()
+        Ok((step.seq, envelope.into()))
     }
 
-    /// The event's type and action; its details go to `data`.
-    fn describe(&mut self, event: &Event, data: &mut Object) -> (&'static str, Option<Place>) {
+    /// The event's type; its details go to `data`.
+    fn describe(&mut self, event: &Event, data: &mut Object) -> &'static str {
         match event {
-            Event::RunStarted { start, at } => {
-                self.at = *at;
+            Event::RunStarted { start, .. } => {
                 let trigger = start.trigger.get("name").and_then(Value::as_str);
                 self.redaction = Redaction::of(&self.workflow, trigger);
                 data.insert("workflow", Arc::clone(&self.workflow.name));
                 data.insert("clientTrackingId", Arc::clone(&start.tracking_id));
                 data.insert("trigger", self.redaction.trigger(&start.trigger));
-                ("run.started", None)
+                "run.started"
             }
-            Event::FrameOpened { frame, block, parent, index, at } => {
-                self.at = *at;
+            Event::FrameOpened { block, parent, index, .. } => {
                 let block = self.workflow.block(*block);
-                let mut path = Vec::new();
-                let mut looped = false;
-                if let Some(parent) = parent {
-                    path = self.frames.get(&parent.frame).cloned().unwrap_or_default();
-                    looped = is_loop(&self.workflow, parent.action);
-                    if looped {
-                        path.push((parent.action, *index));
-                    }
-                }
-                self.frames.insert(*frame, path);
+                let looped = parent.is_some_and(|parent| is_loop(&self.workflow, parent.action));
                 data.insert("index", i64::from(*index));
                 data.insert("role", role(block.role));
-                (if looped { "loop.iteration" } else { "block.opened" }, *parent)
+                if looped { "loop.iteration" } else { "block.opened" }
             }
-            Event::ActionStarted { place, at, inputs } => {
-                self.at = *at;
+            Event::ActionStarted { place, inputs, .. } => {
                 if let Some(inputs) = inputs {
                     data.insert("inputs", self.redaction.inputs(place.action, inputs));
                 }
-                ("action.started", Some(*place))
+                "action.started"
             }
-            Event::LoopStarted { place, count, deadline, delay } => {
+            Event::LoopStarted { count, deadline, delay, .. } => {
                 data.insert("count", i64::from(*count));
                 data.insert("deadline", deadline.to_string());
                 data.insert("delayMs", delay.as_millis() as i64);
-                ("loop.started", Some(*place))
+                "loop.started"
             }
-            Event::AttemptStarted { place, attempt, effect, phase, at, .. } => {
-                self.at = *at;
-                self.attempts.insert(*effect, (*place, *attempt));
-                data.insert("attempt", i64::from(*attempt));
+            Event::AttemptStarted { phase, .. } => {
                 data.insert("phase", phase_name(*phase));
-                ("attempt.started", Some(*place))
+                "attempt.started"
             }
-            Event::AttemptNoted { effect, note, at } => {
-                self.at = *at;
-                (note_type(note, data), self.attempts.get(effect).map(|(place, _)| *place))
-            }
-            Event::AttemptEnded { place, effect, outcome, next, at } => {
-                self.at = *at;
-                // What an admitted action does is noted for the attempt that admitted it.
-                let known = match next {
-                    Next::Execute => self.attempts.get(effect).copied(),
-                    _ => self.attempts.remove(effect),
-                };
-                if let Some((_, attempt)) = known {
-                    data.insert("attempt", i64::from(attempt));
-                }
+            Event::AttemptNoted { note, .. } => note_type(note, data),
+            Event::AttemptEnded { place, outcome, next, .. } => {
                 self.outcome(place.action, outcome, data);
                 let kind = match next {
                     Next::Retry { due } => {
@@ -143,61 +114,46 @@ impl EventWriter {
                     Next::Callback => "action.waiting",
                     Next::Execute | Next::End => "attempt.completed",
                 };
-                (kind, Some(*place))
+                kind
             }
-            Event::TimerSet { timer, due, place, purpose } => {
-                self.timers.insert(*timer, *place);
+            Event::TimerSet { due, purpose, .. } => {
                 data.insert("due", due.to_string());
                 data.insert("purpose", purpose_name(*purpose));
-                ("timer.set", Some(*place))
+                "timer.set"
             }
-            Event::TimerEnded { timer } => ("timer.ended", self.timers.remove(timer)),
+            Event::TimerEnded { .. } => "timer.ended",
             Event::VariableSet { variable, value } => {
                 data.insert("name", Arc::clone(&self.workflow.variables[variable.0 as usize].name));
                 data.insert("value", self.redaction.variable(value));
-                ("variable.set", None)
+                "variable.set"
             }
             Event::VariableAppended { variable, item } => {
                 data.insert("name", Arc::clone(&self.workflow.variables[variable.0 as usize].name));
                 data.insert("item", self.redaction.variable(item));
-                ("variable.appended", None)
+                "variable.appended"
             }
-            Event::Responded { place, response } => {
+            Event::Responded { response, .. } => {
                 data.insert("response", self.redaction.answer(response));
-                ("run.responded", Some(*place))
+                "run.responded"
             }
-            Event::ActionEnded { place, started, at, inputs, outcome } => {
-                self.at = *at;
+            Event::ActionEnded { place, started, inputs, outcome, .. } => {
                 data.insert("startTime", started.to_string());
                 if let Some(inputs) = inputs {
                     data.insert("inputs", self.redaction.inputs(place.action, inputs));
                 }
                 self.outcome(place.action, outcome, data);
                 let skipped = outcome.status == Status::Skipped;
-                (if skipped { "action.skipped" } else { "action.completed" }, Some(*place))
+                if skipped { "action.skipped" } else { "action.completed" }
             }
-            Event::Tracked { place, properties } => {
+            Event::Tracked { properties, .. } => {
                 data.insert("properties", hide(properties));
-                ("action.tracked", Some(*place))
+                "action.tracked"
             }
-            Event::RunWaiting { at } => {
-                self.at = *at;
-                ("run.waiting", None)
-            }
-            Event::RunAdmitted { at } => {
-                self.at = *at;
-                ("run.admitted", None)
-            }
-            Event::Suspended { at } => {
-                self.at = *at;
-                ("run.suspended", None)
-            }
-            Event::Resumed { at } => {
-                self.at = *at;
-                ("run.resumed", None)
-            }
-            Event::RunEnded { status, error, outputs, at } => {
-                self.at = *at;
+            Event::RunWaiting { .. } => "run.waiting",
+            Event::RunAdmitted { .. } => "run.admitted",
+            Event::Suspended { .. } => "run.suspended",
+            Event::Resumed { .. } => "run.resumed",
+            Event::RunEnded { status, error, outputs, .. } => {
                 data.insert("status", status.as_str());
                 if let Some(error) = error {
                     data.insert("error", hide(&error.to_value()));
@@ -205,7 +161,7 @@ impl EventWriter {
                 if let Some(outputs) = outputs {
                     data.insert("outputs", shown_outputs(&self.workflow, outputs));
                 }
-                ("run.completed", None)
+                "run.completed"
             }
         }
     }

@@ -13,7 +13,7 @@ use axum::{
     response::IntoResponse,
 };
 use futures_util::stream;
-use loom_engine::{Event, RunId};
+use loom_engine::RunId;
 use loom_expression::{Object, Value};
 use loom_store::RunRow;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -145,10 +145,14 @@ struct Feed {
 impl Feed {
     async fn new(shared: &Shared, row: &RunRow, after: u64) -> Result<Feed, Problem> {
         let workflow = shared.host.engine.workflow_of(row).await?;
+        let (reader, trail) = JournalReader::after(row.id, &*shared.host.store, &workflow, after).await?;
+        // The trigger says what is redacted. The first event names it, too.
+        let start = if trail.seq() == 0 { None } else { shared.host.engine.start_of(row.id).await? };
+        let trigger = start.as_ref().and_then(|start| start.trigger.get("name").and_then(Value::as_str));
         Ok(Feed {
             run: row.id,
-            reader: JournalReader::new(row.id),
-            writer: EventWriter::new(row.id, workflow),
+            reader,
+            writer: EventWriter::new(row.id, workflow, trail, trigger),
             after,
             // The end is in the journal then, or was removed with it.
             ended: row.ended.is_some(),
@@ -157,10 +161,12 @@ impl Feed {
 
     /// The next durable event.
     async fn next(&mut self, shared: &Shared) -> Result<Option<(u64, Value)>, Problem> {
-        while let Some((seq, event)) = self.reader.next(&*shared.host.store).await? {
-            self.ended |= matches!(event, Event::RunEnded { .. });
-            // Earlier events must be read, too: later ones refer to them.
-            let shown = self.writer.write(seq, &event);
+        while let Some(event) = self.reader.next(&*shared.host.store).await? {
+            self.ended |= self.reader.has_ended();
+            let (seq, shown) = self.writer.write(&event).map_err(|illegal| {
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "RunUnreadable", illegal.to_string())
+            })?;
+            // A position that nothing has reached yet.
             if seq > self.after {
                 return Ok(Some((seq, shared.host.engine.masker().mask_value(&shown))));
             }

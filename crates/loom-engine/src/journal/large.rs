@@ -172,12 +172,21 @@ impl Draft {
     /// The bytes to write, now that all values have hashes. The references follow the version, which says which kinds of
     /// references there are.
     pub(crate) fn finish(self, stored: &Stored) -> Bytes {
+        self.finish_with(stored, &[])
+    }
+
+    /// Like [`Draft::finish`], with a waymark before the content.
+    pub(crate) fn finish_with(self, stored: &Stored, waymark: &[u8]) -> Bytes {
         let reads = self.secrets.len() + self.read.len();
-        let Some((version, rest)) = self.bytes.split_first().filter(|_| !self.names.is_empty() || reads > 0)
-        else {
-            return self.bytes.into();
-        };
-        let mut out = Vec::with_capacity(self.bytes.len() + 5 + 32 * (self.names.len() + reads));
+        let Some((version, rest)) = self.bytes.split_first() else { return Bytes::new() };
+        if self.names.is_empty() && reads == 0 {
+            if waymark.is_empty() {
+                return self.bytes.into();
+            }
+            return [&[*version], waymark, rest].concat().into();
+        }
+        let mut out =
+            Vec::with_capacity(self.bytes.len() + waymark.len() + 5 + 32 * (self.names.len() + reads));
         let mut writer = Writer { out: &mut out, apart: None };
         writer.byte(version + if reads > 0 { 2 } else { 1 });
         writer.list(&self.names, |writer, name| {
@@ -195,6 +204,7 @@ impl Draft {
                 });
             }
         }
+        out.extend_from_slice(waymark);
         out.extend_from_slice(rest);
         out.into()
     }

@@ -296,6 +296,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads the next byte if it is this one.
+    pub(super) fn skip_byte(&mut self, byte: u8) -> bool {
+        let found = self.bytes.get(self.at) == Some(&byte);
+        self.at += usize::from(found);
+        found
+    }
+
     fn take(&mut self, length: usize) -> Read<&'a [u8]> {
         let taken = self.at.checked_add(length).and_then(|end| self.bytes.get(self.at..end));
         match taken {

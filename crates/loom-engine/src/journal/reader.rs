@@ -70,6 +70,19 @@ impl FrameReader {
         decode_with(&frame.payload, Outside { large: &large, secrets: &secrets, keys }).map_err(unreadable)
     }
 
+    /// The events of a frame without their large and secret values, each of which is null: enough to follow the trail past them.
+    ///
+    /// # Errors
+    /// [`RecoverError::Journal`]: the frame is damaged.
+    pub fn skim(&self, frame: &StoredFrame) -> Result<Vec<Event>, RecoverError> {
+        let unreadable = |source| RecoverError::Journal { run: self.run, frame: frame.seq, source };
+        let head = references(&frame.payload, VERSION).map_err(unreadable)?;
+        let large = vec![Value::NULL; head.names.len()];
+        let secrets = vec![Value::NULL.into_secret(); head.secrets.len()];
+        decode_with(&frame.payload, Outside { large: &large, secrets: &secrets, keys: None })
+            .map_err(unreadable)
+    }
+
     /// The state in a snapshot of a run of `workflow`.
     pub(crate) async fn state(
         &mut self,

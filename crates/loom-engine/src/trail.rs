@@ -1,0 +1,245 @@
+//! The trail of a run: which place each event belongs to.
+//!
+//! Events refer to openings, calls and timers by number. The trail remembers what the numbers mean, so that an event can be shown
+//! with its action, the iterations of the enclosing loops, its attempt and its time. It is the fold of the events before it, and
+//! small: what has ended leaves it. The journal stores it at intervals (a *waymark*), so that a reader can begin in the middle.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, LazyLock},
+};
+
+use loom_definition::{ActionIdx, Workflow};
+use loom_expression::Timestamp;
+
+use crate::{
+    event::{EffectId, Event, FrameId, Next, Phase, Place, TimerId},
+    legal::IllegalEvent,
+    state::{RunState, is_loop},
+};
+
+/// One iteration of one loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Round {
+    /// The loop.
+    pub action: ActionIdx,
+    /// The iteration, from 0.
+    pub index: u32,
+}
+
+/// Iterations of the enclosing loops, outermost first.
+pub type Path = Arc<[Round]>;
+
+static NO_ROUNDS: LazyLock<Path> = LazyLock::new(|| Arc::from([]));
+
+/// What is known about an event from the events before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Its number in the history of the run, from 1.
+    pub seq: u64,
+    /// Its time, or that of the last event that has one.
+    pub at: Timestamp,
+    /// The action that it belongs to. For an opening, the action that opened it.
+    pub place: Option<Place>,
+    /// The iterations around that action. Empty for the end of an unsubscription, whose place may have been reused.
+    pub path: Path,
+    /// The number of the attempt that the event belongs to, if it is one of a call that has not ended.
+    pub attempt: Option<u32>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Trail {
+    workflow: Arc<Workflow>,
+    pub(crate) seq: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) openings: BTreeMap<FrameId, Path>,
+    pub(crate) calls: BTreeMap<EffectId, Called>,
+    pub(crate) timers: BTreeMap<TimerId, Place>,
+    /// The calls and timers of each action that end with it.
+    held: HashMap<Place, Vec<Held>>,
+}
+
+/// A call that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Called {
+    pub(crate) place: Place,
+    pub(crate) attempt: u32,
+    /// A request to unsubscribe outlives its place.
+    pub(crate) outlives: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    Call(EffectId),
+    Timer(TimerId),
+}
+
+impl PartialEq for Trail {
+    fn eq(&self, other: &Trail) -> bool {
+        // What is held follows from the calls and timers.
+        self.seq == other.seq
+            && self.at == other.at
+            && self.openings == other.openings
+            && self.calls == other.calls
+            && self.timers == other.timers
+    }
+}
+
+impl Trail {
+    /// The trail of a run that has not started.
+    pub fn new(workflow: Arc<Workflow>) -> Trail {
+        Trail {
+            workflow,
+            seq: 0,
+            at: Timestamp::MIN,
+            openings: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            held: HashMap::new(),
+        }
+    }
+
+    /// The trail of a run in this state, whose last event with a time was at `at`.
+    pub(crate) fn of_state(state: &RunState, at: Timestamp) -> Trail {
+        let mut trail = Trail { seq: state.seq(), at, ..Trail::new(Arc::clone(state.workflow())) };
+        for (frame, _, _) in state.openings() {
+            let rounds = state.path(frame).into_iter().map(|(action, index)| Round { action, index });
+            trail.openings.insert(frame, rounds.collect());
+        }
+        for (effect, call) in state.calls() {
+            trail.call(effect, call.place, call.attempt, call.phase);
+        }
+        for (place, attempt, effect) in state.admissions() {
+            trail.call(effect, place, attempt, Phase::Admit);
+        }
+        for (timer, set) in state.timers() {
+            trail.timer(timer, set.place);
+        }
+        trail
+    }
+
+    /// The number of events so far.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The iterations around the actions of an opening.
+    pub fn path(&self, frame: FrameId) -> Path {
+        self.openings.get(&frame).unwrap_or(&NO_ROUNDS).clone()
+    }
+
+    /// Follows one more event.
+    ///
+    /// # Errors
+    /// The event refers to something that the definition does not have.
+    pub fn follow(&mut self, event: &Event) -> Result<Step, IllegalEvent> {
+        event.check_references(&self.workflow, self.seq + 1)?;
+        self.seq += 1;
+        if let Some(at) = event.at() {
+            self.at = at;
+        }
+        let mut step =
+            Step { seq: self.seq, at: self.at, place: None, path: NO_ROUNDS.clone(), attempt: None };
+        match event {
+            Event::RunStarted { .. }
+            | Event::VariableSet { .. }
+            | Event::VariableAppended { .. }
+            | Event::RunWaiting { .. }
+            | Event::RunAdmitted { .. }
+            | Event::Suspended { .. }
+            | Event::Resumed { .. }
+            | Event::RunEnded { .. } => {}
+            Event::FrameOpened { frame, parent, index, .. } => {
+                let opened = match parent {
+                    Some(parent) => self.inside(*parent, *index),
+                    None => NO_ROUNDS.clone(),
+                };
+                step.place = *parent;
+                step.path = parent.map_or_else(|| NO_ROUNDS.clone(), |parent| self.path(parent.frame));
+                self.openings.insert(*frame, opened);
+            }
+            Event::ActionStarted { place, .. }
+            | Event::LoopStarted { place, .. }
+            | Event::Responded { place, .. }
+            | Event::Tracked { place, .. } => self.at_place(*place, &mut step),
+            Event::AttemptStarted { place, attempt, effect, phase, .. } => {
+                self.call(*effect, *place, *attempt, *phase);
+                step.attempt = Some(*attempt);
+                self.at_place(*place, &mut step);
+            }
+            Event::AttemptNoted { effect, .. } => {
+                if let Some(called) = self.calls.get(effect).copied() {
+                    self.at_call(called, &mut step);
+                }
+            }
+            Event::AttemptEnded { place, effect, next, .. } => {
+                let called = match next {
+                    // What the admitted action does is noted for the attempt that admitted it.
+                    Next::Execute => self.calls.get(effect).copied(),
+                    Next::Retry { .. } | Next::Poll { .. } | Next::Callback | Next::End => {
+                        self.calls.remove(effect)
+                    }
+                };
+                match called {
+                    Some(called) => self.at_call(called, &mut step),
+                    None => self.at_place(*place, &mut step),
+                }
+            }
+            Event::TimerSet { timer, place, .. } => {
+                self.timer(*timer, *place);
+                self.at_place(*place, &mut step);
+            }
+            Event::TimerEnded { timer } => {
+                if let Some(place) = self.timers.remove(timer) {
+                    self.at_place(place, &mut step);
+                }
+            }
+            Event::ActionEnded { place, .. } => {
+                self.at_place(*place, &mut step);
+                for held in self.held.remove(place).unwrap_or_default() {
+                    match held {
+                        Held::Call(effect) => drop(self.calls.remove(&effect)),
+                        Held::Timer(timer) => drop(self.timers.remove(&timer)),
+                    }
+                }
+            }
+        }
+        Ok(step)
+    }
+
+    /// The iterations around the actions of a block that `parent` opens.
+    fn inside(&self, parent: Place, index: u32) -> Path {
+        let around = self.path(parent.frame);
+        if !is_loop(self.workflow.action(parent.action)) {
+            return around;
+        }
+        around.iter().copied().chain([Round { action: parent.action, index }]).collect()
+    }
+
+    fn at_place(&self, place: Place, step: &mut Step) {
+        step.place = Some(place);
+        step.path = self.path(place.frame);
+    }
+
+    fn at_call(&self, called: Called, step: &mut Step) {
+        step.attempt = Some(called.attempt);
+        step.place = Some(called.place);
+        if !called.outlives {
+            step.path = self.path(called.place.frame);
+        }
+    }
+
+    pub(crate) fn call(&mut self, effect: EffectId, place: Place, attempt: u32, phase: Phase) {
+        let outlives = phase == Phase::Unsubscribe;
+        self.calls.insert(effect, Called { place, attempt, outlives });
+        if !outlives {
+            self.held.entry(place).or_default().push(Held::Call(effect));
+        }
+    }
+
+    pub(crate) fn timer(&mut self, timer: TimerId, place: Place) {
+        self.timers.insert(timer, place);
+        self.held.entry(place).or_default().push(Held::Timer(timer));
+    }
+}

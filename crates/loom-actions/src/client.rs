@@ -20,9 +20,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    HeaderMap, Method, Request as HyperRequest, StatusCode,
+    HeaderMap, Method, Request as HyperRequest, Response, StatusCode,
+    body::Incoming,
     header::{self, HeaderName, HeaderValue},
 };
 use hyper_util::{
@@ -137,6 +138,34 @@ pub struct Reply {
     pub url: Url,
 }
 
+/// A response whose body is still arriving.
+#[derive(Debug)]
+pub struct Streamed {
+    /// The status.
+    pub status: StatusCode,
+    body: Incoming,
+    shown: String,
+}
+
+impl Streamed {
+    /// The next part of the body; none at its end.
+    ///
+    /// # Errors
+    /// [`Failure`] when the connection breaks.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(|error| classify::broken(&self.shown, &error))?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Reply {
     /// Returns the value of a header as text.
     pub fn header(&self, name: HeaderName) -> Option<&str> {
@@ -204,8 +233,37 @@ impl Client {
         }
     }
 
+    /// Sends a request and returns the response as soon as its headers have arrived; the body is read in parts, without a limit.
+    /// The timeout of the request applies until the headers have arrived.
+    ///
+    /// # Errors
+    /// Like [`Client::send`].
+    ///
+    /// # Cancel safety
+    /// Like [`Client::send`].
+    pub async fn open(&self, request: Request) -> Result<Streamed, Failure> {
+        let (shown, timeout) = (request.url.shown(), request.timeout);
+        let request = Request { decompress: false, ..request };
+        match tokio::time::timeout(timeout, Box::pin(self.dispatch(request))).await {
+            Ok(response) => {
+                let (head, body) = response?.into_parts();
+                Ok(Streamed { status: head.status, body, shown })
+            }
+            Err(_) => Err(classify::timed_out(&shown, timeout)),
+        }
+    }
+
     async fn exchange(&self, request: Request) -> Result<Reply, Failure> {
-        let options = &self.shared.options;
+        let (url, head_only) = (request.url.clone(), request.method == Method::HEAD);
+        let decompress = request.decompress && !request.headers.contains_key(header::RANGE);
+        let (head, body) = self.dispatch(request).await?.into_parts();
+        let bytes_max = self.shared.options.body_bytes_max;
+        let read = read::Read { url: &url, bytes_max, decompress, head_only };
+        let (headers, body) = read.whole(head.headers, body).await?;
+        Ok(Reply { status: head.status, headers, body, url })
+    }
+
+    async fn dispatch(&self, request: Request) -> Result<Response<Incoming>, Failure> {
         let pool = self.pool(request.identity.as_ref(), request.named).map_err(|error| {
             Failure::bad_request(format!("The client certificate cannot be used: {error}."))
         })?;
@@ -224,7 +282,7 @@ impl Client {
         if tells_empty {
             wire.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let response = pool.request(wire).await.map_err(|error| {
+        pool.request(wire).await.map_err(|error| {
             let mut failure = classify::no_answer(&request.url, &error);
             if target.origin() != request.url.origin() {
                 // To find the mistake, one needs to know where the request was really sent.
@@ -232,12 +290,7 @@ impl Client {
                 failure.message.push_str(&sent_to);
             }
             failure
-        })?;
-        let (head, body) = response.into_parts();
-        let head_only = request.method == Method::HEAD;
-        let read = read::Read { url: &request.url, bytes_max: options.body_bytes_max, decompress, head_only };
-        let (headers, body) = read.whole(head.headers, body).await?;
-        Ok(Reply { status: head.status, headers, body, url: request.url })
+        })
     }
 }
 

@@ -37,7 +37,7 @@ pub use self::{
     },
     artifacts::{ArtifactKind, Artifacts},
     auth::{ManagedIdentity, TokenSettings},
-    client::{Client, ClientOptions, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
+    client::{Client, ClientOptions, Identity, Reply, Request, Resolve, Streamed, SystemResolver, TlsError},
     connections::{Connections, ConnectionsError, Service, Sources},
     content::{
         Body, DecodeError, EncodeError, boundary_of, decode, decode_form, decode_leniently, decode_multipart,

@@ -488,6 +488,11 @@ pub enum ActionKind {
 }
 
 impl ActionKind {
+    /// Whether the action has numbered iterations.
+    pub fn is_loop(&self) -> bool {
+        matches!(self, Self::Foreach { .. } | Self::Loop(_) | Self::Retry { .. })
+    }
+
     /// Whether the action type has a default retry policy. Requests do.
     pub fn retries_by_default(&self) -> bool {
         matches!(

@@ -239,7 +239,7 @@ impl History {
             }
             None => Vec::new(),
             Some(owner) => {
-                let repeats = crate::state::is_loop(self.workflow.action(owner));
+                let repeats = self.workflow.action(owner).kind.is_loop();
                 let around = self.records(owner);
                 // Iterations that a loop did not make have no records, but a skipped loop skips the actions inside it.
                 let unreached = around.iter().filter(|record| match record.status {
@@ -273,6 +273,11 @@ impl History {
             attempts: Vec::new(),
             tracked: None,
         }
+    }
+
+    /// The trail of the events so far.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// Applies further events of a run in progress.

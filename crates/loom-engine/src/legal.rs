@@ -11,7 +11,7 @@ use loom_expression::Timestamp;
 use crate::{
     decide::calls::is_call,
     event::{EffectId, Event, FrameId, Next, Outcome, Phase, Place, TimerId},
-    state::{Activity, FramePhase, RunState, Slot, SlotPhase, is_loop},
+    state::{Activity, FramePhase, RunState, Slot, SlotPhase},
 };
 
 /// Openings that a history may skip: a resubmitted run begins with a part of the history of another.
@@ -169,7 +169,7 @@ impl RunState {
             }
             Event::LoopStarted { place, .. } => {
                 self.running_slot(*place)?;
-                require(is_loop(self.workflow.action(place.action)), "the action is not a loop")
+                require(self.workflow.action(place.action).kind.is_loop(), "the action is not a loop")
             }
             Event::AttemptStarted { place, effect, phase, .. } => self.may_attempt(*place, *effect, *phase),
             Event::AttemptNoted { effect, .. } => {
@@ -259,7 +259,7 @@ impl RunState {
             return require(is_next, "the iteration is not the next one");
         }
         let Some(activity) = activity else { return Ok(()) };
-        if is_loop(action) {
+        if action.kind.is_loop() {
             require(activity.looping.is_some(), "the limits of the loop are not set")?;
             return require(activity.open == 0, "the iteration before it has not ended");
         }

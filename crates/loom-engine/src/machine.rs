@@ -110,9 +110,9 @@ impl Environment {
 /// The same for every attempt at one occurrence of an action: `run id / action / iterations of the enclosing loops`.
 fn idempotency_key(state: &RunState, start: &RunStart, place: Place) -> Arc<str> {
     let mut key = format!("{}/{}", start.run, state.workflow.action(place.action).name);
-    for (_, index) in state.path(place.frame) {
+    for round in state.path(place.frame) {
         key.push('/');
-        key.push_str(&index.to_string());
+        key.push_str(&round.index.to_string());
     }
     Arc::from(key)
 }

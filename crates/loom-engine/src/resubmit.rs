@@ -15,7 +15,6 @@ use loom_expression::{Object, Timestamp, Value};
 use crate::{
     event::{EffectId, Event, FrameId, Outcome, Phase, Place, Purpose, RunId, TimerId},
     legal::IllegalEvent,
-    state::is_loop,
     time,
 };
 
@@ -147,7 +146,7 @@ impl Opened {
         let mut block = workflow.action(first).block;
         while let Some(owner) = workflow.block(block).owner {
             let action = workflow.action(owner);
-            if is_loop(action) || matches!(action.kind, ActionKind::Agent { .. }) {
+            if action.kind.is_loop() || matches!(action.kind, ActionKind::Agent { .. }) {
                 return Err(ResubmitError::Repeated { action: name(first), around: name(owner) });
             }
             owners.push((owner, block));

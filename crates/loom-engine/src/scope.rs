@@ -14,7 +14,7 @@ use crate::{
     machine::Environment,
     random::{self, Purpose, Source},
     record::{self, Unopened},
-    state::{RunState, Slot, SlotPhase, is_loop},
+    state::{RunState, Slot, SlotPhase},
 };
 
 /// The view from one opening of a block.
@@ -182,7 +182,7 @@ impl<'a> Scope<'a> {
     fn loop_variable(&self, name: &str) -> Option<Value> {
         let kind = LoopVariable::parse(name)?;
         let workflow = Arc::clone(&self.state.workflow);
-        let condition_of = self.current.filter(|place| is_loop(workflow.action(place.action)));
+        let condition_of = self.current.filter(|place| workflow.action(place.action).kind.is_loop());
         let (index, opened, place) = if let Some(place) = condition_of {
             // A loop's condition sees the next iteration; before the first there is no progress to read yet.
             let activity = self.state.activity(place);
@@ -191,7 +191,7 @@ impl<'a> Scope<'a> {
                 None => (0, self.now, place),
             }
         } else {
-            let (frame, place) = self.state.enclosing(self.frame, is_loop)?;
+            let (frame, place) = self.state.enclosing(self.frame, |action| action.kind.is_loop())?;
             (self.state.frame(frame).index, self.state.slot(place).started, place)
         };
         Some(match kind {
@@ -351,7 +351,7 @@ impl Context for Scope<'_> {
                 return Ok(Value::from(i64::from(looping.iterations.saturating_sub(1))));
             }
         }
-        match self.state.enclosing(self.frame, |action| action.index == wanted && is_loop(action)) {
+        match self.state.enclosing(self.frame, |action| action.index == wanted && action.kind.is_loop()) {
             Some((frame, _)) => Ok(Value::from(i64::from(self.state.frame(frame).index))),
             None => Err(LookupError::NotAvailable {
                 why: format!("'{}' is not a loop that encloses this action", name.text),

@@ -13,6 +13,7 @@ use crate::{
     reads::{Reads, Unavailable},
     sorted::Sorted,
     time,
+    trail::Round,
     work::Work,
 };
 
@@ -474,12 +475,12 @@ impl RunState {
     }
 
     /// Iterations of the loops that enclose an opening, outermost first.
-    pub fn path(&self, frame: FrameId) -> Vec<(ActionIdx, u32)> {
+    pub fn path(&self, frame: FrameId) -> Vec<Round> {
         let mut path = Vec::new();
         let mut current = frame;
         while let Some(parent) = self.frame(current).parent {
-            if is_loop(self.workflow.action(parent.action)) {
-                path.push((parent.action, self.frame(current).index));
+            if self.workflow.action(parent.action).kind.is_loop() {
+                path.push(Round { action: parent.action, index: self.frame(current).index });
             }
             current = parent.frame;
         }
@@ -547,10 +548,4 @@ impl RunState {
         self.find_work();
         Ok(())
     }
-}
-
-/// Whether this action has numbered iterations.
-pub(crate) fn is_loop(action: &Action) -> bool {
-    use loom_definition::model::ActionKind;
-    matches!(action.kind, ActionKind::Foreach { .. } | ActionKind::Loop(_) | ActionKind::Retry { .. })
 }

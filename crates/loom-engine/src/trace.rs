@@ -7,7 +7,10 @@ use std::{fmt, sync::Arc};
 
 use loom_definition::ActionIdx;
 
-use crate::event::{EffectId, RunStart};
+use crate::{
+    event::{EffectId, RunStart},
+    trail::Round,
+};
 
 /// The maximum length of a `tracestate` that is propagated, in bytes; longer ones are dropped, as the recommendation allows.
 const STATE_BYTES_MAX: usize = 512;
@@ -121,8 +124,8 @@ impl RunTrace {
     }
 
     /// The id of the span of one occurrence of an action. `path` are the iterations of the enclosing loops, outermost first.
-    pub fn action(&self, action: ActionIdx, path: &[(ActionIdx, u32)]) -> u64 {
-        let iterations = path.iter().flat_map(|(owner, iteration)| [owner.0, *iteration]);
+    pub fn action(&self, action: ActionIdx, path: &[Round]) -> u64 {
+        let iterations = path.iter().flat_map(|round| [round.action.0, round.index]);
         span(&self.key, b'a', &[action.0].into_iter().chain(iterations).collect::<Vec<_>>())
     }
 
@@ -132,11 +135,11 @@ impl RunTrace {
     }
 
     /// The context that a call propagates: its own span or, if its iteration has no spans, the span of the enclosing loop.
-    pub(crate) fn handed_on(&self, effect: EffectId, path: &[(ActionIdx, u32)]) -> TraceParent {
+    pub(crate) fn handed_on(&self, effect: EffectId, path: &[Round]) -> TraceParent {
         let shown = shown_part(path);
         let span = match path.get(shown) {
             None => self.call(effect),
-            Some((owner, _)) => self.action(*owner, &path[..shown]),
+            Some(round) => self.action(round.action, &path[..shown]),
         };
         let state = self.parent.as_ref().and_then(|parent| parent.state.clone());
         TraceParent { trace: self.trace, span, sampled: self.is_sampled(), state }
@@ -146,16 +149,16 @@ impl RunTrace {
 /// Whether actions in an iteration have spans: while the product of the numbers, from 1, of the iteration and its enclosing
 /// iterations is at most 256. The first iterations of each loop are therefore shown, and the number of spans of a run is
 /// bounded, however many iterations it has. The rule depends on nothing else, so that every process decides alike.
-pub fn has_spans(path: &[(ActionIdx, u32)]) -> bool {
+pub fn has_spans(path: &[Round]) -> bool {
     shown_part(path) == path.len()
 }
 
 /// How many of the outermost iterations have spans.
-fn shown_part(path: &[(ActionIdx, u32)]) -> usize {
+fn shown_part(path: &[Round]) -> usize {
     let mut product = 1u64;
     path.iter()
-        .take_while(|(_, iteration)| {
-            product = product.saturating_mul(u64::from(*iteration) + 1);
+        .take_while(|round| {
+            product = product.saturating_mul(u64::from(round.index) + 1);
             product <= ROUNDS_WITH_SPANS
         })
         .count()

@@ -15,7 +15,7 @@ use loom_expression::Timestamp;
 use crate::{
     event::{EffectId, Event, FrameId, Next, Phase, Place, TimerId},
     legal::IllegalEvent,
-    state::{RunState, is_loop},
+    state::RunState,
 };
 
 /// One iteration of one loop.
@@ -53,11 +53,20 @@ pub struct Trail {
     workflow: Arc<Workflow>,
     pub(crate) seq: u64,
     pub(crate) at: Timestamp,
-    pub(crate) openings: BTreeMap<FrameId, Path>,
+    pub(crate) openings: BTreeMap<FrameId, Opened>,
     pub(crate) calls: BTreeMap<EffectId, Called>,
     pub(crate) timers: BTreeMap<TimerId, Place>,
     /// The calls and timers of each action that end with it.
     held: HashMap<Place, Vec<Held>>,
+}
+
+/// An opening of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// The action that opened it.
+    pub(crate) parent: Option<Place>,
+    /// The iterations around the actions of the block.
+    pub(crate) path: Path,
 }
 
 /// A call that has not ended.
@@ -101,11 +110,10 @@ impl Trail {
     }
 
     /// The trail of a run in this state, whose last event with a time was at `at`.
-    pub(crate) fn of_state(state: &RunState, at: Timestamp) -> Trail {
+    pub fn of_state(state: &RunState, at: Timestamp) -> Trail {
         let mut trail = Trail { seq: state.seq(), at, ..Trail::new(Arc::clone(state.workflow())) };
-        for (frame, _, _) in state.openings() {
-            let rounds = state.path(frame).into_iter().map(|(action, index)| Round { action, index });
-            trail.openings.insert(frame, rounds.collect());
+        for (frame, parent, _) in state.openings() {
+            trail.openings.insert(frame, Opened { parent, path: state.path(frame).into() });
         }
         for (effect, call) in state.calls() {
             trail.call(effect, call.place, call.attempt, call.phase);
@@ -126,7 +134,17 @@ impl Trail {
 
     /// The iterations around the actions of an opening.
     pub fn path(&self, frame: FrameId) -> Path {
-        self.openings.get(&frame).unwrap_or(&NO_ROUNDS).clone()
+        self.openings.get(&frame).map_or_else(|| NO_ROUNDS.clone(), |opened| opened.path.clone())
+    }
+
+    /// The action that opened a block; none for the block of the workflow.
+    pub fn parent(&self, frame: FrameId) -> Option<Place> {
+        self.openings.get(&frame)?.parent
+    }
+
+    /// The definition of the run.
+    pub fn workflow(&self) -> &Arc<Workflow> {
+        &self.workflow
     }
 
     /// Follows one more event.
@@ -151,13 +169,12 @@ impl Trail {
             | Event::Resumed { .. }
             | Event::RunEnded { .. } => {}
             Event::FrameOpened { frame, parent, index, .. } => {
-                let opened = match parent {
-                    Some(parent) => self.inside(*parent, *index),
-                    None => NO_ROUNDS.clone(),
-                };
-                step.place = *parent;
-                step.path = parent.map_or_else(|| NO_ROUNDS.clone(), |parent| self.path(parent.frame));
-                self.openings.insert(*frame, opened);
+                let mut path = NO_ROUNDS.clone();
+                if let Some(parent) = parent {
+                    path = self.inside(*parent, *index);
+                    self.at_place(*parent, &mut step);
+                }
+                self.openings.insert(*frame, Opened { parent: *parent, path });
             }
             Event::ActionStarted { place, .. }
             | Event::LoopStarted { place, .. }
@@ -211,7 +228,7 @@ impl Trail {
     /// The iterations around the actions of a block that `parent` opens.
     fn inside(&self, parent: Place, index: u32) -> Path {
         let around = self.path(parent.frame);
-        if !is_loop(self.workflow.action(parent.action)) {
+        if !self.workflow.action(parent.action).kind.is_loop() {
             return around;
         }
         around.iter().copied().chain([Round { action: parent.action, index }]).collect()

@@ -78,7 +78,7 @@ impl EventWriter {
             }
             Event::FrameOpened { block, parent, index, .. } => {
                 let block = self.workflow.block(*block);
-                let looped = parent.is_some_and(|parent| is_loop(&self.workflow, parent.action));
+                let looped = parent.is_some_and(|parent| self.workflow.action(parent.action).kind.is_loop());
                 data.insert("index", i64::from(*index));
                 data.insert("role", role(block.role));
                 if looped { "loop.iteration" } else { "block.opened" }
@@ -267,12 +267,4 @@ fn role(role: BlockRole) -> &'static str {
         BlockRole::Branch(_) => "branch",
         BlockRole::Tool(_) => "tool",
     }
-}
-
-pub(crate) fn is_loop(workflow: &Workflow, action: ActionIdx) -> bool {
-    use loom_definition::model::ActionKind;
-    matches!(
-        workflow.action(action).kind,
-        ActionKind::Foreach { .. } | ActionKind::Loop(_) | ActionKind::Retry { .. }
-    )
 }

@@ -33,6 +33,8 @@ type Name = (Arc<str>, Arc<str>);
 #[derive(Debug, Default)]
 struct Content {
     closed: bool,
+    /// By default none: nothing outlives the process.
+    sealer: Sealer,
     /// Why commits are no longer accepted.
     condemned: Option<Error>,
     runs: BTreeMap<RunId, Run>,
@@ -91,6 +93,13 @@ impl Content {
 }
 
 impl MemoryStore {
+    /// A store whose secret values are sealed, as those of a store on disk are.
+    pub fn sealing(sealer: Sealer) -> MemoryStore {
+        let store = MemoryStore::default();
+        store.lock().sealer = sealer;
+        store
+    }
+
     /// The number of blobs in the store.
     pub fn blobs(&self) -> usize {
         self.lock().blobs.len()
@@ -303,8 +312,7 @@ impl Upkeep for MemoryStore {
     }
 
     fn sealer(&self) -> Sealer {
-        // Nothing outlives the process.
-        Sealer::none()
+        self.lock().sealer.clone()
     }
 
     fn condemn(&self, reason: Error) {

@@ -11,7 +11,7 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use loom_definition::Workflow;
-use loom_engine::{Event, RunId, RunState, Watcher, history::History};
+use loom_engine::{Event, RunId, RunState, Trail, Watcher, history::History};
 use loom_expression::Timestamp;
 
 use crate::console::{self, Console};
@@ -43,15 +43,16 @@ pub(crate) enum Style {
 impl Live {
     /// A view of a run of `workflow` that has not started.
     pub(crate) fn new(workflow: Arc<Workflow>, style: Style, console: Console) -> Live {
-        let lines = (style == Style::Lines).then(|| Lines::new(Arc::clone(&workflow), console.color));
+        let lines = (style == Style::Lines)
+            .then(|| Lines::new(Trail::new(Arc::clone(&workflow)), Timestamp::MIN, console.color));
         Live { inner: Mutex::new(Inner { run: None, history: History::new(workflow), lines }) }
     }
 
     /// Shows an event of a run in progress.
     pub(crate) fn resumed(history: History, style: Style, console: Console) -> Live {
         let run = history.start.as_ref().map(|start| start.run);
-        let workflow = Arc::clone(history.workflow());
-        let lines = (style == Style::Lines).then(|| Lines::since(workflow, history.started, console.color));
+        let (trail, began) = (history.trail().clone(), history.started);
+        let lines = (style == Style::Lines).then(|| Lines::new(trail, began, console.color));
         Live { inner: Mutex::new(Inner { run, history, lines }) }
     }
 

@@ -1,6 +1,7 @@
 //! `loom runs` and `loom resilience`: requests to a server, or to the data directory of a server that is not running.
 
 mod connection;
+mod follow;
 mod resilience;
 mod workflows;
 
@@ -28,9 +29,6 @@ use connection::{Connection, Refusal};
 
 pub(crate) use resilience::{ResilienceArgs, resilience};
 pub(crate) use workflows::{WorkflowsArgs, workflows};
-
-/// The interval at which `loom runs watch` polls for events.
-const POLL: Duration = Duration::from_millis(250);
 
 /// The length of a run id in characters.
 const RUN_ID_LENGTH: usize = 13;
@@ -502,30 +500,24 @@ fn place(event: &Value) -> String {
 }
 
 async fn watch(connection: &Connection, run: &str, json: bool) -> Result<Exit, Refusal> {
-    let mut after = 0;
     let mut exit = None;
-    while exit.is_none() {
-        after = events(connection, run, after, |event| {
-            if json {
-                console::json(&event.to_json_text());
-            } else {
-                print_event(event);
-            }
-            if text(event, "type") == "run.completed" {
-                let status = event.get("data").map(|data| text(data, "status")).unwrap_or_default();
-                let status = RunStatus::ALL.into_iter().find(|known| known.as_str() == status);
-                exit = Some(status.map_or(Exit::Aborted, Exit::of_run));
-            }
-        })
-        .await?;
-        if exit.is_none() && connection.is_directory() {
-            // Nothing executes the run, and no server can start while this program has the directory open.
-            eprintln!("loom: the run is unfinished; it continues when a server uses the directory");
-            return Ok(Exit::Aborted);
+    follow::follow(connection, run, |event| {
+        if json {
+            console::json(&event.to_json_text());
+        } else {
+            print_event(event);
         }
-        if exit.is_none() {
-            tokio::time::sleep(POLL).await;
+        if text(event, "type") == "run.completed" {
+            let status = event.get("data").map(|data| text(data, "status")).unwrap_or_default();
+            let status = RunStatus::ALL.into_iter().find(|known| known.as_str() == status);
+            exit = Some(status.map_or(Exit::Aborted, Exit::of_run));
         }
+        exit.is_some()
+    })
+    .await?;
+    if exit.is_none() {
+        // No server can start while this program has the data directory open.
+        eprintln!("loom: the run is unfinished; it continues when a server uses the directory");
     }
     Ok(exit.unwrap_or(Exit::Aborted))
 }

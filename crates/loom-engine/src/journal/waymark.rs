@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     event::{EffectId, FrameId, Phase, TimerId},
-    trail::{Path, Round, Trail},
+    trail::{Opened, Round, Trail},
 };
 
 /// The first byte after the version and the names of large values, where an event would have its tag.
@@ -42,9 +42,10 @@ pub(crate) fn encode(trail: &Trail) -> Option<Vec<u8>> {
     w.uint(trail.seq);
     w.time(trail.at);
     w.uint(trail.openings.len() as u64);
-    for (frame, path) in &trail.openings {
+    for (frame, opened) in &trail.openings {
         w.uint(u64::from(frame.0));
-        w.list(path, |w, round| {
+        w.option(opened.parent, write_place);
+        w.list(&opened.path, |w, round| {
             w.uint(u64::from(round.action.0));
             w.uint(u64::from(round.index));
         });
@@ -72,8 +73,10 @@ pub(crate) fn decode(frame: &[u8], workflow: &Arc<Workflow>) -> Read<Option<Trai
     }
     let trail = read(&mut r, workflow)?;
     let known = |action: ActionIdx| (action.0 as usize) < workflow.actions.len();
-    let rounds = trail.openings.values().flat_map(|path| path.iter()).map(|round| round.action);
-    let places = trail.calls.values().map(|called| called.place).chain(trail.timers.values().copied());
+    let rounds = trail.openings.values().flat_map(|opened| opened.path.iter()).map(|round| round.action);
+    let parents = trail.openings.values().filter_map(|opened| opened.parent);
+    let calls = trail.calls.values().map(|called| called.place);
+    let places = parents.chain(calls).chain(trail.timers.values().copied());
     if !rounds.chain(places.map(|place| place.action)).all(known) {
         return r.unreadable("the waymark refers to an action that does not exist");
     }
@@ -89,7 +92,7 @@ pub(super) fn skip(r: &mut Reader<'_>) -> Read<()> {
     r.time()?;
     r.list(|r| {
         r.u32()?;
-        read_path(r)
+        read_opened(r)
     })?;
     r.list(|r| {
         r.u32()?;
@@ -108,9 +111,7 @@ fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<Trail> {
     let mut trail = Trail::new(Arc::clone(workflow));
     trail.seq = r.uint()?;
     trail.at = r.time()?;
-    for (frame, path) in r.list(|r| Ok((FrameId(r.u32()?), read_path(r)?)))? {
-        trail.openings.insert(frame, path);
-    }
+    trail.openings.extend(r.list(|r| Ok((FrameId(r.u32()?), read_opened(r)?)))?);
     for _ in 0..r.uint()? {
         let (effect, place, attempt) = (EffectId(r.u32()?), read_place(r)?, r.u32()?);
         let phase = if r.byte()? == 0 { Phase::Call } else { Phase::Unsubscribe };
@@ -123,6 +124,8 @@ fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<Trail> {
     Ok(trail)
 }
 
-fn read_path(r: &mut Reader<'_>) -> Read<Path> {
-    r.list(|r| Ok(Round { action: ActionIdx(r.u32()?), index: r.u32()? })).map(Into::into)
+fn read_opened(r: &mut Reader<'_>) -> Read<Opened> {
+    let parent = r.option(read_place)?;
+    let path = r.list(|r| Ok(Round { action: ActionIdx(r.u32()?), index: r.u32()? }))?;
+    Ok(Opened { parent, path: path.into() })
 }

@@ -19,6 +19,10 @@ fn start(run: u64, seed: u64, trace: Option<TraceParent>) -> RunStart {
     }
 }
 
+fn round(action: u32, index: u32) -> Round {
+    Round { action: ActionIdx(action), index }
+}
+
 #[test]
 fn a_context_survives_parsing_and_formatting() {
     let parent = TraceParent::parse(GIVEN, Some(" rojo=00f067aa0ba902b7,congo=t61rcWkgMzE ")).unwrap();
@@ -77,8 +81,8 @@ fn ids_are_a_function_of_the_run_and_unique_within_it() {
     let a = ActionIdx(1);
     let mut ids = vec![trace.run, trace.call(EffectId(0)), trace.call(EffectId(1))];
     ids.extend([trace.action(a, &[]), trace.action(ActionIdx(2), &[])]);
-    ids.extend((0..3).map(|iteration| trace.action(a, &[(ActionIdx(0), iteration)])));
-    ids.push(trace.action(a, &[(ActionIdx(0), 0), (ActionIdx(0), 1)]));
+    ids.extend((0..3).map(|iteration| trace.action(a, &[round(0, iteration)])));
+    ids.push(trace.action(a, &[round(0, 0), round(0, 1)]));
     ids.push(RunTrace::of(&start(8, 9, None)).run);
     ids.push(RunTrace::of(&start(7, 10, None)).run);
     let count = ids.len();
@@ -103,18 +107,21 @@ fn the_trace_of_a_caller_is_continued() {
 
 #[test]
 fn spans_of_iterations_are_bounded_and_their_calls_stay_in_the_trace() {
-    let (outer, inner) = (ActionIdx(0), ActionIdx(1));
-    assert!(has_spans(&[]) && has_spans(&[(outer, 255)]) && !has_spans(&[(outer, 256)]));
+    let (outer, inner) = (0, 1);
+    assert!(has_spans(&[]) && has_spans(&[round(outer, 255)]) && !has_spans(&[round(outer, 256)]));
     let shown = (0..2_000u32)
-        .flat_map(|first| (0..2_000u32).map(move |second| [(outer, first), (inner, second)]))
+        .flat_map(|first| (0..2_000u32).map(move |second| [round(outer, first), round(inner, second)]))
         .filter(|path| has_spans(path))
         .count();
     assert!((256..2_000).contains(&shown), "{shown}");
-    assert!(!has_spans(&[(outer, u32::MAX), (inner, u32::MAX), (inner, u32::MAX)]));
+    assert!(!has_spans(&[round(outer, u32::MAX), round(inner, u32::MAX), round(inner, u32::MAX)]));
     let trace = RunTrace::of(&start(7, 9, None));
-    let deep = [(outer, 1), (inner, 200)];
-    assert_eq!(trace.handed_on(EffectId(3), &deep).span, trace.action(inner, &deep[..1]));
-    assert_eq!(trace.handed_on(EffectId(3), &[(outer, 256), (inner, 0)]).span, trace.action(outer, &[]));
+    let deep = [round(outer, 1), round(inner, 200)];
+    assert_eq!(trace.handed_on(EffectId(3), &deep).span, trace.action(ActionIdx(inner), &deep[..1]));
+    assert_eq!(
+        trace.handed_on(EffectId(3), &[round(outer, 256), round(inner, 0)]).span,
+        trace.action(ActionIdx(outer), &[])
+    );
 }
 
 proptest! {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The history of a whole run; `order` selects what happens next.
-fn history(
+pub(crate) fn history(
     workflow: &Arc<Workflow>,
     mut order: u64,
     answer: impl Fn(&loom_engine::ports::Call) -> loom_engine::event::EffectResult,

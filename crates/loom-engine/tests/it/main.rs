@@ -34,5 +34,6 @@ mod signals;
 mod simulation;
 mod snapshots;
 mod support;
+mod trail;
 mod workflow;
 mod world;

@@ -14,25 +14,28 @@ use std::{
 
 use loom_definition::{RunStatus, Workflow, model::EffectKind};
 use loom_engine::{
-    Callbacks, Command, Delivered, Environment, Event, RunId, RunRequest, Started,
+    Callbacks, Command, Delivered, Environment, Event, RunId, RunRequest, Secret, SecretFuture, SecretSource,
+    Started,
     event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
     history::{History, Occurrence},
-    journal::FrameReader,
+    journal::{self, FrameReader},
     ports::{ActionHandler, Call},
     status_number,
 };
 use loom_expression::Value;
 use loom_store::{
-    Commit, ContentHash, Definition, Frame, FrameQuery, MemoryStore, RunRow, Seq, Store, StoredFrame,
+    Commit, ContentHash, Definition, Frame, FrameQuery, MemoryStore, RunRow, Sealer, Seq, Store, StoredFrame,
     UnixMillis,
 };
 
 use crate::support::{Service, engine, json, load, ok, unavailable};
 
-const FORMATS: [&str; 1] = ["journal-1"];
+/// The formats, and how many of [`KINDS`] each has: `journal-1` is from before the concurrency limits, references to secrets and
+/// waymarks.
+const FORMATS: [(&str, usize); 2] = [("journal-1", 17), ("journal-2", 19)];
 
 /// Every kind of event, as `{:?}` begins.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 19] = [
     "RunStarted",
     "FrameOpened",
     "ActionStarted",
@@ -50,7 +53,37 @@ const KINDS: [&str; 17] = [
     "Suspended",
     "Resumed",
     "RunEnded",
+    "RunWaiting",
+    "RunAdmitted",
 ];
+
+/// What the secrets of the fixtures are sealed with.
+const KEY: [u8; 32] = [9; 32];
+
+/// A source of one secret with one version.
+#[derive(Debug)]
+struct Safe;
+
+impl SecretSource for Safe {
+    fn read<'a>(&'a self, name: &'a str, version: Option<&'a str>) -> SecretFuture<'a> {
+        let is_known = name == "pass" && version.is_none_or(|version| version == "7");
+        let secret = Secret { value: "open sesame".into(), name: name.into(), version: Some("7".into()) };
+        Box::pin(std::future::ready(if is_known {
+            Ok(secret)
+        } else {
+            Err(format!("Secret not found: {name}"))
+        }))
+    }
+}
+
+fn environment() -> Environment {
+    let callbacks = Callbacks::new("http://here/callbacks", [3; 32]);
+    Environment { callbacks: Some(callbacks), secrets: Some(Arc::new(Safe)), ..Environment::default() }
+}
+
+fn empty() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::sealing(Sealer::new(&KEY)))
+}
 
 fn folder(format: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(format)
@@ -63,21 +96,30 @@ fn read(format: &str, file: &str) -> String {
 
 #[tokio::test]
 async fn journals_of_every_format_lead_to_the_same_history() {
-    for format in FORMATS {
+    for (format, kinds) in FORMATS {
         let definition = read(format, "definition.json");
         let workflow = load(&definition);
         let (store, run) = restored(&definition, &workflow, &read(format, "journal.txt")).await;
-        let engine =
-            engine(&Service::new(|_, _| (Duration::ZERO, ok("{}")))).store(Arc::clone(&store)).build();
+        let engine = engine(&Service::new(|_, _| (Duration::ZERO, ok("{}"))))
+            .environment(environment())
+            .store(Arc::clone(&store))
+            .build();
         let (_, history) = engine.history(run).await.expect("it can be read").expect("it is there");
         assert_eq!(told(&history), read(format, "history.txt"), "{format}");
+        assert!(!read(format, "journal.txt").contains(&hex(b"sesame")), "{format}: the secret is hidden");
         let (_, state) = engine.state_of(run).await.expect("it is legal").expect("it is there");
         assert_eq!((state.status(), state.outputs()), (history.status, history.outputs.as_ref()), "{format}");
         assert_eq!(state.calls().count() + state.timers().count(), 0, "{format}: nothing is left to do");
         let events = events_of(&*store, run).await;
         assert_eq!(state.seq(), events.len() as u64);
+        let found = journal::seek(&*store, run, &workflow, state.seq()).await.expect("it can be read");
+        assert_eq!(found.trail.seq() > 0, format != "journal-1", "{format} has waymarks");
         let seen: BTreeSet<String> = events.iter().map(kind).collect();
-        assert_eq!(seen, KINDS.into_iter().map(String::from).collect(), "{format} has every kind of event");
+        assert_eq!(
+            seen,
+            KINDS[..kinds].iter().map(|kind| (*kind).to_owned()).collect(),
+            "{format} has every kind of event"
+        );
     }
 }
 
@@ -98,7 +140,7 @@ async fn a_changed_journal_leads_to_another_history() {
 async fn record() {
     let Ok(format) = std::env::var("LOOM_RECORD_JOURNAL") else {
         // Everyday: what would be recorded now has the history of the newest fixture, whatever its bytes are.
-        let newest = FORMATS[FORMATS.len() - 1];
+        let (newest, _) = FORMATS[FORMATS.len() - 1];
         let (history, _) = recorded(&read(newest, "definition.json")).await;
         return assert_eq!(history, read(newest, "history.txt"));
     };
@@ -138,9 +180,9 @@ async fn events_of(store: &dyn Store, run: RunId) -> Vec<Event> {
     events
 }
 
-/// The large values that a frame or a large value names: both begin with a version, which is 2 if names follow.
+/// The large values that a frame or a large value names: both begin with a version, which is 2 or 3 if names follow.
 fn names(bytes: &[u8]) -> Vec<ContentHash> {
-    if bytes[0] != 2 {
+    if !matches!(bytes[0], 2 | 3) {
         return Vec::new();
     }
     let list = &bytes[2..2 + 32 * usize::from(bytes[1])];
@@ -172,7 +214,7 @@ async fn written(store: &dyn Store, run: RunId) -> String {
 
 /// A store with the run that a fixture describes.
 async fn restored(definition: &str, workflow: &Arc<Workflow>, journal: &str) -> (Arc<dyn Store>, RunId) {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let store = empty();
     let (mut run, mut frames, mut blobs) = (RunId::MIN, Vec::new(), Vec::new());
     for line in journal.lines() {
         match line.split(' ').collect::<Vec<_>>()[..] {
@@ -198,19 +240,28 @@ async fn restored(definition: &str, workflow: &Arc<Workflow>, journal: &str) -> 
 /// Runs the definition of a fixture; returns the history and the journal as text.
 async fn recorded(definition: &str) -> (String, String) {
     let workflow = load(definition);
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let store = empty();
     let service = Service::new(|call, _| answer(call));
-    let callbacks = Callbacks::new("http://here/callbacks", [3; 32]);
     let engine = engine(&service)
         .handler(EffectKind::HttpWebhook, Arc::clone(&service) as Arc<dyn ActionHandler>)
-        .environment(Environment { callbacks: Some(callbacks), ..Environment::default() })
+        .environment(environment())
         .store(Arc::clone(&store))
         .seed(5)
         .build();
-    let request =
-        RunRequest::manual(Arc::clone(&workflow), vec![Value::from("hello")], Some(json("[1, 2.5]")));
-    let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
-    let run = &mut runs[0];
+    let start = || {
+        let request =
+            RunRequest::manual(Arc::clone(&workflow), vec![Value::from("hello")], Some(json("[1, 2.5]")));
+        let Ok(Started::Runs(mut runs)) = engine.start(request, None) else { panic!("no run started") };
+        runs.remove(0)
+    };
+    let mut run = start();
+    if workflow.triggers[0].concurrency.is_some() {
+        // The run that is recorded waits for one that is cancelled.
+        let mut first = std::mem::replace(&mut run, start());
+        assert!(run.accepted().await);
+        assert!(engine.command(first.id, Command::Cancel).await);
+        first.ended().await.expect("it ends");
+    }
     let hook = loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let subscribed = |event: &Event| match event {

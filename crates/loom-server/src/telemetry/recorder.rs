@@ -16,7 +16,7 @@ use loom_definition::{
     trigger::TriggerKind,
 };
 use loom_engine::{
-    EffectId, Event, FrameId, Place, RunId, RunStart, RunState,
+    EffectId, Event, FrameId, Place, Round, RunId, RunStart, RunState, Trail,
     event::{ErrorInfo, FALLBACK, Next, Note, Outcome, Phase},
     trace::{self, RunTrace},
 };
@@ -33,9 +33,6 @@ const MESSAGE_MAX: usize = 1_024;
 
 /// The maximum number of cached redaction rules.
 const RULES_MAX: usize = 1_024;
-
-/// The iterations of the enclosing loops, outermost first.
-type Iterations = Vec<(ActionIdx, u32)>;
 
 /// A definition, by its hash, and the trigger that fired.
 type Fired = ([u8; 32], Option<Arc<str>>);
@@ -61,7 +58,7 @@ impl Recorder {
     pub(crate) fn events(&self, state: &RunState, events: &[Event]) {
         let Some(start) = state.start() else { return };
         if matches!(events.first(), Some(Event::RunStarted { .. })) {
-            self.begin(state, start);
+            self.begin(state, start, Trail::new(Arc::clone(state.workflow())));
         }
         let known = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(&start.run).cloned();
         let Some(known) = known else { return };
@@ -79,12 +76,13 @@ impl Recorder {
     /// Continues a run that is resumed from the store.
     pub(crate) fn resumes(&self, state: &RunState) {
         let Some(start) = state.start() else { return };
-        if let Some(recorded) = self.begin(state, start) {
+        // The times in the trail are not used: spans begin with events that have their own.
+        if let Some(recorded) = self.begin(state, start, Trail::of_state(state, state.started_at())) {
             recorded.lock().unwrap_or_else(PoisonError::into_inner).restore(state);
         }
     }
 
-    fn begin(&self, state: &RunState, start: &Arc<RunStart>) -> Option<Arc<Mutex<Recorded>>> {
+    fn begin(&self, state: &RunState, start: &Arc<RunStart>, trail: Trail) -> Option<Arc<Mutex<Recorded>>> {
         let trace = RunTrace::of(start);
         if !trace.is_sampled() {
             return None;
@@ -95,7 +93,7 @@ impl Recorder {
             trace,
             workflow: Arc::clone(workflow),
             redaction: self.rules(workflow, trigger),
-            openings: HashMap::new(),
+            trail,
             running: HashMap::new(),
             calls: HashMap::new(),
         }));
@@ -125,20 +123,10 @@ struct Recorded {
     trace: RunTrace,
     workflow: Arc<Workflow>,
     redaction: Arc<Redaction>,
-    openings: HashMap<FrameId, Opening>,
+    trail: Trail,
     /// Actions in progress that started with their own event.
     running: HashMap<Place, Running>,
     calls: HashMap<EffectId, Call>,
-}
-
-/// An open frame: one execution of a block.
-#[derive(Clone, Debug)]
-struct Opening {
-    iterations: Iterations,
-    /// The span of the action that opened it.
-    owner: u64,
-    /// The nearest enclosing action with a span, which reports failures of actions without one.
-    reported_by: Option<Place>,
 }
 
 #[derive(Debug, Default)]
@@ -206,11 +194,11 @@ struct Call {
 
 impl Recorded {
     fn event(&mut self, event: &Event, state: &RunState, exporter: &Exporter) {
+        // The events of a run in progress refer to its own definition.
+        if self.trail.follow(event).is_err() {
+            return;
+        }
         match event {
-            Event::FrameOpened { frame, parent, index, .. } => {
-                let opening = self.opening(*parent, *index);
-                self.openings.insert(*frame, opening);
-            }
             Event::ActionStarted { place, inputs, .. } if self.has_span(*place) => {
                 self.begin(*place, inputs.as_ref());
             }
@@ -238,6 +226,7 @@ impl Recorded {
                 exporter.offer(self.run_span(state, *status, error.as_deref(), *at));
             }
             Event::RunStarted { .. }
+            | Event::FrameOpened { .. }
             | Event::ActionStarted { .. }
             | Event::AttemptStarted { .. }
             | Event::LoopStarted { .. }
@@ -252,25 +241,6 @@ impl Recorded {
 
     /// Restores the recorder's state for a run that an earlier process started.
     fn restore(&mut self, state: &RunState) {
-        let mut left: HashMap<FrameId, (Option<Place>, u32)> =
-            state.openings().map(|(frame, parent, index)| (frame, (parent, index))).collect();
-        // An enclosing frame may have a higher number than the frame inside it.
-        while !left.is_empty() {
-            let known: Vec<FrameId> = left
-                .iter()
-                .filter(|(_, (parent, _))| parent.is_none_or(|parent| !left.contains_key(&parent.frame)))
-                .map(|(frame, _)| *frame)
-                .collect();
-            if known.is_empty() {
-                break;
-            }
-            for frame in known {
-                if let Some((parent, index)) = left.remove(&frame) {
-                    let opening = self.opening(parent, index);
-                    self.openings.insert(frame, opening);
-                }
-            }
-        }
         for (place, _, inputs) in state.running_actions() {
             if self.has_span(place) {
                 self.begin(place, inputs);
@@ -287,26 +257,19 @@ impl Recorded {
         }
     }
 
-    fn opening(&self, parent: Option<Place>, index: u32) -> Opening {
-        let Some(parent) = parent else {
-            return Opening { iterations: Iterations::new(), owner: self.trace.run, reported_by: None };
-        };
-        let outer = self.openings.get(&parent.frame);
-        let mut iterations = outer.map(|outer| outer.iterations.clone()).unwrap_or_default();
-        let owner = self.trace.action(parent.action, &iterations);
-        if event_json::is_loop(&self.workflow, parent.action) {
-            iterations.push((parent.action, index));
+    /// The action with a span that reports failures of the actions in this block, if they have none.
+    fn reporter(&self, mut frame: FrameId) -> Option<Place> {
+        let mut reporter = None;
+        while !trace::has_spans(&self.trail.path(frame))
+            && let Some(parent) = self.trail.parent(frame)
+        {
+            (reporter, frame) = (Some(parent), parent.frame);
         }
-        let reported_by = match outer.and_then(|outer| outer.reported_by) {
-            None if trace::has_spans(&iterations) => None,
-            None => Some(parent),
-            known => known,
-        };
-        Opening { iterations, owner, reported_by }
+        reporter
     }
 
     fn has_span(&self, place: Place) -> bool {
-        self.openings.get(&place.frame).is_some_and(|opening| opening.reported_by.is_none())
+        trace::has_spans(&self.trail.path(place.frame))
     }
 
     fn begin(&mut self, place: Place, inputs: Option<&Value>) {
@@ -348,8 +311,7 @@ impl Recorded {
     }
 
     fn action_span(&self, place: Place) -> u64 {
-        let iterations = self.openings.get(&place.frame).map(|opening| opening.iterations.as_slice());
-        self.trace.action(place.action, iterations.unwrap_or_default())
+        self.trace.action(place.action, &self.trail.path(place.frame))
     }
 
     fn note(&mut self, effect: EffectId, note: &Note, at: Timestamp) {
@@ -465,7 +427,7 @@ impl Recorded {
         outcome: &Outcome,
         exporter: &Exporter,
     ) {
-        let Some(opening) = self.openings.get(&place.frame).cloned() else { return };
+        let path = self.trail.path(place.frame);
         let action = &self.workflow.action(place.action);
         let (name, kind) = (action.name.to_string(), action.type_name.to_string());
         let mut attributes: Attributes = vec![
@@ -474,11 +436,10 @@ impl Recorded {
             ("loom.action.status", outcome.status.as_str().into()),
             ("loom.action.code", outcome.code.as_ref().into()),
         ];
-        if !opening.iterations.is_empty() {
-            let part =
-                |(owner, index): &(ActionIdx, u32)| format!("{}/{index}", self.workflow.action(*owner).name);
-            let path: Vec<String> = opening.iterations.iter().map(part).collect();
-            attributes.push(("loom.action.path", path.join("/").into()));
+        if !path.is_empty() {
+            let part = |round: &Round| format!("{}/{}", self.workflow.action(round.action).name, round.index);
+            let parts: Vec<String> = path.iter().map(part).collect();
+            attributes.push(("loom.action.path", parts.join("/").into()));
         }
         if outcome.code == FALLBACK {
             // The error is that of the failure that the fallback replaced.
@@ -486,7 +447,7 @@ impl Recorded {
             attributes.push(("loom.fallback.replaced", replaced.into()));
         }
         let failed = self.failure(place.action, outcome, &mut attributes);
-        if let Some(reporter) = opening.reported_by {
+        if let Some(reporter) = self.reporter(place.frame) {
             if let Some(message) = failed
                 && let Some(running) = self.running.get_mut(&reporter)
             {
@@ -501,8 +462,10 @@ impl Recorded {
         }
         attributes.extend(running.marks.attributes());
         exporter.offer(Span {
-            id: self.trace.action(place.action, &opening.iterations),
-            parent: Some(opening.owner),
+            id: self.trace.action(place.action, &path),
+            parent: Some(
+                self.trail.parent(place.frame).map_or(self.trace.run, |parent| self.action_span(parent)),
+            ),
             name,
             kind: Kind::Internal,
             start: started,

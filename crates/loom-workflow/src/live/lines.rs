@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
-use loom_definition::{Status, Workflow, model::ActionKind};
+use loom_definition::{ActionIdx, Status, Workflow, model::ActionKind};
 use loom_engine::{
-    EffectId, Event, FrameId, Place,
+    Event, Place, Round, Step, Trail,
     event::{ErrorInfo, Next, Outcome, Phase, Purpose},
 };
 use loom_expression::{Timestamp, Visible, visible};
@@ -22,86 +22,59 @@ pub(super) struct Lines {
     workflow: Arc<Workflow>,
     paint: Paint,
     began: Timestamp,
-    /// The latest time so far; events of timers and responses have none of their own.
-    last: Timestamp,
-    /// What opened each block, and the position of the iteration in its loop.
-    frames: HashMap<FrameId, Frame>,
-    attempts: HashMap<EffectId, (Place, u32)>,
+    trail: Trail,
     /// The last attempt of each action in progress.
     made: HashMap<Place, u32>,
 }
 
-#[derive(Clone)]
-struct Frame {
-    label: String,
-    shown: bool,
-}
-
 impl Lines {
-    pub(super) fn new(workflow: Arc<Workflow>, color: bool) -> Lines {
-        Lines::since(workflow, Timestamp::MIN, color)
-    }
-
-    /// For a resumed run.
-    pub(super) fn since(workflow: Arc<Workflow>, began: Timestamp, color: bool) -> Lines {
-        Lines {
-            workflow,
-            paint: Paint { color },
-            began,
-            last: began,
-            frames: HashMap::new(),
-            attempts: HashMap::new(),
-            made: HashMap::new(),
-        }
+    /// For a run that began at this time, and whose events so far are those of the trail.
+    pub(super) fn new(trail: Trail, began: Timestamp, color: bool) -> Lines {
+        let workflow = Arc::clone(trail.workflow());
+        Lines { workflow, paint: Paint { color }, began, trail, made: HashMap::new() }
     }
 
     /// Writes the lines for these events.
     pub(super) fn write(&mut self, events: &[Event], out: &mut String) {
         for event in events {
-            if let Event::ActionStarted { at, .. } = event {
-                self.last = self.last.max(*at);
+            // The events of a run in progress refer to its own definition.
+            if let Ok(step) = self.trail.follow(event) {
+                self.event(event, &step, out);
             }
-            self.event(event, out);
         }
     }
 
-    fn event(&mut self, event: &Event, out: &mut String) {
+    fn event(&mut self, event: &Event, step: &Step, out: &mut String) {
         match event {
             Event::RunStarted { start, at } => {
                 self.began = *at;
                 let name = self.paint.bold(&visible(&self.workflow.name));
                 self.line(*at, &format!("run {} of {name} started", start.run), out);
             }
-            Event::FrameOpened { frame, parent, index, at, .. } => {
-                self.opened(*frame, *parent, *index, *at, out);
+            Event::FrameOpened { parent: Some(parent), index, at, .. } => {
+                self.opened(*parent, *index, *at, step, out);
             }
-            Event::AttemptStarted { place, attempt, effect, phase, .. } => {
+            Event::AttemptStarted { place, attempt, phase, .. } => {
                 if matches!(phase, Phase::Call | Phase::Subscribe | Phase::Admit) {
-                    self.attempts.insert(*effect, (*place, *attempt));
                     self.made.insert(*place, *attempt);
                 }
             }
-            Event::AttemptNoted { effect, note, at } => {
-                if let Some((place, _)) = self.attempts.get(effect).copied() {
+            Event::AttemptNoted { note, at, .. } => {
+                if let Some(place) = step.place {
                     let what = self.paint.warn(&words::note(note));
-                    self.line(*at, &format!("  {}: {what}", self.label(place)), out);
+                    self.line(*at, &format!("  {}: {what}", self.label(place.action, &step.path)), out);
                 }
             }
-            Event::AttemptEnded { place, effect, outcome, next, at } => {
-                let known = match next {
-                    // What an admitted action does is noted for the attempt that admitted it.
-                    Next::Execute => self.attempts.get(effect).copied(),
-                    _ => self.attempts.remove(effect),
-                };
-                let attempt = known.map_or(1, |(_, attempt)| attempt);
-                self.attempt_ended(*place, attempt, outcome, next, *at, out);
+            Event::AttemptEnded { outcome, next, at, .. } => {
+                self.attempt_ended(step, outcome, next, *at, out)
             }
             Event::TimerSet { due, place, purpose: Purpose::Wait, .. } => {
-                let wait = words::duration(words::between(self.last, *due));
-                self.line(self.last, &format!("… {} waits {wait}", self.label(*place)), out);
+                let wait = words::duration(words::between(step.at, *due));
+                let label = self.label(place.action, &step.path);
+                self.line(step.at, &format!("… {label} waits {wait}"), out);
             }
-            Event::ActionEnded { place, started, at, outcome, .. } => {
-                self.action_ended(*place, *started, *at, outcome, out);
+            Event::ActionEnded { place, started, outcome, .. } => {
+                self.action_ended(*place, *started, outcome, step, out);
             }
             Event::RunWaiting { at } => {
                 self.line(*at, "waits for the concurrency limit of its trigger", out);
@@ -114,7 +87,7 @@ impl Lines {
             Event::Resumed { at } => self.line(*at, "resumed", out),
             Event::Responded { response, .. } => {
                 let status = words::response(response);
-                self.line(self.last, &format!("response {status}"), out);
+                self.line(step.at, &format!("response {status}"), out);
             }
             Event::RunEnded { status, error, at, .. } => {
                 let took = words::duration(words::between(self.began, *at));
@@ -122,7 +95,8 @@ impl Lines {
                 let status = self.paint.bold(status.as_str());
                 self.line(*at, &format!("run {status} in {took}{why}"), out);
             }
-            Event::ActionStarted { .. }
+            Event::FrameOpened { .. }
+            | Event::ActionStarted { .. }
             | Event::LoopStarted { .. }
             | Event::TimerSet { .. }
             | Event::TimerEnded { .. }
@@ -132,35 +106,20 @@ impl Lines {
         }
     }
 
-    /// Records the owner of a block, and shows that a loop continues.
-    fn opened(&mut self, frame: FrameId, parent: Option<Place>, index: u32, at: Timestamp, out: &mut String) {
-        let Some(parent) = parent else {
-            self.frames.insert(frame, Frame { label: String::new(), shown: true });
-            return;
-        };
-        let outer = self.frames.get(&parent.frame).cloned();
-        let (outer, shown) = outer.map_or((String::new(), true), |frame| (frame.label, frame.shown));
+    /// Shows that a long loop continues.
+    fn opened(&self, parent: Place, index: u32, at: Timestamp, step: &Step, out: &mut String) {
         let action = self.workflow.action(parent.action);
-        let loops = is_loop(&action.kind);
-        let label =
-            if loops { format!("{outer}{}[{}] › ", Visible(&action.name), index + 1) } else { outer };
-        if loops && shown && index >= ITERATIONS_SHOWN && is_milestone(index) {
+        let loops = action.kind.is_loop();
+        if loops && is_shown(&step.path) && index >= ITERATIONS_SHOWN && is_milestone(index) {
             let name = Visible(&action.name);
             self.line(at, &self.paint.dim(&format!("  {name}: iteration {}", index + 1)), out);
         }
-        self.frames.insert(frame, Frame { label, shown: shown && !(loops && index >= ITERATIONS_SHOWN) });
     }
 
-    fn attempt_ended(
-        &mut self,
-        place: Place,
-        attempt: u32,
-        outcome: &Outcome,
-        next: &Next,
-        at: Timestamp,
-        out: &mut String,
-    ) {
-        let label = self.label(place);
+    fn attempt_ended(&self, step: &Step, outcome: &Outcome, next: &Next, at: Timestamp, out: &mut String) {
+        let Some(place) = step.place else { return };
+        let label = self.label(place.action, &step.path);
+        let attempt = step.attempt.unwrap_or(1);
         match next {
             Next::Retry { due } => {
                 let how = words::ended(outcome);
@@ -182,14 +141,13 @@ impl Lines {
         &mut self,
         place: Place,
         started: Timestamp,
-        at: Timestamp,
         outcome: &Outcome,
+        step: &Step,
         out: &mut String,
     ) {
         let attempts = self.made.remove(&place).unwrap_or(0);
         let status = outcome.status;
-        let shown = self.frames.get(&place.frame).is_none_or(|frame| frame.shown);
-        if !shown && !status.is_bad() {
+        if !is_shown(&step.path) && !status.is_bad() {
             return;
         }
         let action = self.workflow.action(place.action);
@@ -200,7 +158,7 @@ impl Lines {
         if attempts > 1 {
             details.push(words::count(attempts as usize, "attempt"));
         }
-        let took = words::between(started, at);
+        let took = words::between(started, step.at);
         if took.as_millis() > 0 {
             details.push(words::duration(took));
         }
@@ -216,16 +174,27 @@ impl Lines {
         };
         let sign = self.paint.status(Some(status), words::sign(Some(status)));
         let shown = if status == Status::Skipped { " skipped" } else { "" };
-        self.line(at, &format!("{sign} {}{shown}{details}{why}", self.label(place)), out);
+        let label = self.label(place.action, &step.path);
+        self.line(step.at, &format!("{sign} {label}{shown}{details}{why}"), out);
     }
 
-    fn label(&self, place: Place) -> String {
-        let outer = self.frames.get(&place.frame).map(|frame| frame.label.as_str()).unwrap_or_default();
-        format!("{outer}{}", Visible(&self.workflow.action(place.action).name))
+    /// An action with the iterations of its enclosing loops, counted from 1: `Each[3] › Post`.
+    fn label(&self, action: ActionIdx, path: &[Round]) -> String {
+        let mut label = String::new();
+        for round in path {
+            // Writing to a string cannot fail.
+            let _ = write!(
+                label,
+                "{}[{}] › ",
+                Visible(&self.workflow.action(round.action).name),
+                round.index + 1
+            );
+        }
+        let _ = write!(label, "{}", Visible(&self.workflow.action(action).name));
+        label
     }
 
-    fn line(&mut self, at: Timestamp, text: &str, out: &mut String) {
-        self.last = self.last.max(at);
+    fn line(&self, at: Timestamp, text: &str, out: &mut String) {
         let seconds = words::between(self.began, at).as_secs_f64();
         let time = self.paint.dim(&format!("{seconds:9.3}s"));
         // Writing to a string cannot fail.
@@ -237,6 +206,11 @@ fn because(error: &ErrorInfo) -> String {
     format!(": {}", words::reason(&error.message, MESSAGE_MAX))
 }
 
+/// Whether what happens in these iterations is shown.
+fn is_shown(path: &[Round]) -> bool {
+    path.iter().all(|round| round.index < ITERATIONS_SHOWN)
+}
+
 /// Whether an iteration of a long loop is shown: 100, 200, … 1000, 2000, …
 fn is_milestone(index: u32) -> bool {
     let iteration = index + 1;
@@ -244,13 +218,9 @@ fn is_milestone(index: u32) -> bool {
     iteration >= 100 && iteration.is_multiple_of(magnitude)
 }
 
-pub(super) fn is_loop(kind: &ActionKind) -> bool {
-    matches!(kind, ActionKind::Foreach { .. } | ActionKind::Loop(_) | ActionKind::Retry { .. })
-}
-
 /// Whether an action contains other actions, so that its failure is usually theirs.
 fn holds_actions(kind: &ActionKind) -> bool {
-    is_loop(kind)
+    kind.is_loop()
         || matches!(
             kind,
             ActionKind::If { .. }

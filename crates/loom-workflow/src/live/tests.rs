@@ -2,7 +2,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use loom_definition::{Definition, LoadOptions};
 use loom_engine::{
-    Environment, RunStart,
+    Environment, RunStart, Trail,
     event::{EffectResult, ErrorInfo, Outcome, RetryHint},
     ports::Call,
     simulate::Simulation,
@@ -54,7 +54,7 @@ impl Scene {
 
     /// What is written where nothing can be painted over.
     fn lines(&self) -> String {
-        let mut lines = Lines::new(Arc::clone(&self.workflow), false);
+        let mut lines = Lines::new(Trail::new(Arc::clone(&self.workflow)), Timestamp::MIN, false);
         let mut out = String::new();
         lines.write(self.simulation.events(), &mut out);
         out

@@ -7,10 +7,7 @@ use loom_definition::{
 use loom_engine::history::{Attempt, History, Occurrence};
 use loom_expression::{Timestamp, visible};
 
-use super::{
-    lines::is_loop,
-    words::{self, Paint},
-};
+use super::words::{self, Paint};
 
 /// The most attempts that are shown one by one; of more, the first and the last ones are shown.
 const ATTEMPTS_SHOWN: usize = 8;
@@ -197,7 +194,7 @@ impl Tree<'_> {
             }
             many => details.push(tally(many)),
         }
-        if is_loop(&action.kind) {
+        if action.kind.is_loop() {
             let iterations = iterations(self.history, action);
             let of = rounds_planned(action, occurrences);
             details.insert(

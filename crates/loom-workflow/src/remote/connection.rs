@@ -5,9 +5,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use hyper::{
     HeaderMap, Method,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
-use loom_actions::{Client, ClientOptions, Egress, Request, SystemResolver, Url};
+use loom_actions::{Client, ClientOptions, Egress, Request, Streamed, SystemResolver, Url};
 use loom_engine::{Engine, Environment, clock::SystemClock};
 use loom_expression::Value;
 use loom_server::{Host, HostSettings, Server, ServerSettings};
@@ -127,10 +127,32 @@ impl Connection {
         if (200..300).contains(&status) {
             return Ok(value);
         }
-        let message = value.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
-        let message =
-            message.map_or_else(|| format!("the server responded with status {status}"), str::to_owned);
-        Err(Refusal::Answered { status, message })
+        Err(refusal(status, &value))
+    }
+
+    /// Opens the event stream at `path` after the event with this number. None for a data directory.
+    pub(super) async fn open(&self, path: &str, after: u64) -> Result<Option<Streamed>, Refusal> {
+        let Connection::Server { client, base, headers } = self else { return Ok(None) };
+        let address = format!("{}{path}", base.shown().trim_end_matches('/'));
+        let url = Url::parse(&address).map_err(|error| Refusal::Unreachable(error.to_string()))?;
+        let mut request = Request::get(url, TIMEOUT);
+        request.headers.clone_from(headers);
+        request.headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        request.headers.insert("last-event-id", HeaderValue::from(after));
+        let opened = client.open(request).await.map_err(|failure| Refusal::Unreachable(failure.message))?;
+        let status = opened.status.as_u16();
+        if status == 200 {
+            return Ok(Some(opened));
+        }
+        if status == 204 {
+            let message = "the run has no further events".to_owned();
+            return Err(Refusal::Answered { status: 410, message });
+        }
+        let (mut opened, mut body) = (opened, Vec::new());
+        while let Ok(Some(chunk)) = opened.chunk().await {
+            body.extend_from_slice(&chunk);
+        }
+        Err(refusal(status, &Value::parse_json(&body).unwrap_or_default()))
     }
 
     /// What is wrong with the data directory, if anything.
@@ -141,14 +163,16 @@ impl Connection {
         }
     }
 
-    /// Whether this is a data directory, whose runs continue only when a server uses it.
-    pub(super) fn is_directory(&self) -> bool {
-        matches!(self, Connection::Folder { .. })
-    }
-
     pub(super) async fn close(&self) {
         if let Connection::Folder { host, .. } = self {
             host.shut_down().await.ok();
         }
     }
+}
+
+/// The refusal in an error response.
+fn refusal(status: u16, value: &Value) -> Refusal {
+    let message = value.get("error").and_then(|error| error.get("message")).and_then(Value::as_str);
+    let message = message.map_or_else(|| format!("the server responded with status {status}"), str::to_owned);
+    Refusal::Answered { status, message }
 }

@@ -1,6 +1,11 @@
-//! A client of an event stream that disconnects and reconnects repeatedly.
+//! Clients of an event stream that disconnect and reconnect.
 
-use crate::served::Loom;
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+};
+
+use crate::{loom, served::Loom};
 
 #[test]
 fn a_client_that_reconnects_twenty_times_sees_every_event_once_and_in_order() {
@@ -29,4 +34,55 @@ fn a_client_that_reconnects_twenty_times_sees_every_event_once_and_in_order() {
     assert_eq!(events.first().unwrap().1, "run.started");
     let ends = events.iter().filter(|(_, kind)| kind == "run.completed").count();
     assert_eq!((ends, events.last().unwrap().1.as_str()), (1, "run.completed"));
+}
+
+/// Responds to one request after the other; returns the `last-event-id` of each.
+fn respond(listener: &TcpListener, responses: &[String]) -> Vec<String> {
+    let position = |response: &String| {
+        let (connection, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(&connection);
+        let mut after = String::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if let Some(id) = line.to_ascii_lowercase().strip_prefix("last-event-id:") {
+                id.trim().clone_into(&mut after);
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        (&connection).write_all(response.as_bytes()).unwrap();
+        after
+    };
+    responses.iter().map(position).collect()
+}
+
+#[test]
+fn runs_watch_reconnects_after_its_last_event() {
+    let event = |seq: u32, kind: &str, data: &str| {
+        format!(
+            "id: {seq}\nevent: {kind}\ndata: {{\"seq\": {seq}, \"type\": \"{kind}\", \"data\": {{{data}}}}}\n\n"
+        )
+    };
+    let stream =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\nretry: 5\n\n";
+    let (first, second) = (event(1, "run.suspended", ""), event(2, "run.resumed", ""));
+    let last = event(3, "run.completed", "\"status\": \"Cancelled\"");
+    let responses = [
+        // Breaks in the middle of an event.
+        format!("{stream}{first}{}", &second[..20]),
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned(),
+        // Sends an event again.
+        format!("{stream}{first}{second}"),
+        format!("{stream}: still here\n\n{last}"),
+    ];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || respond(&listener, &responses));
+    let watched = loom(&["runs", "watch", "0000000000001", "--json", "--server", &address]);
+    assert_eq!(server.join().unwrap(), ["0", "1", "1", "2"]);
+    assert_eq!(watched.code, Some(4), "{}", watched.stderr);
+    let seen: Vec<&str> = watched.stdout.lines().map(|line| &line[..8]).collect();
+    assert_eq!(seen, ["{\"seq\":1", "{\"seq\":2", "{\"seq\":3"]);
 }

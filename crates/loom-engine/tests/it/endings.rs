@@ -200,3 +200,43 @@ async fn a_wait_of_a_week_ends_in_time_despite_downtime() {
         second.shut_down().await;
     }
 }
+
+/// A process that ends while a run is suspended leaves a call in flight and a timer. The next process starts neither the call nor
+/// anything else before the run is resumed, however often it restarts.
+#[tokio::test(start_paused = true)]
+async fn a_suspended_run_repeats_no_call_until_it_is_resumed() {
+    let service = Service::new(|_, _| (Duration::from_hours(1), ok("{}")));
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at(now()));
+    let store = Arc::new(MemoryStore::default());
+    let open = || engine(&service).clock(Arc::clone(&clock)).store(Arc::clone(&store) as _).build();
+    let both = workflow(
+        r#"{"Slow": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s"}, "runAfter": {}},
+            "Wait": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Minute"}}, "runAfter": {}},
+            "Then": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s"}, "runAfter": {"Wait": ["Succeeded"]}}}"#,
+    );
+    let first = open();
+    let Ok(Started::Runs(runs)) = first.start(RunRequest::manual(both, Vec::new(), None), None) else {
+        panic!("no run started")
+    };
+    while service.count() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(first.command(runs[0].id, Command::Suspend).await);
+    first.shut_down().await;
+
+    for _ in 0..2 {
+        let next = open();
+        next.recover(None).await.unwrap();
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        assert_eq!(service.count(), 1, "nothing starts while the run is suspended");
+        next.shut_down().await;
+    }
+
+    let last = open();
+    let mut run = last.recover(None).await.unwrap().runs.remove(0);
+    assert!(last.command(run.id, Command::Resume).await);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(service.count(), 3, "the call is repeated, and the timer fires");
+    assert_eq!(run.ended().await.unwrap().status, RunStatus::Succeeded);
+    last.shut_down().await;
+}

@@ -1,7 +1,11 @@
 //! Packages every crate as for a registry, so that a missing licence, version or file is found before a release.
 //!
 //! The workspace sets `publish = false` until its owner decides otherwise, and cargo does not resolve unpublishable packages of
-//! a workspace against each other. So the packages are built in a copy of the workspace without that line.
+//! a workspace against each other. So the packages are made in a copy of the workspace without that line.
+//!
+//! To verify them, they are unpacked into a workspace of their own and checked one by one: only then does a package that relies
+//! on a feature which another member of the workspace enables fail. `cargo package` could verify them too, but it keeps what it
+//! unpacked under the same version and then checks old code.
 
 use std::{fs, path::Path, process::Command};
 
@@ -10,7 +14,7 @@ use anyhow::{Context, Result, bail};
 /// The files that each package must contain besides its sources.
 const REQUIRED: &[&str] = &["LICENSE-APACHE", "LICENSE-MIT", "Cargo.toml"];
 
-/// Packages all crates; with `--verify`, also builds each one from its package.
+/// Packages all crates; with `--verify`, also checks each one as its package alone.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     let verify = match arguments {
         [] => false,
@@ -32,20 +36,64 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     let manifest = fs::read_to_string(root.join("Cargo.toml")).context("cannot read Cargo.toml")?;
     fs::write(copy.join("Cargo.toml"), manifest.replace("publish = false\n", "publish = true\n"))?;
 
-    let mut cargo = Command::new("cargo");
-    cargo
-        .args(["package", "--quiet", "--locked", "--workspace", "--allow-dirty"])
+    let packages = target.join("packed/package");
+    if packages.exists() {
+        fs::remove_dir_all(&packages).with_context(|| format!("cannot remove {}", packages.display()))?;
+    }
+    let status = Command::new("cargo")
+        .args(["package", "--quiet", "--locked", "--workspace", "--allow-dirty", "--no-verify"])
         .args(["--exclude", "xtask", "--exclude", "instructions"])
         .env("CARGO_TARGET_DIR", target.join("packed"))
-        .current_dir(&copy);
-    if !verify {
-        cargo.arg("--no-verify");
-    }
-    let status = cargo.status().context("cannot start cargo package")?;
+        .current_dir(&copy)
+        .status()
+        .context("cannot start cargo package")?;
     if !status.success() {
         bail!("cargo package failed with {status}");
     }
-    check_contents(&copy)
+    check_contents(&copy)?;
+    if verify { verify_each(&packages, &copy.join("Cargo.lock"), &target) } else { Ok(()) }
+}
+
+/// Unpacks all packages into a workspace in which they depend on each other, and checks each one alone.
+fn verify_each(packages: &Path, lock: &Path, target: &Path) -> Result<()> {
+    let unpacked = target.join("unpacked");
+    if unpacked.exists() {
+        fs::remove_dir_all(&unpacked).with_context(|| format!("cannot remove {}", unpacked.display()))?;
+    }
+    fs::create_dir_all(&unpacked).with_context(|| format!("cannot create {}", unpacked.display()))?;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(packages).with_context(|| format!("cannot list {}", packages.display()))? {
+        let archive = entry?.path();
+        if archive.extension().is_none_or(|extension| extension != "crate") {
+            continue;
+        }
+        let status = Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&unpacked).status();
+        if !status.context("cannot start tar")?.success() {
+            bail!("cannot unpack {}", archive.display());
+        }
+        let stem = archive.file_stem().and_then(|stem| stem.to_str()).context("packages have names in UTF-8")?;
+        let (name, _) = stem.rsplit_once('-').with_context(|| format!("{stem} has no version"))?;
+        names.push((name.to_owned(), stem.to_owned()));
+    }
+    names.sort();
+    let members: Vec<_> = names.iter().map(|(_, directory)| format!("{directory:?}")).collect();
+    let patches: String = names.iter().map(|(name, directory)| format!("{name} = {{ path = {directory:?} }}\n")).collect();
+    let manifest = format!("[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[patch.crates-io]\n{patches}", members.join(", "));
+    fs::write(unpacked.join("Cargo.toml"), manifest).context("cannot write the manifest of the packages")?;
+    fs::copy(lock, unpacked.join("Cargo.lock")).context("cannot copy Cargo.lock")?;
+    for (name, _) in &names {
+        println!("== package {name}");
+        let status = Command::new("cargo")
+            .args(["check", "--quiet", "--package", name])
+            .env("CARGO_TARGET_DIR", target.join("packed"))
+            .current_dir(&unpacked)
+            .status()
+            .context("cannot start cargo check")?;
+        if !status.success() {
+            bail!("the package {name} does not compile alone");
+        }
+    }
+    Ok(())
 }
 
 /// Checks that each package contains the required files, which cargo itself does not check.

@@ -71,14 +71,19 @@ fn verify_each(packages: &Path, lock: &Path, target: &Path) -> Result<()> {
         if !status.context("cannot start tar")?.success() {
             bail!("cannot unpack {}", archive.display());
         }
-        let stem = archive.file_stem().and_then(|stem| stem.to_str()).context("packages have names in UTF-8")?;
+        let stem =
+            archive.file_stem().and_then(|stem| stem.to_str()).context("packages have names in UTF-8")?;
         let (name, _) = stem.rsplit_once('-').with_context(|| format!("{stem} has no version"))?;
         names.push((name.to_owned(), stem.to_owned()));
     }
     names.sort();
     let members: Vec<_> = names.iter().map(|(_, directory)| format!("{directory:?}")).collect();
-    let patches: String = names.iter().map(|(name, directory)| format!("{name} = {{ path = {directory:?} }}\n")).collect();
-    let manifest = format!("[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[patch.crates-io]\n{patches}", members.join(", "));
+    let patches: String =
+        names.iter().map(|(name, directory)| format!("{name} = {{ path = {directory:?} }}\n")).collect();
+    let manifest = format!(
+        "[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[patch.crates-io]\n{patches}",
+        members.join(", ")
+    );
     fs::write(unpacked.join("Cargo.toml"), manifest).context("cannot write the manifest of the packages")?;
     fs::copy(lock, unpacked.join("Cargo.lock")).context("cannot copy Cargo.lock")?;
     for (name, _) in &names {

@@ -6,6 +6,7 @@
 //! | read the response | [`Decoder`] and [`Accumulator`] for a stream, [`Endpoint::decode`] for a whole body |
 //! | find out what failed | [`ModelError`] |
 //! | serve clients of chat completions | [`door`] |
+//! | run agents and group chats | [`conversation`] |
 //! | test without a model | [`Script`] and [`Cassette`] |
 //! | compute the cost of a call | [`PriceTable`] |
 //!
@@ -14,6 +15,7 @@
 mod answer;
 mod cassette;
 mod codec;
+pub mod conversation;
 mod decode;
 pub mod door;
 mod endpoint;

@@ -97,6 +97,12 @@ fn encode_messages(messages: &[&Message]) -> Vec<Json> {
             _ => merged.push((role, blocks)),
         }
     }
+    // A conversation that was shortened may begin with the model's words, which the API refuses.
+    if merged.first().is_some_and(|(role, _)| *role == "assistant") {
+        let text =
+            Json::object([("type", Json::from("text")), ("text", "(The conversation continues.)".into())]);
+        merged.insert(0, ("user", vec![text]));
+    }
     let messages = merged.into_iter();
     messages
         .map(|(role, content)| Json::object([("role", Json::from(role)), ("content", Json::Array(content))]))

@@ -1,5 +1,6 @@
 //! Tests of the public interface.
 
+mod conversation;
 mod door;
 mod encode;
 mod errors;

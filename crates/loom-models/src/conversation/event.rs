@@ -176,13 +176,13 @@ pub enum Event {
         /// Why.
         error: ModelError,
     },
-    /// An answer was of no use, and its model is asked again.
+    /// An answer cannot be used, and its model is asked again.
     Rejected {
         /// Whose turn it is; nobody's for the coordinator.
         speaker: Option<String>,
         /// What it said.
         answer: String,
-        /// What the model is told.
+        /// The feedback that the model receives.
         feedback: String,
     },
     /// A speaker said something in its turn.

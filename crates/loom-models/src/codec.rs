@@ -148,7 +148,10 @@ impl Calls {
         let call = &mut self.calls[index];
         if let Some(rest) = whole.strip_prefix(call.arguments.as_str()).filter(|rest| !rest.is_empty()) {
             call.arguments.push_str(rest);
-            deltas.push(Delta::ToolArguments { index: index as u32, fragment: rest.to_owned() });
+            // A call without a name is reported with all of its arguments once the name is known.
+            if call.named {
+                deltas.push(Delta::ToolArguments { index: index as u32, fragment: rest.to_owned() });
+            }
         }
     }
 

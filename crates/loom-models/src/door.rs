@@ -394,6 +394,8 @@ fn finish_reason(stop: &StopReason) -> &str {
         StopReason::Length | StopReason::ContextFull | StopReason::Cancelled => "length",
         StopReason::ToolCalls => "tool_calls",
         StopReason::ContentFilter => "content_filter",
+        // The API has no such word, and its clients take this one for a failure.
+        StopReason::Other(reason) if reason == "error" => "stop",
         StopReason::Other(reason) => reason,
     }
 }

@@ -7,6 +7,7 @@
 //! | find out what failed | [`ModelError`] |
 //! | serve clients of chat completions | [`door`] |
 //! | run agents and group chats | [`conversation`] |
+//! | give tools to a model that cannot call them | [`emulate_tools`] |
 //! | test without a model | [`Script`] and [`Cassette`] |
 //! | compute the cost of a call | [`PriceTable`] |
 //!
@@ -18,6 +19,7 @@ mod codec;
 pub mod conversation;
 mod decode;
 pub mod door;
+mod emulate;
 mod endpoint;
 mod error;
 mod frames;
@@ -32,6 +34,7 @@ mod wait;
 pub use answer::{Accumulator, Answer, Delta, StopReason, Usage};
 pub use cassette::{Cassette, CassetteError, Difference, Interaction, Miss, Player, RequestKey};
 pub use decode::{Decoder, Limits};
+pub use emulate::{emulate_tools, read_emulated};
 pub use endpoint::{Api, Dialect, Endpoint, HttpRequest, KeyHeader};
 pub use error::{ErrorKind, ModelError, error_of};
 pub use json::Json;

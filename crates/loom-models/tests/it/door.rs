@@ -76,6 +76,7 @@ fn every_stop_reason_has_a_word_of_the_api() {
         (StopReason::Cancelled, "length"),
         (StopReason::ContentFilter, "content_filter"),
         (StopReason::Other("weird".to_owned()), "weird"),
+        (StopReason::Other("error".to_owned()), "stop"),
     ] {
         let mut answer = Answer::text("Hi");
         answer.stop = stop;

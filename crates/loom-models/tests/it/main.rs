@@ -2,6 +2,7 @@
 
 mod conversation;
 mod door;
+mod emulate;
 mod encode;
 mod errors;
 mod stand_ins;

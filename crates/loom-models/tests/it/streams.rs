@@ -43,6 +43,16 @@ fn check(endpoint: &Endpoint, stream: &str, end_mark: &str) -> (Vec<Delta>, Answ
         let error = decode(endpoint, &[&bytes[..cut]]).expect_err("a prefix is not an answer");
         assert_eq!(error.kind, ErrorKind::Truncated, "cut at {cut}: {error}");
     }
+    let mut announced = Vec::new();
+    for delta in &expected.0 {
+        match delta {
+            Delta::ToolCall { index, .. } => announced.push(*index),
+            Delta::ToolArguments { index, .. } => {
+                assert!(announced.contains(index), "arguments precede their call");
+            }
+            _ => {}
+        }
+    }
     let ends = expected.0.iter().filter(|delta| matches!(delta, Delta::Stop { .. })).count();
     assert_eq!(ends, 1);
     assert!(matches!(expected.0.last(), Some(Delta::Stop { .. })), "the end is the last delta");
@@ -292,6 +302,23 @@ data: {"type":"response.completed","response":{"output":[{"type":"function_call"
     let (_, answer) = check(&Endpoint::openai_responses(), stream, r#""text":"Hi"}]}]}}"#);
     assert_eq!(answer.message.text(), "Hi");
     assert_eq!(answer.message.tool_calls().map(|call| call.arguments.as_str()).collect::<Vec<_>>(), ["{}"]);
+}
+
+#[test]
+fn responses_whose_call_is_named_last() {
+    let stream = r#"data: {"type":"response.function_call_arguments.delta","item_id":"fc","delta":"{\"a\""}
+
+data: {"type":"response.function_call_arguments.done","item_id":"fc","arguments":"{\"a\":1}"}
+
+data: {"type":"response.output_item.done","item":{"id":"fc","type":"function_call","call_id":"a","name":"one","arguments":"{\"a\":1}"}}
+
+data: {"type":"response.completed","response":{"status":"completed"}}
+
+"#;
+    let (_, answer) = check(&Endpoint::openai_responses(), stream, r#""completed"}}"#);
+    let calls: Vec<_> =
+        answer.message.tool_calls().map(|call| (call.name.as_str(), call.arguments.as_str())).collect();
+    assert_eq!(calls, [("one", r#"{"a":1}"#)]);
 }
 
 #[test]

@@ -28,6 +28,7 @@ use crate::{
     deploy::{DeployError, Deployment, Deployments, Origin, Source},
     hub::Hub,
     metrics::ProcessUsage,
+    policies::Layers,
     remember, retain, revive, run_ended,
     sign::{KEY_BYTES, Signer},
     subscription,
@@ -145,6 +146,7 @@ pub struct Host {
     pub(crate) piles: Piles,
     pub(crate) deployments: Deployments,
     pub(crate) switches: Switches,
+    pub(crate) layers: Layers,
     pub(crate) settings: HostSettings,
     pub(crate) signer: Signer,
     pub(crate) callbacks: Callbacks,
@@ -186,7 +188,9 @@ impl Host {
             .map(|settings| Exporter::start(settings, environment.masker.clone()))
             .transpose()?
             .map(Arc::new);
-        environment.policies = PolicyBook::new(settings.policies.clone().unwrap_or_default());
+        let file = settings.policies.clone().unwrap_or_default();
+        let (layers, policies) = Layers::load(&*store, file).await?;
+        environment.policies = PolicyBook::new(policies);
         environment.traced = exporter.is_some();
         environment.budgets.runs_max = settings.runs_max;
         let hub = Arc::new(Hub::new(exporter.map(Recorder::new)));
@@ -235,6 +239,7 @@ impl Host {
             piles: Piles::default(),
             deployments,
             switches,
+            layers,
             settings,
             signer,
             callbacks,

@@ -16,6 +16,7 @@ mod sign;
 
 mod batch;
 mod callers;
+mod policies;
 mod poll;
 mod received;
 mod recurrence;
@@ -55,6 +56,7 @@ mod view;
 pub use deploy::{DeployError, Deployment, Origin, Source};
 pub use host::{Host, HostError, HostSettings, LiveSettings, Recovery};
 pub use metrics::ProcessUsage;
+pub use policies::PoliciesRefused;
 pub use redact::{HIDDEN, hide, without_credentials};
 pub use server::{Server, ServerSettings, Token, is_loopback};
 pub use switches::DisabledBy;

@@ -97,6 +97,7 @@ pub(crate) fn guarded() -> Routes {
         .get("/api/v1/resilience", services::services)
         .get("/api/v1/resilience/{service}", services::policy)
         .on(Method::PUT, "/api/v1/resilience/{service}", services::put_policy)
+        .on(Method::DELETE, "/api/v1/resilience/{service}", services::delete_policy)
         .post("/api/v1/resilience/{service}/{change}", services::change)
         .get("/api/v1/openapi.json", openapi::document)
         .get("/metrics", metrics::page)

@@ -1,16 +1,12 @@
 //! The services that actions call: the state of their circuit breakers and rate limiters, and changes by an operator.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use axum::{
     extract::{Request, State},
     http::StatusCode,
 };
-use loom_definition::{
-    Diagnostics,
-    policy::{EffectiveSetting, Policies},
-};
-use loom_engine::PolicyInUse;
+use loom_definition::{Diagnostics, policy::EffectiveSetting};
 use loom_expression::{Object, Value};
 use loom_resilience::{BreakerStatus, CircuitState, LimiterStatus, ServiceStatus};
 
@@ -19,6 +15,7 @@ use crate::{
     deploy::Source,
     host::Host,
     path::Path,
+    policies::NotStored,
     request::read_body,
     response::{Problem, json},
     server::Shared,
@@ -34,18 +31,6 @@ impl Host {
         source
     }
 
-    /// Replaces the named policies, also for runs in progress. Services keep what they have counted and consumed. Returns the names
-    /// of the services whose policy has changed.
-    ///
-    /// # Errors
-    /// [`PolicyInUse`]; nothing has changed then.
-    pub fn replace_policies(&self, policies: Arc<Policies>) -> Result<Vec<Arc<str>>, PolicyInUse> {
-        let changed = self.engine.replace_policies(policies)?;
-        for service in &changed {
-            tracing::info!(service = &**service, "the policy has changed; the state of the service is kept");
-        }
-        Ok(changed)
-    }
 }
 
 /// `GET /api/v1/resilience`.
@@ -59,7 +44,7 @@ pub(crate) async fn policy(State(shared): State<Shared>, Path(name): Path<String
     Ok(json(StatusCode::OK, &shown(&shared, &name)?))
 }
 
-/// `PUT /api/v1/resilience/{service}`: replaces the policy of a service until the next reload of `resilience.json`.
+/// `PUT /api/v1/resilience/{service}`: stores a policy in place of that of `resilience.json`.
 pub(crate) async fn put_policy(
     State(shared): State<Shared>,
     Path(name): Path<String>,
@@ -73,13 +58,32 @@ pub(crate) async fn put_policy(
             format!("The body must be an object with the members of a policy, found {}.", members.kind());
         return Err(Problem::bad(message));
     }
-    let policies = shared.host.engine.policies();
-    let changed = policies.with_service(&name, &members).map_err(|diagnostics| refused(&diagnostics))?;
-    shared.host.replace_policies(Arc::new(changed)).map_err(|error| {
-        let message = format!("The policy was not changed: {error}.");
-        Problem::new(StatusCode::CONFLICT, "PolicyInUse", message)
-    })?;
+    shared.host.store_policy(&name, Some(&members)).await.map_err(|error| not_stored(&name, error))?;
     Ok(json(StatusCode::OK, &shown(&shared, &name)?))
+}
+
+/// `DELETE /api/v1/resilience/{service}`: removes the stored policy, so that that of `resilience.json` applies again.
+pub(crate) async fn delete_policy(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
+    shared.host.store_policy(&name, None).await.map_err(|error| not_stored(&name, error))?;
+    Ok(json(StatusCode::OK, &shown(&shared, &name)?))
+}
+
+fn not_stored(service: &str, error: NotStored) -> Problem {
+    match error {
+        NotStored::Invalid(diagnostics) => refused(&diagnostics),
+        NotStored::InUse(error) => {
+            let message = format!("The policy was not changed: {error}.");
+            Problem::new(StatusCode::CONFLICT, "PolicyInUse", message)
+        }
+        NotStored::Unknown => {
+            let message = format!(
+                "No policy of '{service}' is stored. One is stored by PUT or `loom resilience set`; change one of resilience.json \
+                 in the file."
+            );
+            Problem::not_found("PolicyNotStored", message)
+        }
+        NotStored::Store(error) => error.into(),
+    }
 }
 
 fn shown(shared: &Shared, name: &str) -> Result<Value, Problem> {
@@ -103,6 +107,7 @@ fn shown(shared: &Shared, name: &str) -> Result<Value, Problem> {
             object.insert("settings", Vec::<Value>::new());
         }
     }
+    object.insert("stored", shared.host.layers.is_stored(name));
     object.insert("policy", engine.registry().describe(name));
     object.insert("status", status.map(|status| service(shared, status)).unwrap_or_default());
     Ok(Value::from(object))

@@ -125,6 +125,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let base = values.public_url.clone().unwrap_or_else(|| here.clone());
     let mut watched = Watched::new(&args.files, values.workflows.as_deref(), !values.memory);
     let host = open_host(args, &config, &base, store, &watched, telemetry).await?;
+    reload::warn_of_hidden(&host);
     let refused = watched.deploy_all(&host, console, false).await?;
     if refused > 0 && !args.files.is_empty() {
         host.shut_down().await.ok();

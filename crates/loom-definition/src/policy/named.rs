@@ -36,6 +36,8 @@ pub struct Policies {
 struct Entry {
     base: Option<(Arc<str>, Place)>,
     members: Tree,
+    /// Whether an operator has stored it; its places are then not those of the file.
+    stored: bool,
 }
 
 /// A policy after inheritance, and the origin of each of its values.
@@ -54,7 +56,7 @@ pub struct EffectiveSetting {
     pub pointer: String,
     /// The value; `None` if the layer removes what it would inherit.
     pub value: Option<Value>,
-    /// The layer: `defaults`, `services.NAME` or `action`.
+    /// The layer: `defaults`, `services.NAME`, `stored.NAME` or `action`.
     pub origin: String,
     /// The line in the file of the layer.
     pub line: Option<usize>,
@@ -140,7 +142,8 @@ impl Policies {
                         found.want_text(base, "base").map(|name| (Arc::from(name), base.place))
                     });
                     let members = Tree::of_policy(&service.value, &["base"], &mut unknown);
-                    self.services.insert(Arc::clone(&service.name), Entry { base, members });
+                    let entry = Entry { base, members, stored: false };
+                    self.services.insert(Arc::clone(&service.name), entry);
                 }
             }
             other => {
@@ -308,8 +311,17 @@ impl Policies {
     }
 
     fn settings(&self, resolved: &Resolved<'_, Tree>) -> Vec<EffectiveSetting> {
+        let is_stored = |source: Source<'_>| match source {
+            Source::Service(name) => self.services.get(name).is_some_and(|entry| entry.stored),
+            _ => false,
+        };
+        let origin = |source: Source<'_>| match source {
+            Source::Service(name) if is_stored(source) => format!("stored.{name}"),
+            Source::Override => "action".to_owned(),
+            _ => source.to_string(),
+        };
         let line = |source: Source<'_>, place: Place| {
-            let of_file = source != Source::Override && !self.source.is_empty();
+            let of_file = source != Source::Override && !is_stored(source) && !self.source.is_empty();
             of_file.then(|| text::position(&self.source, place.range().start).line)
         };
         let set = resolved.values.iter().map(|(pointer, value)| EffectiveSetting {
@@ -331,23 +343,36 @@ impl Policies {
         settings
     }
 
-    /// The same file with other members for one service: those of `members`, an object as the file would hold it, with or
-    /// without `base`. The text is formatted again.
+    /// The policies of this file with other ones in place of those of some services: names, and objects as the file would hold
+    /// them, with or without `base`.
     ///
     /// # Errors
-    /// Everything that is wrong with the new file.
-    pub fn with_service(&self, name: &str, members: &Value) -> Result<Policies, Diagnostics> {
+    /// Everything that is wrong with the file as it would be.
+    pub fn with_stored<'s>(
+        &self,
+        stored: impl IntoIterator<Item = (&'s str, &'s Value)> + Clone,
+    ) -> Result<Policies, Diagnostics> {
         let mut services = Object::new();
         for (known, entry) in &self.services {
             services.insert(Arc::clone(known), entry.to_value());
         }
-        services.insert(Arc::from(name), members.clone());
+        for (name, members) in stored.clone() {
+            services.insert(Arc::from(name), members.clone());
+        }
         let mut file = Object::new();
         if let Some(defaults) = &self.defaults {
             file.insert("defaults", defaults.to_value());
         }
         file.insert("services", Value::from(services));
-        Policies::read(&(Value::from(file).to_json_text_pretty() + "\n"))
+        // Read as one text, so that everything is checked together and errors have a pointer.
+        let whole = Policies::read(&(Value::from(file).to_json_text_pretty() + "\n"))?;
+        let mut policies = self.clone();
+        for (name, _) in stored {
+            if let Some((name, entry)) = whole.services.get_key_value(name) {
+                policies.services.insert(Arc::clone(name), Entry { stored: true, ..entry.clone() });
+            }
+        }
+        Ok(policies)
     }
 }
 
@@ -380,10 +405,6 @@ impl fmt::Display for EffectiveSetting {
 
 /// The root of a text that is not JSON.
 const NOTHING: Node = Node { place: Place { start: 0, end: 0 }, shape: text::Shape::Null, computed: false };
-
-fn origin(source: Source<'_>) -> String {
-    if source == Source::Override { "action".to_owned() } else { source.to_string() }
-}
 
 /// The first part that has a `name` of its own.
 fn named_part(tree: &Tree) -> Option<&'static str> {

@@ -142,7 +142,7 @@ fn errors_of_the_file_point_at_the_text() {
 #[test]
 fn a_service_can_be_replaced_and_the_rest_of_the_file_stays() {
     let members = Value::from_json_str(r#"{"base": "billing", "mode": "enforce"}"#).expect("JSON");
-    let changed = policies().with_service("refunds", &members).expect("the file stays valid");
+    let changed = policies().with_stored([("refunds", &members)]).expect("the file stays valid");
     let refunds = changed.service("refunds").expect("it is defined").resilience;
     assert_eq!(refunds.breaker.expect("inherited").mode, Mode::Enforce);
     assert!(refunds.rate_limit.is_some(), "no longer removed");
@@ -150,8 +150,13 @@ fn a_service_can_be_replaced_and_the_rest_of_the_file_stays() {
         changed.service("billing").unwrap().settings.len(),
         policies().service("billing").unwrap().settings.len()
     );
+    let shown: Vec<String> =
+        changed.service("refunds").unwrap().settings.iter().map(ToString::to_string).collect();
+    assert!(shown.contains(&"mode = \"enforce\"  (stored.refunds)".to_owned()), "{shown:#?}");
+    let kept = "circuitBreaker.failureThreshold = 3  (services.billing, line 6; instead of defaults)";
+    assert!(shown.contains(&kept.to_owned()), "the lines of the file stay: {shown:#?}");
     let wrong = Value::from_json_str(r#"{"base": "refunds"}"#).expect("JSON");
-    assert!(policies().with_service("refunds", &wrong).is_err(), "a cycle");
+    assert!(policies().with_stored([("refunds", &wrong)]).is_err(), "a cycle");
 }
 
 #[test]

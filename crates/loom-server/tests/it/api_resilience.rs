@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use hyper::Method;
+use loom_definition::policy::Policies;
+use loom_server::{HostSettings, PoliciesRefused};
 use loom_store::{MemoryStore, Store};
 
 use crate::support::{Plan, World, list, requested, text};
@@ -115,4 +118,109 @@ async fn observed_refusals_are_in_the_history_and_counted_once() {
     let page = world.get("/metrics").await.text();
     let sample = r#"loom_calls_observed_total{service="iso",part="limiter"} 1"#;
     assert!(page.contains(sample), "counted once: {page}");
+}
+
+fn policies(text: &str) -> Arc<Policies> {
+    Arc::new(Policies::read(text).unwrap())
+}
+
+/// A server whose project has `file` as its policies.
+async fn with_file(store: &Arc<dyn Store>, file: &str) -> World {
+    let mut plan = Plan { store: Arc::clone(store), ..Plan::default() };
+    plan.host = HostSettings { policies: Some(policies(file)), ..HostSettings::new("") };
+    World::start(plan).await
+}
+
+/// The origin of a value of the policy of `iso`, and whether the policy is stored.
+async fn origin(world: &World, pointer: &str) -> (String, bool) {
+    let shown = world.get("/api/v1/resilience/iso").await.json();
+    let setting = list(&shown, "settings").iter().find(|setting| text(setting, "pointer") == pointer);
+    let origin = setting.map(|setting| text(setting, "origin").to_owned()).unwrap_or_default();
+    (origin, shown.get("stored").unwrap().as_bool().unwrap())
+}
+
+const ISO: &str = "/api/v1/resilience/iso";
+const ONE: &str = r#"{"defaults": {"rateLimit": {"per": "hour", "maxWait": 0}}, "services": {"iso": {"rateLimit": {"requests": 1}}}}"#;
+const USES: &str = r#"{"Tick": {"type": "Scope", "actions": {}, "runAfter": {}, "policy": "iso"}}"#;
+
+#[tokio::test]
+async fn a_policy_that_an_operator_sets_survives_restarts_and_goes_before_the_file() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let first = with_file(&store, ONE).await;
+    first.deploy("tick", &requested(USES)).await;
+    assert_eq!([tick(&first).await, tick(&first).await], ["Succeeded", "Failed"]);
+    assert_eq!(origin(&first, "/rateLimit/requests").await, ("services.iso".to_owned(), false));
+    let set = first.call(Method::PUT, ISO, r#"{"rateLimit": {"requests": 2}}"#).await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    assert_eq!(tick(&first).await, "Succeeded", "one more than before");
+    // The process dies without a shutdown.
+    drop(first);
+
+    let second = with_file(&store, ONE).await;
+    second.deploy("tick", &requested(USES)).await;
+    assert_eq!(tick(&second).await, "Failed", "both permits are consumed, and the limit is still two");
+    assert_eq!(origin(&second, "/rateLimit/requests").await, ("stored.iso".to_owned(), true));
+    assert_eq!(origin(&second, "/rateLimit/per").await.0, "defaults", "it inherits from the file");
+    // A change of the file does not reach the service, except through what it inherits.
+    let changed = ONE.replace(r#""requests": 1"#, r#""requests": 9"#).replace("hour", "day");
+    second.host.replace_policies(policies(&changed)).unwrap();
+    assert_eq!(second.host.hidden_policies().iter().map(|name| &**name).collect::<Vec<_>>(), ["iso"]);
+    let shown = second.get(ISO).await.text();
+    assert!(shown.contains(r#""value":2"#) && shown.contains(r#""value":"day""#), "{shown}");
+
+    let removed = second.call(Method::DELETE, ISO, "").await;
+    assert_eq!(removed.status, 200, "{}", removed.text());
+    assert_eq!(origin(&second, "/rateLimit/requests").await, ("services.iso".to_owned(), false));
+    assert_eq!(tick(&second).await, "Succeeded", "the file allows nine");
+    let again = second.call(Method::DELETE, ISO, "").await;
+    assert_eq!((again.status, again.error()), (404, "PolicyNotStored".to_owned()));
+    drop(second);
+    let third = with_file(&store, ONE).await;
+    assert!(!origin(&third, "/rateLimit/requests").await.1, "it stays removed");
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_take_effect_is_not_stored() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let world = with_file(&store, ONE).await;
+    let uses = USES.replace(r#""policy""#, r#""bulkhead": {"mode": "observe"}, "policy""#);
+    let with_bulkhead = ONE.replace(r#""iso": {"#, r#""iso": {"bulkhead": {"maxConcurrent": 1}, "#);
+    world.host.replace_policies(policies(&with_bulkhead)).unwrap();
+    world.deploy("tick", &requested(&uses)).await;
+    for (body, status, code) in [
+        (r#"{"rateLimit": {"requests": 2}"#, 400, "BadRequest"),
+        ("[]", 400, "BadRequest"),
+        ("", 400, "BadRequest"),
+        (r#"{"rateLimit": {"requets": 2}}"#, 400, "InvalidPolicy"),
+        (r#"{"base": "iso"}"#, 400, "InvalidPolicy"),
+        (r#"{"rateLimit": {"requests": 99999999999999999999}}"#, 400, "InvalidPolicy"),
+        (r#"{"timeout": "5 minutes"}"#, 400, "InvalidPolicy"),
+        // The action overrides a part of the bulkhead, which then would have no limit.
+        (r#"{"rateLimit": {"requests": 2}}"#, 409, "PolicyInUse"),
+    ] {
+        let answer = world.call(Method::PUT, ISO, body).await;
+        assert_eq!((answer.status, &*answer.error()), (status, code), "{body}: {}", answer.text());
+    }
+    assert_eq!(origin(&world, "/rateLimit/requests").await, ("services.iso".to_owned(), false));
+    drop(world);
+    let world = with_file(&store, &with_bulkhead).await;
+    assert!(!origin(&world, "/rateLimit/requests").await.1, "nothing was stored");
+}
+
+#[tokio::test]
+async fn a_stored_policy_that_no_longer_fits_the_file_is_named_and_never_stops_a_server() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let based = ONE.replace(r#""services": {"#, r#""services": {"base": {"rateLimit": {"requests": 5}}, "#);
+    let first = with_file(&store, &based).await;
+    assert_eq!(first.call(Method::PUT, ISO, r#"{"base": "base"}"#).await.status, 200);
+    let refused = first.host.replace_policies(policies(ONE)).unwrap_err();
+    assert!(matches!(&refused, PoliciesRefused::Stored { service, .. } if &**service == "iso"), "{refused}");
+    assert!(refused.to_string().contains("`loom resilience unset iso`"), "{refused}");
+    drop(first);
+
+    // The base was removed while the server was down.
+    let second = with_file(&store, ONE).await;
+    assert_eq!(origin(&second, "/rateLimit/requests").await, ("services.iso".to_owned(), true));
+    assert_eq!(second.call(Method::DELETE, ISO, "").await.status, 200);
+    assert_eq!(origin(&second, "/rateLimit/requests").await, ("services.iso".to_owned(), false));
 }

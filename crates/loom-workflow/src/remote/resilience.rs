@@ -41,13 +41,18 @@ enum ResilienceCommand {
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["server", "data"])]
         file: Option<PathBuf>,
     },
-    /// Replace the policy of a service in a running server, until `resilience.json` is loaded again.
+    /// Store the policy of a service in a running server, in place of that of `resilience.json`.
     Set {
         /// The name of the service.
         service: String,
         /// The policy, as `resilience.json` holds it under `services`: JSON, or `@file`.
         #[arg(value_name = "JSON|@FILE")]
         policy: String,
+    },
+    /// Remove the stored policy of a service, so that that of `resilience.json` applies again.
+    Unset {
+        /// The name of the service.
+        service: String,
     },
     /// Reset the circuit breaker and limiters of a service to their initial state.
     Reset {
@@ -83,11 +88,12 @@ pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
             let policy = files::read_argument("POLICY", policy)?;
             (Method::PUT, path(service), Some(policy.to_json_text().into_bytes()))
         }
+        ResilienceCommand::Unset { service } => (Method::DELETE, path(service), None),
         ResilienceCommand::Reset { service } => (Method::POST, change(service, "reset"), None),
         ResilienceCommand::Open { service } => (Method::POST, change(service, "isolate"), None),
         ResilienceCommand::Close { service } => (Method::POST, change(service, "close"), None),
     };
-    let changes = method == Method::POST;
+    let changes = method != Method::GET;
     with_connection(&args.from, changes, async |connection| {
         let found = ask(connection, method, &path, body).await?;
         if args.from.json {
@@ -95,12 +101,12 @@ pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
             return Ok(Exit::Success);
         }
         match &args.command {
-            ResilienceCommand::Show { .. } => print_policy(&found),
+            ResilienceCommand::Show { .. } | ResilienceCommand::Unset { .. } => print_policy(&found),
             ResilienceCommand::Set { service, .. } => {
                 print_policy(&found);
+                let service = Visible(service);
                 eprintln!(
-                    "loom: changed until resilience.json is loaded again; write the policy of {} to the file to keep it",
-                    Visible(service)
+                    "loom: stored; it goes before the policy of {service} in resilience.json until `loom resilience unset {service}`"
                 );
             }
             _ => members(&found, "services").for_each(print_service),

@@ -49,7 +49,18 @@ fn adopt_policies(config: &Config, host: &Host) -> Result<()> {
     if !changed.is_empty() {
         eprintln!("loom: policies changed, state kept: {}", Visible(&changed.join(", ")));
     }
+    warn_of_hidden(host);
     Ok(())
+}
+
+/// Says which policies of the file have no effect, because an operator has stored others.
+pub(super) fn warn_of_hidden(host: &Host) {
+    for service in host.hidden_policies() {
+        let service = Visible(&service);
+        eprintln!(
+            "loom: the policy of {service} in resilience.json has no effect: another one is stored; remove that with `loom resilience unset {service}`"
+        );
+    }
 }
 
 /// The interval at which files are checked for changes.

@@ -125,6 +125,8 @@ fn a_server_adopts_changes_of_the_file_and_of_an_operator_and_keeps_what_was_con
     let listed = loom(&["resilience", "list", "--server", &url]);
     assert!(listed.stdout.contains("limiter would have interfered 1 times"), "{}", listed.stdout);
 
+    assert!(set.stderr.contains("`loom resilience unset billing`"), "{}", set.stderr);
+
     let wrong = loom(&["resilience", "set", "billing", r#"{"rateLimit": {"requets": 2}}"#, "--server", &url]);
     assert_eq!(wrong.code, Some(1));
     assert!(wrong.stderr.contains("unknown property `requets` in `rateLimit`"), "{}", wrong.stderr);
@@ -135,6 +137,50 @@ fn a_server_adopts_changes_of_the_file_and_of_an_operator_and_keeps_what_was_con
     let unknown =
         served::request(&server.address, "GET", "/api/v1/resilience/nothing", b"").expect("it answers");
     assert_eq!(unknown.status, 404);
+
+    // The stored policy goes before the file, which says so, until it is removed.
+    fs::write(folder.path().join("resilience.json"), RESILIENCE.replace("\"requests\": 1", "\"requests\": 3"))
+        .expect("the test can set it up");
+    server.until("the policy of billing in resilience.json has no effect: another one is stored");
+    let unset = loom(&["resilience", "unset", "billing", "--server", &url]);
+    assert_eq!(unset.code, Some(0), "{}", unset.stderr);
+    assert!(unset.stdout.contains("rateLimit.requests = 3  (services.billing, line 3)"), "{}", unset.stdout);
+    let twice = loom(&["resilience", "unset", "billing", "--server", &url]);
+    assert_eq!(twice.code, Some(3));
+    assert!(twice.stderr.contains("No policy of 'billing' is stored"), "{}", twice.stderr);
+}
+
+/// A change that polling does not see: as long as before, and with the same time.
+fn change_unseen(path: &Path, text: &str) {
+    let before = fs::metadata(path).expect("it exists");
+    assert_eq!(before.len(), text.len() as u64, "the same length");
+    let file = fs::File::options().write(true).truncate(true).open(path).expect("the file can be written");
+    std::io::Write::write_all(&mut &file, text.as_bytes()).expect("there is room");
+    file.set_modified(before.modified().expect("the system knows it")).expect("the time can be set");
+}
+
+#[test]
+fn sighup_reloads_the_policies_and_a_mistake_in_them_changes_nothing() {
+    let folder = tempfile::tempdir().expect("the test can set it up");
+    project(folder.path(), "billing");
+    let workflows = folder.path().display().to_string();
+    let server = Served::start(&["--addr", "127.0.0.1:0", "--workflows", &workflows]);
+    assert_eq!(server.fire().0, 200);
+    assert_ne!(server.fire().0, 200, "the only call of the hour was made");
+
+    let file = folder.path().join("resilience.json");
+    // What is written in between must not be read, as polling would.
+    let unset = RESILIENCE.replace("\"requests\": 1", "\"requets\": 22");
+    change_unseen(&file, &unset);
+    server.reload();
+    let said = server.until("reload failed, nothing has changed");
+    assert!(said.contains("did you mean `requests`?") || server.until("did you mean").contains("requests"));
+    change_unseen(&file, &RESILIENCE.replace("\"requests\": 1", "\"requests\": 2"));
+    server.reload();
+    let said = server.until("loom: reloaded");
+    assert!(said.contains("policies changed, state kept: billing"), "{said}");
+    assert_eq!(server.fire().0, 200, "one more, and not two");
+    assert_ne!(server.fire().0, 200);
 }
 
 /// A chaos file that affects half of the calls of `Ask`.

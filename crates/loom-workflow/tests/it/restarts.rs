@@ -342,3 +342,63 @@ fn killed_a_run_receives_the_signal_that_came_in_time() {
         loom.kill();
     }
 }
+
+/// Both copies of a hedged call are in flight when the process is killed. The service does the work of each key once.
+#[test]
+fn killed_during_a_hedge_a_run_repeats_the_attempt_under_its_key_and_continues() {
+    let directory = tempfile::tempdir().unwrap();
+    let (hangs, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(BTreeMap::new())));
+    let (done, shipped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let service = {
+        let (hangs, asked) = (Arc::clone(&hangs), Arc::clone(&asked));
+        let (done, shipped) = (Arc::clone(&done), Arc::clone(&shipped));
+        Service::start(move |request| {
+            if request.path == "/ship" {
+                shipped.fetch_add(1, Ordering::SeqCst);
+                return (200, json!({}));
+            }
+            let key = request.header("idempotency-key").expect("every copy has one");
+            let copies = {
+                let mut asked = asked.lock().unwrap();
+                let copies: &mut usize = asked.entry(key).or_default();
+                *copies += 1;
+                *copies
+            };
+            if copies == 1 {
+                // The work was done, although no copy has been answered before the kill.
+                done.fetch_add(1, Ordering::SeqCst);
+            }
+            if hangs.load(Ordering::SeqCst) {
+                pause(Duration::from_mins(2));
+            }
+            (200, json!({"charged": done.load(Ordering::SeqCst)}))
+        })
+    };
+    let charge = json!({"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Charge": {"type": "Http", "runAfter": {}, "hedge": {"delay": 50, "idempotent": true},
+            "inputs": {"method": "POST", "uri": format!("{}/charge", service.address)}},
+        "Ship": {"type": "Http", "inputs": {"method": "POST", "uri": format!("{}/ship", service.address)}, "runAfter": {"Charge": ["Succeeded"]}}}});
+    let workflows = [("charge", charge)];
+    let mut loom = serve(directory.path(), &workflows);
+    let answer = loom.request("POST", "/workflows/charge/triggers/manual/invoke", b"{}").unwrap();
+    let run = answer.header("x-ms-workflow-run-id").unwrap();
+    wait(|| asked.lock().unwrap().values().sum::<usize>() == 2);
+    loom.kill_after(Duration::ZERO).join().unwrap();
+    loom.wait_for_end();
+
+    hangs.store(false, Ordering::SeqCst);
+    let loom = serve(directory.path(), &workflows);
+    assert_eq!(loom.end_of(&run), "Succeeded");
+    let asked = asked.lock().unwrap();
+    assert_eq!((asked.len(), done.load(Ordering::SeqCst)), (1, 1), "all copies, in both lives, have one key: {asked:?}");
+    assert!((3..=4).contains(asked.values().next().unwrap()), "the attempt is repeated once: {asked:?}");
+    assert_eq!(shipped.load(Ordering::SeqCst), 1, "the run continues once");
+    let events = loom.pages(&format!("/api/v1/runs/{run}/events?limit=500"), "events", "after");
+    let ends = |action: &str| {
+        let of_action = events.iter().filter(|event| event["action"] == action);
+        of_action.filter(|event| event["type"] == "action.completed").count()
+    };
+    assert_eq!((ends("Charge"), ends("Ship")), (1, 1), "the effect is recorded once: {events:?}");
+    let attempts = events.iter().filter(|event| event["action"] == "Charge" && event["type"] == "attempt.started");
+    assert_eq!(attempts.count(), 1, "the copies are one attempt, which the second process repeats");
+}

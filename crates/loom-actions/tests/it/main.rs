@@ -10,3 +10,4 @@ mod patterns;
 mod reach;
 mod scripts;
 mod support;
+mod taught;

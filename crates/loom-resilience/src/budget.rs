@@ -75,18 +75,15 @@ impl BudgetConfig {
 
 impl fmt::Display for BudgetConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.mode {
-            Mode::Off => return f.write_str("off"),
-            Mode::Observe => f.write_str("observing only: ")?,
-            Mode::Enforce => {}
-        }
-        write!(
-            f,
-            "retries may be {} % of the calls, plus {} a second, over {}",
-            self.ratio * 100.0,
-            self.per_second,
-            Plain(self.window)
-        )
+        self.mode.describe(f, |f| {
+            write!(
+                f,
+                "retries may be {} % of the calls, plus {} a second, over {}",
+                self.ratio * 100.0,
+                self.per_second,
+                Plain(self.window)
+            )
+        })
     }
 }
 

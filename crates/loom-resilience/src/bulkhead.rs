@@ -69,12 +69,9 @@ impl BulkheadConfig {
 
 impl fmt::Display for BulkheadConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.mode {
-            Mode::Off => return f.write_str("off"),
-            Mode::Observe => f.write_str("observing only: ")?,
-            Mode::Enforce => {}
-        }
-        write!(f, "at most {} calls in flight, {} more may wait", self.max_concurrent, self.max_queued)
+        self.mode.describe(f, |f| {
+            write!(f, "at most {} calls in flight, {} more may wait", self.max_concurrent, self.max_queued)
+        })
     }
 }
 

@@ -63,20 +63,17 @@ impl FallbackConfig {
 
 impl fmt::Display for FallbackConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.mode {
-            Mode::Off => return f.write_str("off"),
-            Mode::Observe => f.write_str("observing only: ")?,
-            Mode::Enforce => {}
-        }
-        f.write_str("in place of calls that are ")?;
-        for (index, kind) in self.on.iter().enumerate() {
-            let words = match kind {
-                FailureKind::TimedOut => "timed out",
-                other => other.as_str(),
-            };
-            write!(f, "{}{words}", if index == 0 { "" } else { " or " })?;
-        }
-        Ok(())
+        self.mode.describe(f, |f| {
+            f.write_str("in place of calls that are ")?;
+            for (index, kind) in self.on.iter().enumerate() {
+                let words = match kind {
+                    FailureKind::TimedOut => "timed out",
+                    other => other.as_str(),
+                };
+                write!(f, "{}{words}", if index == 0 { "" } else { " or " })?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -65,19 +65,35 @@ impl<R, F: Fn(&R) -> Idempotency> RequestIdempotency<R> for F {
     }
 }
 
-/// The service that [`AttemptLayer`] produces.
+/// A service inside a layer of this module.
 #[derive(Clone, Debug)]
-pub struct AttemptService<S, J> {
+pub struct Layered<S, L> {
     inner: S,
-    layer: AttemptLayer<J>,
+    layer: L,
 }
 
-/// The service that [`PolicyLayer`] produces.
-#[derive(Clone, Debug)]
-pub struct PolicyService<S, J, I = Idempotency, B = NoFallback> {
-    inner: S,
-    layer: PolicyLayer<J, I, B>,
+impl<S: Clone, L> Layered<S, L> {
+    /// The instance that was polled, which is the one that is ready. Its clone serves the next request.
+    fn take_ready(&mut self) -> S {
+        let clone = self.inner.clone();
+        std::mem::replace(&mut self.inner, clone)
+    }
 }
+
+/// Sends a request by an instance of a service that has not been polled.
+async fn send_one<S, R>(mut service: S, request: R) -> Result<S::Response, S::Error>
+where
+    S: tower_service::Service<R>,
+{
+    std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
+    service.call(request).await
+}
+
+/// The service that [`AttemptLayer`] produces.
+pub type AttemptService<S, J> = Layered<S, AttemptLayer<J>>;
+
+/// The service that [`PolicyLayer`] produces.
+pub type PolicyService<S, J, I = Idempotency, B = NoFallback> = Layered<S, PolicyLayer<J, I, B>>;
 
 impl<J> AttemptLayer<J> {
     /// Guards requests by `service` and classifies results by `classifier`.
@@ -112,7 +128,7 @@ impl<S, J: Clone> Layer<S> for AttemptLayer<J> {
     type Service = AttemptService<S, J>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AttemptService { inner, layer: self.clone() }
+        Layered { inner, layer: self.clone() }
     }
 }
 
@@ -120,7 +136,7 @@ impl<S, J: Clone, I: Clone, B: Clone> Layer<S> for PolicyLayer<J, I, B> {
     type Service = PolicyService<S, J, I, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PolicyService { inner, layer: self.clone() }
+        Layered { inner, layer: self.clone() }
     }
 }
 
@@ -142,9 +158,7 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        // The instance that was polled is the one that is ready, so it serves this request; its clone serves the next.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let mut inner = self.take_ready();
         let AttemptLayer { service, classifier } = self.layer.clone();
         Box::pin(async move { service.attempt().classify(classifier).run(|| inner.call(request)).await })
     }
@@ -175,13 +189,7 @@ where
         let PolicyLayer { service, classifier, idempotency, fallback } = self.layer.clone();
         let idempotency = idempotency.of(&request);
         Box::pin(async move {
-            let attempt = move |_| {
-                let (mut inner, request) = (inner.clone(), request.clone());
-                async move {
-                    std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
-                    inner.call(request).await
-                }
-            };
+            let attempt = move |_| send_one(inner.clone(), request.clone());
             service.call().idempotency(idempotency).classify(classifier).fallback(fallback).run(attempt).await
         })
     }
@@ -199,11 +207,7 @@ pub struct HedgeLayer<I = Idempotency> {
 }
 
 /// The service that [`HedgeLayer`] produces.
-#[derive(Clone, Debug)]
-pub struct HedgeService<S, I = Idempotency> {
-    inner: S,
-    layer: HedgeLayer<I>,
-}
+pub type HedgeService<S, I = Idempotency> = Layered<S, HedgeLayer<I>>;
 
 impl HedgeLayer {
     /// Hedges by `hedge`; each copy is charged to `budget`. No request is hedged before [`idempotency`](Self::idempotency) is
@@ -224,7 +228,7 @@ impl<S, I: Clone> Layer<S> for HedgeLayer<I> {
     type Service = HedgeService<S, I>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        HedgeService { inner, layer: self.clone() }
+        Layered { inner, layer: self.clone() }
     }
 }
 
@@ -250,13 +254,7 @@ where
         let inner = self.inner.clone();
         let may_repeat = self.layer.idempotency.of(&request).may_repeat();
         let (hedge, budget) = (self.layer.hedge.clone(), Arc::clone(&self.layer.budget));
-        let send = move |_| {
-            let (mut inner, request) = (inner.clone(), request.clone());
-            async move {
-                std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
-                inner.call(request).await
-            }
-        };
+        let send = move |_| send_one(inner.clone(), request.clone());
         Box::pin(async move { if may_repeat { hedge.run(&budget, send).await } else { send(1).await } })
     }
 }
@@ -269,11 +267,7 @@ pub struct FallbackLayer<J, F> {
 }
 
 /// The service that [`FallbackLayer`] produces.
-#[derive(Clone, Debug)]
-pub struct FallbackService<S, J, F> {
-    inner: S,
-    layer: FallbackLayer<J, F>,
-}
+pub type FallbackService<S, J, F> = Layered<S, FallbackLayer<J, F>>;
 
 impl<J, F> FallbackLayer<J, F> {
     /// Returns `fallback(result)` instead of every result whose verdict by `classifier` is neither [`Verdict::Ok`] nor
@@ -287,7 +281,7 @@ impl<S, J: Clone, F: Clone> Layer<S> for FallbackLayer<J, F> {
     type Service = FallbackService<S, J, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        FallbackService { inner, layer: self.clone() }
+        Layered { inner, layer: self.clone() }
     }
 }
 
@@ -330,7 +324,7 @@ mod chaotic {
 
     use tower_layer::Layer;
 
-    use super::BoxFuture;
+    use super::{BoxFuture, Layered};
     use crate::{chaos::Chaos, pipeline::Service};
 
     /// Injects chaos into requests. Add it innermost, next to the service that it disturbs.
@@ -341,11 +335,7 @@ mod chaotic {
     }
 
     /// The service that [`ChaosLayer`] produces.
-    #[derive(Clone, Debug)]
-    pub struct ChaosService<S, T, E> {
-        inner: S,
-        layer: ChaosLayer<T, E>,
-    }
+    pub type ChaosService<S, T, E> = Layered<S, ChaosLayer<T, E>>;
 
     impl<T, E> ChaosLayer<T, E> {
         /// Injects `chaos`. Its delays use the clock of `service`, and its injections are reported to the observer of it.
@@ -359,7 +349,7 @@ mod chaotic {
 
         fn layer(&self, inner: S) -> Self::Service {
             let layer = Self { service: self.service.clone(), chaos: self.chaos.clone() };
-            ChaosService { inner, layer }
+            Layered { inner, layer }
         }
     }
 
@@ -380,9 +370,7 @@ mod chaotic {
         }
 
         fn call(&mut self, request: R) -> Self::Future {
-            // The instance that was polled is the one that is ready, so it serves this request.
-            let clone = self.inner.clone();
-            let mut inner = std::mem::replace(&mut self.inner, clone);
+            let mut inner = self.take_ready();
             let (service, chaos) = (self.layer.service.clone(), self.layer.chaos.clone());
             Box::pin(async move { chaos.run_next(&service, || inner.call(request)).await })
         }

@@ -307,12 +307,7 @@ struct InMode(Duration, Mode);
 
 impl fmt::Display for InMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.1 {
-            Mode::Off => return f.write_str("off"),
-            Mode::Observe => f.write_str("observing only: ")?,
-            Mode::Enforce => {}
-        }
-        Plain(self.0).fmt(f)
+        self.1.describe(f, |f| Plain(self.0).fmt(f))
     }
 }
 

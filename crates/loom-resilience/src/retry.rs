@@ -128,23 +128,20 @@ impl RetryConfig {
 impl fmt::Display for RetryConfig {
     /// The effective rules as a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.mode {
-            Mode::Off => return f.write_str("off"),
-            Mode::Observe => f.write_str("observing only: ")?,
-            Mode::Enforce => {}
-        }
-        if self.max_attempts <= 1 {
-            return f.write_str("no retries: one attempt");
-        }
-        write!(
-            f,
-            "{} attempts in all; {}, at most {}, {}; Retry-After honoured up to {}",
-            self.max_attempts,
-            self.backoff,
-            Plain(self.max_delay),
-            self.jitter,
-            Plain(self.max_retry_after)
-        )
+        self.mode.describe(f, |f| {
+            if self.max_attempts <= 1 {
+                return f.write_str("no retries: one attempt");
+            }
+            write!(
+                f,
+                "{} attempts in all; {}, at most {}, {}; Retry-After honoured up to {}",
+                self.max_attempts,
+                self.backoff,
+                Plain(self.max_delay),
+                self.jitter,
+                Plain(self.max_retry_after)
+            )
+        })
     }
 }
 

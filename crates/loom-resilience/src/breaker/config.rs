@@ -126,6 +126,22 @@ pub enum Mode {
     Off,
 }
 
+impl Mode {
+    /// Formats the rules of a part in this mode: `off`, or what the part enforces or would enforce.
+    pub(crate) fn describe(
+        self,
+        f: &mut fmt::Formatter<'_>,
+        rules: impl FnOnce(&mut fmt::Formatter<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        match self {
+            Self::Off => return f.write_str("off"),
+            Self::Observe => f.write_str("observing only: ")?,
+            Self::Enforce => {}
+        }
+        rules(f)
+    }
+}
+
 impl Default for BreakerConfig {
     fn default() -> Self {
         Self::standard()
@@ -364,35 +380,32 @@ impl fmt::Display for RateRule {
 impl fmt::Display for BreakerConfig {
     /// The effective rules as a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.mode {
-            Mode::Off => return f.write_str("off"),
-            Mode::Observe => f.write_str("observing only: ")?,
-            Mode::Enforce => {}
-        }
-        f.write_str("opens on ")?;
-        let mut rules = Vec::new();
-        if let Some(failures) = self.failure_threshold {
-            rules.push(format!("{failures} failures in a row"));
-        }
-        if let Some(rule) = self.failure_rate {
-            rules.push(format!("when {rule} fail"));
-        }
-        if let Some(slow) = self.slow_calls {
-            rules.push(format!("when {} take {} or longer", slow.calls, Plain(slow.slower_than)));
-        }
-        f.write_str(&rules.join(", or "))?;
-        let open = &self.open_for;
-        write!(f, "; stays open for {}", Plain(open.initial))?;
-        if open.growth > 1.0 {
-            write!(f, ", each time {} times longer, up to {}", open.growth, Plain(open.max))?;
-        }
-        if open.jitter > 0.0 {
-            write!(f, ", varied by {} %", open.jitter * 100.0)?;
-        }
-        write!(
-            f,
-            "; then up to {} at once may probe, and {} must succeed to close it",
-            self.half_open_max_calls, self.success_threshold
-        )
+        self.mode.describe(f, |f| {
+            f.write_str("opens on ")?;
+            let mut rules = Vec::new();
+            if let Some(failures) = self.failure_threshold {
+                rules.push(format!("{failures} failures in a row"));
+            }
+            if let Some(rule) = self.failure_rate {
+                rules.push(format!("when {rule} fail"));
+            }
+            if let Some(slow) = self.slow_calls {
+                rules.push(format!("when {} take {} or longer", slow.calls, Plain(slow.slower_than)));
+            }
+            f.write_str(&rules.join(", or "))?;
+            let open = &self.open_for;
+            write!(f, "; stays open for {}", Plain(open.initial))?;
+            if open.growth > 1.0 {
+                write!(f, ", each time {} times longer, up to {}", open.growth, Plain(open.max))?;
+            }
+            if open.jitter > 0.0 {
+                write!(f, ", varied by {} %", open.jitter * 100.0)?;
+            }
+            write!(
+                f,
+                "; then up to {} at once may probe, and {} must succeed to close it",
+                self.half_open_max_calls, self.success_threshold
+            )
+        })
     }
 }

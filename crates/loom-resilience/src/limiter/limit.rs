@@ -221,18 +221,15 @@ impl LimiterConfig {
 impl fmt::Display for LimiterConfig {
     /// The effective rules as a sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.mode {
-            Mode::Off => return f.write_str("off"),
-            Mode::Observe => f.write_str("observing only: ")?,
-            Mode::Enforce => {}
-        }
-        for (index, limit) in self.limits.iter().enumerate() {
-            write!(f, "{}{limit}", if index == 0 { "" } else { ", and " })?;
-        }
-        match self.max_wait {
-            Some(wait) if wait.is_zero() => f.write_str("; calls do not wait"),
-            Some(wait) => write!(f, "; up to {} calls wait, each up to {}", self.queue, Plain(wait)),
-            None => write!(f, "; up to {} calls wait, each up to its deadline", self.queue),
-        }
+        self.mode.describe(f, |f| {
+            for (index, limit) in self.limits.iter().enumerate() {
+                write!(f, "{}{limit}", if index == 0 { "" } else { ", and " })?;
+            }
+            match self.max_wait {
+                Some(wait) if wait.is_zero() => f.write_str("; calls do not wait"),
+                Some(wait) => write!(f, "; up to {} calls wait, each up to {}", self.queue, Plain(wait)),
+                None => write!(f, "; up to {} calls wait, each up to its deadline", self.queue),
+            }
+        })
     }
 }

@@ -464,3 +464,33 @@ async fn an_action_has_its_own_mode_of_the_attempt_timeout() {
     }
     engine.shut_down().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_in_a_bulkhead_follow_a_change_of_its_policy() {
+    let of = |bulkhead: &str| {
+        policies(&format!(r#"{{"services": {{"billing": {{{bulkhead} "retryPolicy": {{"type": "none"}}}}}}}}"#))
+    };
+    let one = r#""bulkhead": {"maxConcurrent": 1, "maxQueued": 5},"#;
+    for (changed, what) in [
+        (r#""bulkhead": {"maxConcurrent": 3, "maxQueued": 5},"#, "raised"),
+        (r#""bulkhead": {"maxConcurrent": 1, "maxQueued": 5, "mode": "observe"},"#, "observed"),
+        (r#""bulkhead": {"maxConcurrent": 1, "maxQueued": 5, "mode": "off"},"#, "off"),
+        ("", "removed"),
+    ] {
+        let service = Service::new(|_, _| (Duration::from_mins(1), ok("{}")));
+        let first = of(one);
+        let engine = with(&service, &first);
+        let workflow = load(&first, PAY);
+        let change = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(service.count(), 1, "the others wait");
+            engine.replace_policies(of(changed)).expect("the policy stays");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(service.count(), 3, "{what}: those that wait are admitted at once");
+        };
+        let (a, b, c, ()) =
+            tokio::join!(run(&engine, &workflow), run(&engine, &workflow), run(&engine, &workflow), change);
+        assert_eq!([a.status, b.status, c.status], [RunStatus::Succeeded; 3], "{what}");
+        engine.shut_down().await;
+    }
+}

@@ -16,7 +16,7 @@ mod named;
 mod read;
 mod tree;
 
-pub use chaos::{ChaosEffect, ChaosInjection, ChaosPlan};
+pub use chaos::{ChaosBehaviour, ChaosEffect, ChaosInjection, ChaosPlan};
 pub use named::{EffectivePolicy, EffectiveSetting, NoSuchPolicy, Policies};
 pub(crate) use read::mode_of;
 pub use read::{PolicyProblem, Spelling};

@@ -1,4 +1,4 @@
-//! Chaos: injects faults, latency and outcomes into calls, inside all policies, which treat them like those of the service.
+//! Chaos: injects faults, latency, outcomes and behaviour into calls, inside all policies, which treat them like those of the service.
 //!
 //! Which calls are affected depends on the seed of the plan, the name of the action, its iteration, and how often the same
 //! call was made before, but not on run ids or times. The same runs, started in the same order, get the same faults.
@@ -11,7 +11,7 @@ use std::{
 
 use loom_definition::{
     Status,
-    policy::{ChaosEffect, ChaosInjection, ChaosPlan},
+    policy::{ChaosBehaviour, ChaosEffect, ChaosInjection, ChaosPlan},
 };
 use loom_expression::{Object, Value};
 use loom_resilience::{
@@ -41,14 +41,15 @@ impl Chaos {
     }
 
     /// Makes a call with the injections that strike it. `service` is the service that the call addresses, if it is known.
-    pub(crate) async fn around(
+    pub(crate) async fn around<Fut: Future<Output = EffectResult>>(
         &self,
         call: &Call,
         service: Option<&str>,
         notes: &Mutex<Vec<Note>>,
-        work: impl Future<Output = EffectResult>,
+        work: impl Fn() -> Fut,
     ) -> EffectResult {
         let seed = self.seed_of(call);
+        let (mut copies, mut lost) = (0, None);
         for (index, injection) in self.plan.injections.iter().enumerate() {
             if !strikes(&self.plan, index, injection, call, service, seed) {
                 continue;
@@ -59,6 +60,14 @@ impl Chaos {
                 ChaosEffect::Fault { code } => (Some(fault(code)), code.to_string()),
                 ChaosEffect::Outcome { status, headers, body } => {
                     (Some(outcome(*status, headers, body)), format!("status {status}"))
+                }
+                ChaosEffect::Behaviour(ChaosBehaviour::Duplicate) => {
+                    copies += 1;
+                    (None, "the call is sent twice".to_owned())
+                }
+                ChaosEffect::Behaviour(ChaosBehaviour::LoseResponse { code }) => {
+                    lost = Some(code);
+                    (None, format!("the response is lost: {code}"))
                 }
             };
             let kind = injection.effect.kind();
@@ -77,7 +86,11 @@ impl Chaos {
                 (None, _) => {}
             }
         }
-        work.await
+        for _ in 0..copies {
+            drop(work().await);
+        }
+        let result = work().await;
+        lost.map_or(result, |code| fault(code))
     }
 
     /// A seed for the next call of an action at this iteration.

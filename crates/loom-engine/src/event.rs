@@ -234,7 +234,7 @@ pub enum Note {
     Injected {
         /// The service's name, or that of the action.
         service: Arc<str>,
-        /// `fault`, `latency` or `outcome`.
+        /// `fault`, `latency`, `outcome` or `behaviour`.
         kind: Cow<'static, str>,
         /// What was injected, for people.
         what: String,

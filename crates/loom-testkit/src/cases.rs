@@ -21,7 +21,7 @@ pub use report::{Counts, Report, Verdict};
 
 use std::{sync::Arc, time::Duration};
 
-use loom_definition::policy::ChaosPlan;
+use loom_definition::policy::{ChaosPlan, Policies};
 use loom_engine::ports::Clock;
 use loom_expression::Timestamp;
 
@@ -30,18 +30,26 @@ use loom_expression::Timestamp;
 pub struct Runner {
     now: Timestamp,
     chaos: Option<Arc<ChaosPlan>>,
+    policies: Option<Arc<Policies>>,
 }
 
 impl Runner {
     /// A runner whose cases start at the time `now`, unless a case sets its own.
     pub fn new(now: Timestamp) -> Runner {
-        Runner { now, chaos: None }
+        Runner { now, chaos: None, policies: None }
     }
 
     /// The same runner, with chaos injected into the calls of workflows.
     #[must_use]
     pub fn with_chaos(mut self, plan: Arc<ChaosPlan>) -> Runner {
         self.chaos = Some(plan);
+        self
+    }
+
+    /// The same runner, with these named policies instead of those of the project of each case.
+    #[must_use]
+    pub fn with_policies(mut self, policies: Arc<Policies>) -> Runner {
+        self.policies = Some(policies);
         self
     }
 
@@ -52,7 +60,8 @@ impl Runner {
         match &case.body {
             Body::Expression(expression) => expression::run(expression, self.now),
             Body::Workflow(workflow) => {
-                workflow::run(workflow, &file.directory, self.now, self.chaos.as_ref())
+                let (chaos, policies) = (self.chaos.as_ref(), self.policies.as_ref());
+                workflow::run(workflow, &file.directory, self.now, chaos, policies)
             }
             Body::Unreadable(why) => Verdict::Failed(vec![Difference::of("case", why.clone())]),
         }

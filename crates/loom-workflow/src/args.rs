@@ -283,6 +283,9 @@ pub(crate) struct TestArgs {
     /// Also run each case that passes with the faults in this file injected, under ten seeds, and name those that fail under any of them.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) chaos: Option<PathBuf>,
+    /// Named policies, instead of `resilience.json` of the project of each case.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) resilience: Option<PathBuf>,
     /// Run only cases whose id contains this string.
     #[arg(long, value_name = "STRING")]
     pub(crate) filter: Option<String>,

@@ -14,12 +14,15 @@ use loom_engine::{clock::SystemClock, ports::Clock};
 use loom_expression::{Value, Visible};
 use loom_testkit::cases::{CaseFile, Counts, Report, Runner, Verdict};
 
-use crate::{args::TestArgs, chaos, console, exit::Exit, files};
+use crate::{args::TestArgs, chaos, console, exit::Exit, files, run::policies_in};
 
 /// Runs the command. The last line of its output is `N passed, N failed`; with `--json` that line goes to standard error, so
 /// that standard output contains only one object per case.
 pub(crate) fn command(args: &TestArgs) -> Result<Exit> {
-    let runner = Runner::new(SystemClock.now());
+    let mut runner = Runner::new(SystemClock.now());
+    if let Some(file) = &args.resilience {
+        runner = runner.with_policies(policies_in(None, Some(file))?);
+    }
     let chaos = args.chaos.as_deref().map(chaos::plan).transpose()?;
     let mut luck = 0;
     let mut total = Counts::default();

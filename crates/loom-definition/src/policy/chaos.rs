@@ -58,20 +58,35 @@ pub enum ChaosEffect {
         /// The body; null for none.
         body: Value,
     },
+    /// Makes the call, but not as usual.
+    Behaviour(ChaosBehaviour),
+}
+
+/// What the network does to a call that is made nevertheless.
+#[derive(Clone, Debug)]
+pub enum ChaosBehaviour {
+    /// Sends the call twice, one after the other. The second response is used.
+    Duplicate,
+    /// Loses the response: the service does its work, and the call fails.
+    LoseResponse {
+        /// The code of the error.
+        code: Arc<str>,
+    },
 }
 
 impl ChaosEffect {
-    /// `fault`, `latency` or `outcome`.
+    /// `fault`, `latency`, `outcome` or `behaviour`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Fault { .. } => "fault",
             Self::Latency(_) => "latency",
             Self::Outcome { .. } => "outcome",
+            Self::Behaviour(_) => "behaviour",
         }
     }
 }
 
-const MEMBERS: [&str; 11] = [
+const MEMBERS: [&str; 12] = [
     "kind",
     "rate",
     "workflow",
@@ -83,7 +98,15 @@ const MEMBERS: [&str; 11] = [
     "statusCode",
     "headers",
     "body",
+    "behaviour",
 ];
+
+const KINDS: [&str; 4] = ["fault", "latency", "outcome", "behaviour"];
+
+const BEHAVIOURS: [&str; 2] = ["duplicate", "loseResponse"];
+
+/// The code of a fault that names none.
+const CODE: &str = "ServiceUnavailable";
 
 impl ChaosPlan {
     /// Reads the text of a chaos file: `{"seed": 7, "injections": [{"kind": "latency", "rate": 0.1, "delay": "PT2S"}]}`.
@@ -188,12 +211,22 @@ fn injection(node: &Node, found: &mut Findings<'_>) -> Option<ChaosInjection> {
 fn effect(node: &Node, found: &mut Findings<'_>) -> Option<ChaosEffect> {
     let kind = node.get("kind").and_then(Node::text).unwrap_or_default();
     match kind {
-        "fault" => {
-            let code = match node.get("code") {
-                None => "ServiceUnavailable",
-                Some(given) => found.want_text(given, "code")?,
-            };
-            Some(ChaosEffect::Fault { code: Arc::from(code) })
+        "fault" => Some(ChaosEffect::Fault { code: error_code(node, found)? }),
+        "behaviour" => {
+            let given = node.get("behaviour");
+            match given.and_then(Node::text).unwrap_or_default() {
+                "duplicate" => Some(ChaosEffect::Behaviour(ChaosBehaviour::Duplicate)),
+                "loseResponse" => {
+                    let code = error_code(node, found)?;
+                    Some(ChaosEffect::Behaviour(ChaosBehaviour::LoseResponse { code }))
+                }
+                other => {
+                    let message = "an injected behaviour needs a `behaviour`, `duplicate` or `loseResponse`";
+                    let place = given.unwrap_or(node).place;
+                    found.error(code::BAD_CHAOS, place, message).hint = did_you_mean(other, BEHAVIOURS);
+                    None
+                }
+            }
         }
         "latency" => {
             let Some(given) = node.get("delay") else {
@@ -227,10 +260,19 @@ fn effect(node: &Node, found: &mut Findings<'_>) -> Option<ChaosEffect> {
             let body = node.get("body").map(Node::to_value).unwrap_or_default();
             Some(ChaosEffect::Outcome { status, headers, body })
         }
-        _ => {
-            let place = node.get("kind").unwrap_or(node);
-            wrong(found, place, "`kind` must be `fault`, `latency` or `outcome`");
+        other => {
+            let place = node.get("kind").unwrap_or(node).place;
+            let message = "`kind` must be `fault`, `latency`, `outcome` or `behaviour`";
+            found.error(code::BAD_CHAOS, place, message).hint = did_you_mean(other, KINDS);
             None
         }
+    }
+}
+
+/// The code of the error of a failed call.
+fn error_code(node: &Node, found: &mut Findings<'_>) -> Option<Arc<str>> {
+    match node.get("code") {
+        None => Some(Arc::from(CODE)),
+        Some(given) => found.want_text(given, "code").map(Arc::from),
     }
 }

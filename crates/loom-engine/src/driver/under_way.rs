@@ -69,7 +69,7 @@ pub(super) async fn make_call(
     let work = || async {
         match &inner.chaos {
             Some(chaos) if call.phase != Phase::Unsubscribe => {
-                chaos.around(call, addressed.as_deref(), &injected, send()).await
+                chaos.around(call, addressed.as_deref(), &injected, &send).await
             }
             _ => send().await,
         }

@@ -126,3 +126,28 @@ fn errors_of_the_plan_point_at_the_text() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_is_sent_twice_under_one_key_and_a_lost_response_fails_after_the_work() {
+    let one = r#"{"Ask": {"type": "Http", "inputs": {"method": "POST", "uri": "http://s", "retryPolicy": {"type": "none"}}, "runAfter": {}}}"#;
+    let duplicate = r#"{"kind": "behaviour", "behaviour": "duplicate", "rate": 1}"#;
+    let lose = r#"{"kind": "behaviour", "behaviour": "loseResponse", "rate": 1, "code": "Gone"}"#;
+    for (injections, status, calls) in [
+        (duplicate.to_owned(), RunStatus::Succeeded, 2),
+        (lose.to_owned(), RunStatus::Failed, 1),
+        (format!("{duplicate}, {lose}"), RunStatus::Failed, 2),
+    ] {
+        let service = Service::new(|_, _| (Duration::ZERO, ok("{}")));
+        let engine = under(&service, &format!(r#"{{"injections": [{injections}]}}"#));
+        let notes = Arc::new(Notes::default());
+        let watcher: Arc<dyn Watcher> = Arc::clone(&notes) as Arc<dyn Watcher>;
+        let request = RunRequest::manual(workflow(one), Vec::new(), None);
+        let Ok(Started::Runs(mut runs)) = engine.start(request, Some(&watcher)) else { panic!("no run") };
+        assert_eq!(runs[0].ended().await.expect("it ends").status, status, "{injections}");
+        assert_eq!(service.by_key().into_values().collect::<Vec<_>>(), [calls], "{injections}");
+        let notes = notes.0.lock().unwrap();
+        let is_noted = |note: &Note| matches!(note, Note::Injected { kind, .. } if kind == "behaviour");
+        assert!(!notes.is_empty() && notes.iter().all(is_noted), "{notes:?}");
+        engine.shut_down().await;
+    }
+}

@@ -52,8 +52,9 @@ pub(super) fn run(
     directory: &Path,
     now: Timestamp,
     chaos: Option<&Arc<ChaosPlan>>,
+    policies: Option<&Arc<Policies>>,
 ) -> Verdict {
-    match set_up(case, directory, now) {
+    match set_up(case, directory, now, policies) {
         Err(CaseError::Refused(why)) => expect::refused(case, &why),
         Err(CaseError::Wrong(difference)) => Verdict::Failed(vec![difference]),
         Ok(stage) => Stage { chaos: chaos.cloned(), ..stage }.verdict(case),
@@ -137,10 +138,15 @@ fn reject_unknown(child: &Object, name: &str) -> Result<(), CaseError> {
     Err(wrong(&format!("workflows.{name}.{strange}"), format!("unknown property; {meant}")))
 }
 
-fn set_up(case: &Object, directory: &Path, now: Timestamp) -> Result<Stage, CaseError> {
-    reject_misspelt(case)?;
+fn set_up(
+    case: &Object,
+    directory: &Path,
+    now: Timestamp,
+    given: Option<&Arc<Policies>>,
+) -> Result<Stage, CaseError> {
+    no_slips(case)?;
     let project = project(case, directory)?;
-    let policies = policies(case, directory)?;
+    let policies = given.map_or_else(|| policies(case, directory), |given| Ok(Arc::clone(given)))?;
     let (mut workflow, parameters) = load(case, directory, &project, &policies, None)?;
     let mut children = Vec::new();
     let mut answers = Mocks::new();

@@ -235,3 +235,44 @@ fn a_chaos_file_is_checked_and_only_the_command_line_takes_one() {
     let config = directory.path().join("loom.toml").display().to_string();
     assert_eq!(loom(&["run", &file, "--config", &config]).code, Some(2));
 }
+
+#[test]
+fn test_takes_other_policies_and_injects_behaviour() {
+    let directory = tempfile::tempdir().expect("the test can set it up");
+    let case = json!([{"id": "pays", "mocks": {"Ask": {"statusCode": 200}}, "expected": {"runStatus": "Succeeded"}, "definition": {
+        "triggers": {"manual": {"type": "Request"}},
+        "actions": {"Ask": {"type": "Http", "policy": "billing", "inputs": {"method": "GET", "uri": "https://example.com/"}, "runAfter": {}}},
+    }}]);
+    let write = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).expect("the test can set it up");
+        path.display().to_string()
+    };
+    let cases = write("orders.test.json", case.to_string());
+    let retries = |count: u32| {
+        let policy = json!({"services": {"billing": {"retryPolicy": {"maxAttempts": count, "initialDelay": 1}}}});
+        write(&format!("{count}.json"), policy.to_string())
+    };
+    let (patient, impatient) = (retries(100), retries(1));
+    let without = loom(&["test", &cases]);
+    assert_eq!(without.code, Some(1), "the case has no project, so `billing` is unknown");
+    assert_eq!(loom(&["test", &cases, "--resilience", &patient]).code, Some(0));
+
+    let chaos = write(
+        "chaos.json",
+        json!({"injections": [{"kind": "behaviour", "behaviour": "loseResponse", "rate": 0.5}]}).to_string(),
+    );
+    let tested = loom(&["test", &cases, "--resilience", &patient, "--chaos", &chaos]);
+    assert_eq!(tested.code, Some(0), "{}", tested.stdout);
+    let tested = loom(&["test", &cases, "--resilience", &impatient, "--chaos", &chaos]);
+    assert_eq!(tested.code, Some(1), "{}", tested.stdout);
+    assert!(tested.stdout.contains("pays: fails under "), "{}", tested.stdout);
+
+    let wrong = write(
+        "wrong.json",
+        json!({"injections": [{"kind": "behaviour", "behaviour": "duplicat", "rate": 1}]}).to_string(),
+    );
+    let refused = loom(&["test", &cases, "--resilience", &patient, "--chaos", &wrong]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("did you mean `duplicate`?"), "{}", refused.stderr);
+}

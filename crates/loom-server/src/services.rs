@@ -65,7 +65,15 @@ pub(crate) async fn put_policy(
 /// `DELETE /api/v1/resilience/{service}`: removes the stored policy, so that that of `resilience.json` applies again.
 pub(crate) async fn delete_policy(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
     shared.host.store_policy(&name, None).await.map_err(|error| not_stored(&name, error))?;
-    Ok(json(StatusCode::OK, &shown(&shared, &name)?))
+    let shown = shown(&shared, &name).unwrap_or_else(|_| {
+        // Nothing else defines a policy of this name, and no call has used it.
+        let mut object: Object = [("name", name.as_str()), ("policy", "")].into_iter().collect();
+        object.insert("settings", Vec::<Value>::new());
+        object.insert("stored", false);
+        object.insert("status", Value::NULL);
+        Value::from(object)
+    });
+    Ok(json(StatusCode::OK, &shown))
 }
 
 fn not_stored(service: &str, error: NotStored) -> Problem {

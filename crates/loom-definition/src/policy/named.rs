@@ -18,7 +18,7 @@ use crate::{
     diagnostic::{Diagnostics, Severity, code, did_you_mean},
     duration::Span,
     lower::Findings,
-    text::{self, Limits, Node, Place},
+    text::{self, Limits, Node, NoteKind, Place},
 };
 
 /// The parts whose state all callers of a service share.
@@ -96,6 +96,14 @@ impl Policies {
             found.finish()
         })?;
         let mut found = Findings::new(source, &read.root);
+        for note in &read.notes {
+            if let NoteKind::DuplicateKey { name, first } = &note.kind {
+                // The last one would win, and the protection of the first be lost.
+                let message = format!("duplicate key `{name}`; keep one of them");
+                let diagnostic = found.error(code::BAD_POLICY_FILE, note.place, message);
+                diagnostic.related.push((first.range(), "first defined here".to_owned()));
+            }
+        }
         let mut policies = Policies { source: Arc::from(source), ..Policies::default() };
         if found.want_document(&read.root).is_some() {
             for member in read.root.members().unwrap_or_default() {

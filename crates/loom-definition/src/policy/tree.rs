@@ -7,7 +7,7 @@ use loom_resilience::inherit::Settings;
 
 use crate::{
     diagnostic::did_you_mean,
-    text::{Node, Place},
+    text::{Node, Place, Shape},
 };
 
 /// The members of a policy, and those of its parts.
@@ -42,7 +42,7 @@ pub(super) enum TreeShape {
     Object(Vec<(Arc<str>, Tree)>),
 }
 
-/// A member that a policy does not have.
+/// A member that a policy does not have, or one whose value cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnknownMember {
     pub(crate) place: Place,
@@ -142,7 +142,7 @@ fn add(members: &mut Vec<(Arc<str>, Tree)>, name: &str, value: Tree) {
 
 fn of_part(node: &Node, part: &str, known: &[&str], unknown: &mut Vec<UnknownMember>) -> Tree {
     let Some(found) = node.members().filter(|_| !known.is_empty()) else {
-        return Tree { place: node.place, shape: TreeShape::Leaf(node.to_value()) };
+        return leaf(node, unknown);
     };
     // A retry policy in the spelling of the language replaces what it inherits, because the two spellings do not mix.
     let of_language = |name: &str| LANGUAGE.iter().any(|known| known.eq_ignore_ascii_case(name));
@@ -160,19 +160,27 @@ fn of_part(node: &Node, part: &str, known: &[&str], unknown: &mut Vec<UnknownMem
             });
             continue;
         };
-        add(&mut members, name, of_inner(&member.value));
+        add(&mut members, name, of_inner(&member.value, unknown));
     }
     Tree { place: node.place, shape: TreeShape::Object(members) }
 }
 
 /// An object inside a part, such as `failureRate`. Its reader compares names without regard to case.
-fn of_inner(node: &Node) -> Tree {
-    let Some(found) = node.members() else {
-        return Tree { place: node.place, shape: TreeShape::Leaf(node.to_value()) };
-    };
+fn of_inner(node: &Node, unknown: &mut Vec<UnknownMember>) -> Tree {
+    let Some(found) = node.members() else { return leaf(node, unknown) };
     let mut members = Vec::new();
     for member in found {
-        add(&mut members, &member.name, of_inner(&member.value));
+        add(&mut members, &member.name, of_inner(&member.value, unknown));
     }
     Tree { place: node.place, shape: TreeShape::Object(members) }
+}
+
+fn leaf(node: &Node, unknown: &mut Vec<UnknownMember>) -> Tree {
+    let value = node.to_value();
+    if value.is_null() && matches!(node.shape, Shape::Number(_)) {
+        // As null, it would remove what is inherited.
+        let message = "the number is too large".to_owned();
+        unknown.push(UnknownMember { place: node.place, message, hint: None });
+    }
+    Tree { place: node.place, shape: TreeShape::Leaf(value) }
 }

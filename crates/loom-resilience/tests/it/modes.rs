@@ -9,7 +9,7 @@ use std::{
 use loom_resilience::{
     AllTransient, AttemptError, BreakerConfig, BudgetConfig, BulkheadConfig, CallError, CircuitState, Clock,
     Event, FailureKind, FallbackConfig, FallbackValue, HedgeConfig, Limit, LimiterConfig, ManualClock, Mode,
-    Part, Pipeline, Policy, RetryConfig, StopReason, Window,
+    ObservedParts, Part, Pipeline, Policy, RetryConfig, Service, StopReason, Window,
 };
 use tokio::time::sleep;
 
@@ -323,4 +323,55 @@ async fn a_whole_policy_can_observe() {
         pipeline.call().classify(AllTransient).run(work).await,
         Err(CallError::Refused { .. } | CallError::TimedOut { .. })
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_knows_the_parts_that_would_have_interfered_with_it() {
+    for (mode, expected) in [
+        (Mode::Observe, vec![Part::Breaker, Part::Limiter, Part::Bulkhead, Part::AttemptTimeout]),
+        (Mode::Off, vec![]),
+    ] {
+        let policy = Policy::none()
+            .breaker(BreakerConfig::new().failure_threshold(1))
+            .limit(Limit::per_hour(1).burst(1))
+            .bulkhead(BulkheadConfig::new(1))
+            .attempt_timeout(SECOND)
+            .mode(mode);
+        let service = Service::from(Pipeline::new("mode", policy, Clock::tokio(), None).unwrap());
+        let held = service.try_admit(service.clock().now()).expect("it is free");
+        assert_eq!(held.observed().collect::<Vec<_>>(), [], "nothing would have refused the first");
+        service.try_admit(service.clock().now()).expect("it is observed").failure(service.clock().now());
+        let observed = ObservedParts::default();
+        let slow = || async {
+            assert_eq!(observed.iter().count(), expected.len().saturating_sub(1), "known before the work begins");
+            sleep(SECOND * 2).await;
+            Ok::<_, &str>("late")
+        };
+        let result = service.attempt().classify(AllTransient).observing(&observed).run(slow).await;
+        assert_eq!(result, Ok("late"), "{mode:?}");
+        assert_eq!(observed.iter().collect::<Vec<_>>(), expected, "{mode:?}");
+        let admitted = service.try_admit(service.clock().now()).expect("it is observed");
+        let refusals = expected.iter().copied().filter(|part| *part != Part::AttemptTimeout);
+        assert_eq!(admitted.observed().collect::<Vec<_>>(), refusals.collect::<Vec<_>>(), "{mode:?}");
+        drop(held);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_may_have_another_timeout_and_mode_than_its_policy() {
+    for (policy_mode, own, is_cut, expected) in [
+        (Mode::Off, Mode::Enforce, true, vec![]),
+        (Mode::Enforce, Mode::Observe, false, vec![Part::AttemptTimeout]),
+        (Mode::Observe, Mode::Off, false, vec![]),
+    ] {
+        let policy = Policy::none().attempt_timeout(SECOND).attempt_timeout_mode(policy_mode);
+        let (pipeline, seen) = observed_by(policy, Clock::tokio());
+        let attempt = pipeline.attempt().classify(AllTransient).timeout_in(SECOND, own);
+        let slow = || async {
+            sleep(SECOND * 2).await;
+            Ok::<_, &str>("late")
+        };
+        assert_eq!(matches!(attempt.run(slow).await, Err(AttemptError::TimedOut(_))), is_cut, "{own:?}");
+        assert_eq!(take(&seen), expected, "{own:?}");
+    }
 }

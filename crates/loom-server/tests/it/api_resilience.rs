@@ -174,6 +174,10 @@ async fn a_policy_that_an_operator_sets_survives_restarts_and_goes_before_the_fi
     assert_eq!(tick(&second).await, "Succeeded", "the file allows nine");
     let again = second.call(Method::DELETE, ISO, "").await;
     assert_eq!((again.status, again.error()), (404, "PolicyNotStored".to_owned()));
+    let other = "/api/v1/resilience/a%20new%2Fone";
+    assert_eq!(second.call(Method::PUT, other, r#"{"mode": "off"}"#).await.status, 200);
+    assert_eq!(second.call(Method::DELETE, other, "").await.status, 200, "one that only PUT has defined");
+    assert_eq!(second.get(other).await.status, 404);
     drop(second);
     let third = with_file(&store, ONE).await;
     assert!(!origin(&third, "/rateLimit/requests").await.1, "it stays removed");

@@ -8,7 +8,7 @@ use hyper::{HeaderMap, Method};
 use loom_expression::{Value, Visible};
 
 use super::{From, Refusal, connection::Connection, escape, members, text, with_connection};
-use crate::{console, exit::Exit, files, run::policies_in};
+use crate::{console, exit::Exit, files, live::part_name, run::policies_in};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -106,7 +106,7 @@ pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
                 print_policy(&found);
                 let service = Visible(service);
                 eprintln!(
-                    "loom: stored; it goes before the policy of {service} in resilience.json until `loom resilience unset {service}`"
+                    "loom: stored; it replaces the whole policy of {service} in resilience.json until `loom resilience unset {service}`"
                 );
             }
             _ => members(&found, "services").for_each(print_service),
@@ -171,7 +171,8 @@ fn print_policy(found: &Value) {
             Visible(&instead)
         );
     }
-    for line in text(found, "policy").lines().skip(1) {
+    // Only the parts that the policy has. Retries and timeouts are in the settings.
+    for line in text(found, "policy").lines().skip(1).filter(|line| !line.ends_with(" none")) {
         println!("  {}", Visible(line));
     }
     if let Some(status) = found.get("status").filter(|status| !status.is_null()) {
@@ -184,8 +185,12 @@ fn print_service(service: &Value) {
     let circuit = service.get("circuit").cloned().unwrap_or_default();
     let limiter = service.get("limiter").cloned().unwrap_or_default();
     let failures = circuit.get("consecutiveFailures").and_then(Value::as_i64).unwrap_or_default();
-    let mut line =
-        format!("{}  {}  {failures} failures in a row", text(service, "name"), text(&circuit, "state"));
+    // A circuit that only observes refuses nothing, whatever its state.
+    let state = match (text(&circuit, "state"), text(&circuit, "mode")) {
+        (state @ ("Open" | "HalfOpen"), "Observe") => format!("{state} (observed)"),
+        (state, _) => state.to_owned(),
+    };
+    let mut line = format!("{}  {state}  {failures} failures in a row", text(service, "name"));
     if let Some(available) = limiter.get("available").and_then(Value::as_i64) {
         let _ = write!(line, "  {available} permits");
     }
@@ -198,7 +203,9 @@ fn print_service(service: &Value) {
     }
     let observed = service.get("observed").and_then(Value::as_object);
     for (part, count) in observed.into_iter().flatten() {
-        let _ = write!(line, "  {part} would have interfered {} times", count.text());
+        let times = count.as_i64().unwrap_or_default();
+        let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+        let _ = write!(line, "  {} would have interfered {times}", part_name(part));
     }
     println!("{}", Visible(&line));
 }

@@ -121,9 +121,10 @@ fn a_server_adopts_changes_of_the_file_and_of_an_operator_and_keeps_what_was_con
     ]);
     assert_eq!(set.code, Some(0), "{}", set.stderr);
     assert!(set.stdout.contains("mode = \"observe\""), "{}", set.stdout);
+    assert!(!set.stdout.contains(" none"), "only the parts that there are: {}", set.stdout);
     assert_eq!(server.fire().0, 200, "observed limits let calls pass");
     let listed = loom(&["resilience", "list", "--server", &url]);
-    assert!(listed.stdout.contains("limiter would have interfered 1 times"), "{}", listed.stdout);
+    assert!(listed.stdout.contains("rate limit would have interfered once"), "{}", listed.stdout);
 
     assert!(set.stderr.contains("`loom resilience unset billing`"), "{}", set.stderr);
 

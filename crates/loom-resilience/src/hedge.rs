@@ -83,12 +83,10 @@ impl HedgeConfig {
 
 impl fmt::Display for HedgeConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.mode.describe(f, |f| {
-            match self.max_copies {
-                1 => write!(f, "one more copy of an idempotent call after {}", Plain(self.delay)),
-                copies => {
-                    write!(f, "up to {copies} more copies of an idempotent call, one every {}", Plain(self.delay))
-                }
+        self.mode.describe(f, |f| match self.max_copies {
+            1 => write!(f, "one more copy of an idempotent call after {}", Plain(self.delay)),
+            copies => {
+                write!(f, "up to {copies} more copies of an idempotent call, one every {}", Plain(self.delay))
             }
         })
     }

@@ -210,9 +210,8 @@ impl Host {
 
 /// The first stored policy that does not fit the file on its own; otherwise the first.
 fn unfit(both: &Both) -> Arc<str> {
-    let alone = |(name, members): &(&Arc<str>, &Value)| {
-        both.file.with_stored([(&***name, *members)]).is_err()
-    };
+    let alone =
+        |(name, members): &(&Arc<str>, &Value)| both.file.with_stored([(&***name, *members)]).is_err();
     let found = both.stored.iter().find(alone).or_else(|| both.stored.iter().next());
     found.map_or_else(|| Arc::from(""), |(name, _)| Arc::clone(name))
 }

@@ -30,7 +30,6 @@ impl Host {
         }
         source
     }
-
 }
 
 /// `GET /api/v1/resilience`.

@@ -53,7 +53,10 @@ async fn retry_after_of_a_429_or_503_pauses_the_service() {
     for status in [429, 503] {
         let limiter = taught(status, seconds, HUNDRED).await;
         let paused = limiter.frozen_for;
-        assert!(paused > Duration::from_secs(60) && paused <= Duration::from_secs(120), "{status}: {paused:?}");
+        assert!(
+            paused > Duration::from_secs(60) && paused <= Duration::from_secs(120),
+            "{status}: {paused:?}"
+        );
     }
     let date = taught(429, r#"{"Retry-After": "Thu, 31 Dec 2099 23:59:59 GMT"}"#, HUNDRED).await;
     assert!(date.frozen_for > Duration::from_hours(1), "{date:?}");
@@ -86,7 +89,8 @@ async fn the_limit_that_a_response_reports_lowers_that_of_the_service() {
     let empty = r#"{"RateLimit-Limit": "10", "RateLimit-Remaining": "0", "RateLimit-Reset": "60"}"#;
     let used_up = taught(200, empty, HUNDRED).await;
     assert!(used_up.frozen_for > Duration::from_secs(30), "nothing is left until the reset: {used_up:?}");
-    let higher = r#"{"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "4999", "X-RateLimit-Reset": "60"}"#;
+    let higher =
+        r#"{"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "4999", "X-RateLimit-Reset": "60"}"#;
     let higher = taught(200, higher, HUNDRED).await;
     assert_eq!(higher.learned, None, "a limit is never raised: {higher:?}");
     assert!(higher.available.is_some_and(|left| left >= 99), "{higher:?}");

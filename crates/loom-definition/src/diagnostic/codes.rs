@@ -94,7 +94,7 @@ codes! {
     UNKNOWN_POLICY = "L0311" "unknown policy": "The action names a `policy` that the project's `resilience.json` does not define under `services`. Define it, or correct the name.";
     BAD_FALLBACK = "L0312" "invalid fallback": "A `fallback` needs either `body` or `outputs`, and may have `on` (`Failed`, `TimedOut`) and `mode`. Only actions that call a service have one.";
     BAD_POLICY_FILE = "L0313" "invalid resilience.json": "The file has `defaults` and `services`, with the policies of definitions as their members. A `base` must name another service, and the bases must not form a cycle. An unknown property is an error, because a misspelled one would silently remove protection.";
-    BAD_CHAOS = "L0314" "invalid chaos file": "The file of `--chaos` has a `seed` and `injections`. Each injection has a `kind` (`fault`, `latency` or `outcome`) and a `rate` between 0 and 1, and may be restricted to a `workflow`, an `action`, a `service` and the first attempts (`attemptsMax`).";
+    BAD_CHAOS = "L0314" "invalid chaos file": "The file of `--chaos` has a `seed` and `injections`. Each injection has a `kind` (`fault`, `latency`, `outcome` or `behaviour`) and a `rate` between 0 and 1, and may be restricted to a `workflow`, an `action`, a `service` and the first attempts (`attemptsMax`).";
 
     // Variables, parameters, outputs, static results.
     UNDECLARED_VARIABLE = "L0400" "undeclared variable": "The action changes a variable that no InitializeVariable declares. To set it or append to it is an error; to increment or decrement it is a warning, and the action fails when it runs, with `InvalidVariableOperation`.";

@@ -217,8 +217,13 @@ fn a_mode_that_does_not_exist_is_an_error_at_the_mode() {
 
 #[test]
 fn what_would_silently_lose_protection_is_an_error() {
-    let twice = refused(r#"{"services": {"a": {"bulkhead": {"maxConcurrent": 1}, "bulkhead": {"maxConcurrent": 9}}}}"#);
-    assert_eq!(twice, [("L0313", "duplicate key `bulkhead`; keep one of them".to_owned(), "\"bulkhead\"".to_owned())]);
+    let twice = refused(
+        r#"{"services": {"a": {"bulkhead": {"maxConcurrent": 1}, "bulkhead": {"maxConcurrent": 9}}}}"#,
+    );
+    assert_eq!(
+        twice,
+        [("L0313", "duplicate key `bulkhead`; keep one of them".to_owned(), "\"bulkhead\"".to_owned())]
+    );
     let infinite = refused(r#"{"services": {"a": {"bulkhead": {"maxConcurrent": 1e400}}}}"#);
     assert_eq!(infinite, [("L0313", "the number is too large".to_owned(), "1e400".to_owned())]);
     let inner = refused(r#"{"defaults": {"circuitBreaker": {"failureRate": {"threshold": 1e999}}}}"#);

@@ -468,7 +468,9 @@ async fn an_action_has_its_own_mode_of_the_attempt_timeout() {
 #[tokio::test(start_paused = true)]
 async fn calls_that_wait_in_a_bulkhead_follow_a_change_of_its_policy() {
     let of = |bulkhead: &str| {
-        policies(&format!(r#"{{"services": {{"billing": {{{bulkhead} "retryPolicy": {{"type": "none"}}}}}}}}"#))
+        policies(&format!(
+            r#"{{"services": {{"billing": {{{bulkhead} "retryPolicy": {{"type": "none"}}}}}}}}"#
+        ))
     };
     let one = r#""bulkhead": {"maxConcurrent": 1, "maxQueued": 5},"#;
     for (changed, what) in [

@@ -343,7 +343,11 @@ async fn an_attempt_knows_the_parts_that_would_have_interfered_with_it() {
         service.try_admit(service.clock().now()).expect("it is observed").failure(service.clock().now());
         let observed = ObservedParts::default();
         let slow = || async {
-            assert_eq!(observed.iter().count(), expected.len().saturating_sub(1), "known before the work begins");
+            assert_eq!(
+                observed.iter().count(),
+                expected.len().saturating_sub(1),
+                "known before the work begins"
+            );
             sleep(SECOND * 2).await;
             Ok::<_, &str>("late")
         };

@@ -140,8 +140,11 @@ fn a_server_adopts_changes_of_the_file_and_of_an_operator_and_keeps_what_was_con
     assert_eq!(unknown.status, 404);
 
     // The stored policy goes before the file, which says so, until it is removed.
-    fs::write(folder.path().join("resilience.json"), RESILIENCE.replace("\"requests\": 1", "\"requests\": 3"))
-        .expect("the test can set it up");
+    fs::write(
+        folder.path().join("resilience.json"),
+        RESILIENCE.replace("\"requests\": 1", "\"requests\": 3"),
+    )
+    .expect("the test can set it up");
     server.until("the policy of billing in resilience.json has no effect: another one is stored");
     let unset = loom(&["resilience", "unset", "billing", "--server", &url]);
     assert_eq!(unset.code, Some(0), "{}", unset.stderr);
@@ -251,7 +254,8 @@ fn test_takes_other_policies_and_injects_behaviour() {
     };
     let cases = write("orders.test.json", case.to_string());
     let retries = |count: u32| {
-        let policy = json!({"services": {"billing": {"retryPolicy": {"maxAttempts": count, "initialDelay": 1}}}});
+        let policy =
+            json!({"services": {"billing": {"retryPolicy": {"maxAttempts": count, "initialDelay": 1}}}});
         write(&format!("{count}.json"), policy.to_string())
     };
     let (patient, impatient) = (retries(100), retries(1));

@@ -390,7 +390,11 @@ fn killed_during_a_hedge_a_run_repeats_the_attempt_under_its_key_and_continues()
     let loom = serve(directory.path(), &workflows);
     assert_eq!(loom.end_of(&run), "Succeeded");
     let asked = asked.lock().unwrap();
-    assert_eq!((asked.len(), done.load(Ordering::SeqCst)), (1, 1), "all copies, in both lives, have one key: {asked:?}");
+    assert_eq!(
+        (asked.len(), done.load(Ordering::SeqCst)),
+        (1, 1),
+        "all copies, in both lives, have one key: {asked:?}"
+    );
     assert!((3..=4).contains(asked.values().next().unwrap()), "the attempt is repeated once: {asked:?}");
     assert_eq!(shipped.load(Ordering::SeqCst), 1, "the run continues once");
     let events = loom.pages(&format!("/api/v1/runs/{run}/events?limit=500"), "events", "after");
@@ -399,6 +403,7 @@ fn killed_during_a_hedge_a_run_repeats_the_attempt_under_its_key_and_continues()
         of_action.filter(|event| event["type"] == "action.completed").count()
     };
     assert_eq!((ends("Charge"), ends("Ship")), (1, 1), "the effect is recorded once: {events:?}");
-    let attempts = events.iter().filter(|event| event["action"] == "Charge" && event["type"] == "attempt.started");
+    let attempts =
+        events.iter().filter(|event| event["action"] == "Charge" && event["type"] == "attempt.started");
     assert_eq!(attempts.count(), 1, "the copies are one attempt, which the second process repeats");
 }

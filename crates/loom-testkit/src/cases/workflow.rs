@@ -144,7 +144,7 @@ fn set_up(
     now: Timestamp,
     given: Option<&Arc<Policies>>,
 ) -> Result<Stage, CaseError> {
-    no_slips(case)?;
+    reject_misspelt(case)?;
     let project = project(case, directory)?;
     let policies = given.map_or_else(|| policies(case, directory), |given| Ok(Arc::clone(given)))?;
     let (mut workflow, parameters) = load(case, directory, &project, &policies, None)?;

@@ -4,6 +4,7 @@
 //! - [`mock`]: a scripted HTTP server that records its requests.
 //! - [`scenario`]: real-world definitions on the real engine and request handlers, against a mock.
 //! - [`flaky`]: an HTTP service that fails on request.
+//! - [`wire`]: a server that speaks the APIs of language models, well and badly.
 //! - [`fuzz`]: properties of every parser of external input.
 //!
 //! ```
@@ -35,6 +36,7 @@ pub mod fuzz;
 pub mod mock;
 pub mod scenario;
 mod server;
+pub mod wire;
 
 // The guide is about several crates at once, and this one may use them all.
 #[cfg(doctest)]

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod seeds;
+mod wire;
 
 use std::path::Path;
 

@@ -11,7 +11,8 @@
 //!   "workflows":   {"child": "https://flows.example.com/child"},
 //!   "activities":  {"send-mail": "http://127.0.0.1:7001/send-mail"},
 //!   "actors":      {"Counter": "http://127.0.0.1:7001/counters"},
-//!   "actionTypes": {"RuleExecute": "http://127.0.0.1:7001/rules"}
+//!   "actionTypes": {"RuleExecute": "http://127.0.0.1:7001/rules"},
+//!   "models":      {"fast": {"api": "openai", "model": "gpt-5-mini", "key": "@secret('openai')"}}
 //! }
 //! ```
 //!
@@ -20,6 +21,7 @@
 //! version of the secret takes effect immediately. A template that cannot be evaluated affects only its own
 //! connection, and only when that is used.
 
+mod models;
 mod sources;
 
 use std::{
@@ -34,6 +36,7 @@ use loom_definition::{
 };
 use loom_expression::{Object, Value, ValueRef};
 
+pub(crate) use self::models::Model;
 pub use self::sources::Sources;
 use crate::{Failure, url::Url};
 
@@ -50,6 +53,8 @@ pub struct Connections {
     actors: Table,
     /// Action types that a service of the operator executes.
     types: Table,
+    /// Language models.
+    models: BTreeMap<String, models::Written>,
     /// What definitions may call a connection (its id, its display name), mapped to the connection's name.
     aliases: BTreeMap<String, Arc<str>>,
     /// Connections of built-in service providers, which use protocols of their own: known by name, but not usable
@@ -127,6 +132,11 @@ impl Connections {
     }
 
     fn add(&mut self, section: Section, name: &str, raw: &Value, sources: &Sources) {
+        if matches!(section, Section::Models) {
+            let written = models::Written { name: name.into(), raw: raw.clone(), sources: sources.clone() };
+            self.models.insert(name.to_lowercase(), written);
+            return;
+        }
         let evaluated = sources.evaluate(raw);
         let service = match &evaluated {
             Ok(value) => Service::from_value(value, section.address_members()),
@@ -143,7 +153,7 @@ impl Connections {
                 self.providers.insert(name.to_lowercase());
                 return;
             }
-            Section::Ignored => return,
+            Section::Models | Section::Ignored => return,
         };
         let name: Arc<str> = name.into();
         let renewed = mentions_secret(raw)
@@ -296,6 +306,30 @@ impl Connections {
         find(&self.types, &self.aliases, name, "action type")
     }
 
+    /// The language model of a name. The only one needs no name.
+    ///
+    /// # Errors
+    /// [`Failure`] when it does not exist or cannot be used.
+    pub(crate) fn model(&self, name: Option<&str>) -> Result<Model, Failure> {
+        let found = match name {
+            Some(name) => self.models.get(&name.trim().to_lowercase()),
+            None if self.models.len() == 1 => self.models.values().next(),
+            None => None,
+        };
+        if let Some(written) = found {
+            return written.model();
+        }
+        let known: Vec<&str> = self.models.values().map(|written| &*written.name).collect();
+        let known = if known.is_empty() { "it defines none".to_owned() } else { known.join(", ") };
+        let message = match name {
+            Some(name) => format!(
+                "The connections file has no model '{name}' ({known}); `loom explain connections` shows how to define one."
+            ),
+            None => format!("The action's 'model' is missing. The connections file defines: {known}."),
+        };
+        Err(Failure::lasting("ConnectionNotFound", message))
+    }
+
     /// The action types that services execute, as written.
     pub(crate) fn action_types(&self) -> impl Iterator<Item = &Arc<str>> {
         self.types.values().map(|entry| &entry.name)
@@ -356,6 +390,8 @@ enum Section {
     Actors,
     /// Action types.
     Types,
+    /// Language models.
+    Models,
     /// Built-in service providers.
     Providers,
     /// The section is valid, but nothing here can use it.
@@ -374,12 +410,13 @@ impl Section {
             "activities" => Section::Activities,
             "actors" => Section::Actors,
             "actiontypes" => Section::Types,
+            "models" => Section::Models,
             "serviceproviderconnections" => Section::Providers,
             "agentconnections" | "agentmcpconnections" => Section::Ignored,
             _ => {
                 return Err(ConnectionsError {
                     reason: format!(
-                        "unknown section '{name}'; use connections, functions, workflows, activities, actors, actionTypes or the \
+                        "unknown section '{name}'; use connections, functions, workflows, activities, actors, actionTypes, models or the \
                          sections of a Standard connections.json"
                     ),
                 });

@@ -24,6 +24,7 @@ use crate::{
     client::TlsError,
     connections::{SUBSCRIPTION_KEY, Service, host_of},
     headers::Marks,
+    models::ModelHandler,
     requests::{Answer, Behaviour, Progress, Requests, Spec},
     script::ScriptHandler,
     transforms::transform_handlers,
@@ -62,7 +63,7 @@ pub fn requests(settings: Settings, clock: Arc<dyn Clock>) -> Result<Arc<Request
     Requests::new(settings, Arc::new(move || clock.now())).map(Arc::new)
 }
 
-/// The handlers for Http, ApiConnection, Function, both webhooks, scripts, transformations, and the action types for
+/// The handlers for Http, ApiConnection, Function, both webhooks, AI, scripts, transformations, and the action types for
 /// which the connections file has a URL.
 pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn ActionHandler>)> {
     let of = |kind| -> Arc<dyn ActionHandler> { Arc::new(RequestHandler::new(requests, kind)) };
@@ -74,6 +75,7 @@ pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn Ac
         (EffectKind::Function, of(Kind::Function)),
         (EffectKind::Custom(Arc::from("InvokeFunction")), of(Kind::Function)),
     ];
+    all.push((EffectKind::Ai, Arc::new(ModelHandler::new(requests))));
     all.extend(transform_handlers(&requests.settings().artifacts));
     for name in requests.settings().connections.action_types() {
         all.push((EffectKind::Custom(Arc::clone(name)), of(Kind::Type)));

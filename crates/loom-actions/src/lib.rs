@@ -16,6 +16,7 @@ mod egress;
 mod failure;
 mod handlers;
 mod headers;
+mod models;
 mod project;
 mod requests;
 mod script;
@@ -47,6 +48,7 @@ pub use self::{
     failure::Failure,
     handlers::{RequestHandler, remote_workflow_handler, request_handlers, requests},
     headers::Marks,
+    models::ModelHandler,
     project::{HostLimit, HostLimitKind, PoliciesError, Project, ProjectError, RESILIENCE},
     requests::{Answer, Behaviour, Progress, Requests, Spec, WallClock},
     script::{ScriptHandler, ScriptLimits},

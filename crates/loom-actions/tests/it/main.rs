@@ -6,6 +6,7 @@ mod answers;
 mod certificates;
 mod engine;
 mod failures;
+mod models;
 mod patterns;
 mod reach;
 mod scripts;

@@ -110,7 +110,7 @@ fn is_executed(effect: &EffectKind) -> bool {
     match effect {
         EffectKind::Custom(name) => EXECUTED.iter().any(|executed| name.eq_ignore_ascii_case(executed)),
         EffectKind::Script(language) => &**language == "JavaScriptCode",
-        EffectKind::Ai | EffectKind::GroupChat | EffectKind::Memory => false,
+        EffectKind::GroupChat | EffectKind::Memory => false,
         _ => true,
     }
 }

@@ -142,7 +142,7 @@ fn chat_chunks(answer: &Answer, bare: bool) -> Vec<u8> {
         for delta in answer.deltas(PIECE_CHARS) {
             match delta {
                 Delta::Text { text: piece } => {
-                    text.push_str(&choice(Json::object([("content", Json::from(piece))])))
+                    text.push_str(&choice(Json::object([("content", Json::from(piece))])));
                 }
                 Delta::ToolCall { name, .. } => {
                     let function = Json::object([("name", Json::from(name))]);

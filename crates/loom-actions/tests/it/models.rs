@@ -1,0 +1,205 @@
+//! `AI` actions in a real engine, against a server that speaks the APIs of models.
+
+use std::sync::Arc;
+
+use loom_actions::{Connections, Settings, Sources, request_handlers, requests};
+use loom_definition::{Definition, LoadOptions};
+use loom_engine::{Engine, RunReport, RunRequest, clock::SystemClock};
+use loom_expression::Value;
+use loom_models::{Answer, Api, ErrorKind, ModelError, StopReason, Usage};
+use loom_testkit::wire::{Reply, Wire};
+
+use crate::support::json;
+
+const APIS: [(&str, Api); 4] = [
+    ("compatible", Api::ChatCompletions),
+    ("openaiResponses", Api::Responses),
+    ("anthropic", Api::Anthropic),
+    ("ollama", Api::Ollama),
+];
+
+/// Executes an `AI` action with these inputs, and returns what a following action makes of it.
+async fn ask(wire: &Wire, api: &str, inputs: &str, value: &str) -> Arc<RunReport> {
+    let file = json(
+        &r#"{"models": {"fast": {"api": "API", "baseUrl": "BASE", "model": "m-1", "key": "k-1"}}}"#
+            .replace("API", api)
+            .replace("BASE", &wire.base_url()),
+    );
+    let connections = Connections::from_json(&file, &Sources::default()).unwrap();
+    let requests = requests(Settings { connections, ..Settings::default() }, Arc::new(SystemClock)).unwrap();
+    let mut builder = Engine::builder();
+    for (kind, handler) in request_handlers(&requests) {
+        builder = builder.handler(kind, handler);
+    }
+    let text = r#"{"definition": {"parameters": {"password": {"type": "securestring", "defaultValue": "hunter-2222"}}, "triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Ask": {"type": "AI", "inputs": INPUTS, "retryPolicy": {"maxAttempts": 3, "initialDelay": 1}},
+        "Tell": {"type": "Compose", "inputs": [VALUE], "runAfter": {"Ask": ["Succeeded", "Failed"]}}},
+        "outputs": {"it": {"type": "array", "value": "@outputs('Tell')"}}}}"#
+        .replace("INPUTS", inputs)
+        .replace("VALUE", value);
+    let loaded = Definition::parse_text(&text, &LoadOptions::default()).unwrap();
+    let report = builder
+        .build()
+        .run(RunRequest::manual(loaded.workflow, vec![Value::from("hunter-2222").into_secret()], None))
+        .await
+        .unwrap();
+    report.expect("the run ends")
+}
+
+fn told(report: &RunReport) -> Value {
+    let outputs = report.outputs.as_ref().unwrap_or_else(|| panic!("the run failed: {:?}", report.error));
+    let output = outputs.get("it").unwrap_or_else(|| panic!("no output in {outputs:?}"));
+    let told = output.get("value").cloned().unwrap_or_else(|| output.clone());
+    told.as_array().and_then(|told| told.iter().next()).cloned().expect("it is one value")
+}
+
+fn greeting() -> Answer {
+    let mut answer = Answer::text("Good day").with_usage(Usage::new(9, 2));
+    answer.model = Some("m-1".to_owned());
+    answer
+}
+
+#[tokio::test]
+async fn a_prompt_is_answered_through_every_api() {
+    for (name, api) in APIS {
+        let wire = Wire::start([Reply::whole(api, &greeting()).split(3)]).await.unwrap();
+        let inputs = r#"{"model": "FAST", "systemPrompt": "Be brief.", "prompt": "Say hello to @{'Ann'}", "temperature": 0, "maxTokens": 50}"#;
+        let value = r#"{"said": "@body('Ask')", "tokens": "@outputs('Ask')?['usage']?['totalTokens']", "why": "@outputs('Ask')?['stopReason']"}"#;
+        let report = ask(&wire, name, inputs, value).await;
+        assert_eq!(told(&report), json(r#"{"said": "Good day", "tokens": 11, "why": "stop"}"#), "{name}");
+        let asked = wire.asked().remove(0);
+        let body = String::from_utf8(asked.body.clone()).unwrap();
+        assert!(
+            body.contains("Say hello to Ann") && body.contains("Be brief.") && body.contains("m-1"),
+            "{body}"
+        );
+        let key = if api == Api::Anthropic { "x-api-key" } else { "authorization" };
+        assert!(asked.header(key).unwrap().ends_with("k-1"), "{name}");
+        let marked = asked.headers.iter().any(|(name, _)| name.starts_with("x-ms-"));
+        assert!(!marked, "a provider receives nothing about the workflow");
+        assert!(asked.header("idempotency-key").is_some());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_match_its_schema_is_another_attempt() {
+    let wrong = Answer::text(r#"{"mood": 7}"#);
+    let mut cut = Answer::text(r#"{"mood":"#);
+    cut.stop = StopReason::Length;
+    let right = Answer::text(r#"{"mood": "fine"}"#);
+    let api = Api::ChatCompletions;
+    let wire =
+        Wire::start([wrong.clone(), cut, right].map(|answer| Reply::whole(api, &answer))).await.unwrap();
+    let inputs = r#"{"prompt": "How?", "schema": {"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}}"#;
+    let report = ask(&wire, "compatible", inputs, r#""@body('Ask')?['mood']""#).await;
+    assert_eq!(told(&report), "fine".into());
+    assert_eq!(wire.asked().len(), 3);
+    assert!(
+        String::from_utf8_lossy(&wire.asked()[0].body).contains(r#""response_format":{"type":"json_schema""#)
+    );
+
+    let wire = Wire::start([(); 3].map(|()| Reply::whole(api, &wrong))).await.unwrap();
+    let error = r#"{"code": "@actions('Ask')?['code']", "why": "@actions('Ask')?['error']?['message']"}"#;
+    let failure = told(&*ask(&wire, "compatible", inputs, error).await);
+    assert_eq!(failure.get("code"), Some(&"ModelOutputInvalid".into()));
+    let why = failure.get("why").unwrap().text().into_owned();
+    assert!(why.starts_with("The model 'fast' failed: the answer does not match the schema: "), "{why}");
+}
+
+#[tokio::test]
+async fn what_is_temporary_is_tried_again_and_the_rest_is_not() {
+    for (name, api) in APIS {
+        let limited = ModelError::new(ErrorKind::RateLimited, "slow down");
+        let busy = ModelError::new(ErrorKind::Overloaded, "busy");
+        let wire = Wire::start([
+            Reply::error(api, 429, &limited).header("retry-after-ms", "1"),
+            Reply::error(api, 529, &busy),
+            Reply::whole(api, &greeting()),
+        ])
+        .await
+        .unwrap();
+        let report = ask(&wire, name, r#"{"prompt": "Hello"}"#, r#""@body('Ask')""#).await;
+        assert_eq!((told(&report), wire.asked().len()), ("Good day".into(), 3), "{name}");
+
+        let wrong = ModelError::new(ErrorKind::Authentication, "wrong key");
+        let wire = Wire::start([Reply::error(api, 401, &wrong)]).await.unwrap();
+        let error = r#"{"code": "@actions('Ask')?['code']", "why": "@actions('Ask')?['error']?['message']"}"#;
+        let failure = told(&*ask(&wire, name, r#"{"prompt": "Hello"}"#, error).await);
+        let why = "The model 'fast' failed: authentication failed: wrong key.";
+        assert_eq!(failure.get("code"), Some(&"ModelAuthentication".into()), "{name}");
+        assert_eq!((failure.get("why"), wire.asked().len()), (Some(&why.into()), 1), "{name}");
+    }
+    let api = Api::ChatCompletions;
+    let quota = r#"{"error": {"message": "no credit", "code": "insufficient_quota"}}"#;
+    let wire = Wire::start([Reply::status(429).header("content-type", "application/json").body(quota)])
+        .await
+        .unwrap();
+    ask(&wire, "compatible", r#"{"prompt": "Hello"}"#, "1").await;
+    assert_eq!(wire.asked().len(), 1, "waiting does not bring money");
+    let dropped = Reply::whole(api, &greeting()).drop_after(20);
+    let wire = Wire::start([dropped, Reply::whole(api, &greeting())]).await.unwrap();
+    let report = ask(&wire, "compatible", r#"{"prompt": "Hello"}"#, r#""@body('Ask')""#).await;
+    assert_eq!(
+        (told(&report), wire.asked().len()),
+        ("Good day".into(), 2),
+        "a cut answer is asked for again"
+    );
+}
+
+#[tokio::test]
+async fn wrong_inputs_are_refused_before_anything_is_sent() {
+    let wire = Wire::start([]).await.unwrap();
+    for (inputs, message) in [
+        (
+            r#"{"promt": "Hello"}"#,
+            "Unknown input 'promt' of an AI action; use model, prompt, systemPrompt, messages, schema, temperature, topP, maxTokens, stop, seed, extra.",
+        ),
+        (
+            r#"{"model": "slow", "prompt": "Hello"}"#,
+            "The connections file has no model 'slow' (fast); `loom explain connections` shows how to define one.",
+        ),
+        (r#"{"systemPrompt": "Be brief."}"#, "The AI action needs 'prompt' or 'messages'."),
+        (r#"{"prompt": "Hello", "maxTokens": 0}"#, "'maxTokens' must be a positive integer (got 0)."),
+        (r#"{"prompt": "Hello", "temperature": "hot"}"#, "'temperature' must be a number, found String."),
+        (
+            r#"{"messages": [{"role": "robot", "content": "Hello"}]}"#,
+            "'messages[0]' must have the role system, user or assistant.",
+        ),
+        (r#"{"prompt": ["Hello"]}"#, "'prompt' must be a string, found Array."),
+    ] {
+        let report = ask(&wire, "compatible", inputs, r#""@actions('Ask')?['error']?['message']""#).await;
+        assert_eq!(told(&report), message.into());
+    }
+    assert!(wire.asked().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_secret_prompt_becomes_stays_secret() {
+    let api = Api::ChatCompletions;
+    let quoting = ModelError::new(ErrorKind::InvalidRequest, "hunter-2222 is not a prompt");
+    let wire =
+        Wire::start([Reply::whole(api, &Answer::text("hunter-2222?")), Reply::error(api, 400, &quoting)])
+            .await
+            .unwrap();
+    let inputs = r#"{"prompt": "My password is @{parameters('password')}"}"#;
+    let value = r#"{"said": "@body('Ask')", "why": "@actions('Ask')?['error']?['message']", "it": "@string(actions('Ask'))"}"#;
+    let answered = told(&*ask(&wire, "compatible", inputs, value).await);
+    assert!(answered.get("said").unwrap().contains_secret(), "the model has repeated it");
+    let failed = told(&*ask(&wire, "compatible", inputs, value).await);
+    assert_eq!(failed.get("why").unwrap().text(), "The model 'fast' failed: invalid request.");
+    let shown = failed.get("it").unwrap();
+    assert!(!shown.text().contains("hunter") || shown.contains_secret(), "{shown:?}");
+    assert!(
+        String::from_utf8_lossy(&wire.asked()[0].body).contains("hunter-2222"),
+        "what is sent is never masked"
+    );
+}
+
+#[test]
+fn models_of_the_connections_file_are_checked_when_they_are_used() {
+    let sources = Sources::default();
+    let file = json(r#"{"models": {"a": {"api": "telepathy", "model": "m"}}}"#);
+    assert!(Connections::from_json(&file, &sources).is_ok(), "one wrong model does not disable the others");
+    let unknown = Connections::from_json(&json(r#"{"modells": {}}"#), &sources).unwrap_err();
+    assert!(unknown.reason.contains("actionTypes, models or the"), "{}", unknown.reason);
+}

@@ -36,7 +36,7 @@ use loom_definition::{
 };
 use loom_expression::{Object, Value, ValueRef};
 
-pub(crate) use self::models::Model;
+pub(crate) use self::models::{Model, Source};
 pub use self::sources::Sources;
 use crate::{Failure, url::Url};
 

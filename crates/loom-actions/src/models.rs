@@ -3,7 +3,10 @@
 //! The formats are those of `loom-models`; the request is made like any other, with egress rules, credentials and policies,
 //! and each attempt is an attempt of the action.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use hyper::Method;
 use loom_definition::Status;
@@ -15,13 +18,13 @@ use loom_engine::{
 };
 use loom_expression::{Object, Value};
 use loom_models::{
-    Answer as ModelAnswer, Head, Json, Limits, Message, OutputFormat, OutputSchema, Request, StopReason,
-    Usage,
+    Answer as ModelAnswer, Endpoint, Head, Json, Limits, Message, ModelError, OutputFormat, OutputSchema,
+    Request, ScriptState, StopReason, Usage,
 };
 
 use crate::{
     Failure,
-    connections::Model,
+    connections::{Model, Service, Source},
     handlers::{ended, failed, marks},
     requests::{Answer, Behaviour, Progress, Requests, Spec},
     url::Url,
@@ -58,27 +61,53 @@ const INPUTS: [&str; 11] = [
 /// `response` instead, and a code that begins with `Model`: `ModelRateLimited`, `ModelContextTooLong`, `ModelOutputInvalid`.
 pub struct ModelHandler {
     requests: Arc<Requests>,
+    /// How far each scripted model is. A script starts again with the process.
+    scripts: Mutex<BTreeMap<Arc<str>, ScriptState>>,
 }
 
 impl ModelHandler {
     /// A handler that makes its requests with `requests`.
     pub fn new(requests: &Arc<Requests>) -> ModelHandler {
-        ModelHandler { requests: Arc::clone(requests) }
+        ModelHandler { requests: Arc::clone(requests), scripts: Mutex::default() }
     }
 
     async fn run(&self, call: &Call) -> EffectResult {
-        let asked = match self.ask(&call.inputs) {
-            Ok(asked) => asked,
-            Err(failure) => return failed(failure),
-        };
-        let behaviour = Behaviour { no_polling: true, no_marks: true, ..Behaviour::default() };
-        match self.requests.perform(&asked.spec, &marks(call), &behaviour, None).await {
-            Ok(Progress::Final(answer)) => asked.read(&call.inputs, answer),
-            other => ended(other),
+        match self.attempt(call).await {
+            Ok(result) => result,
+            Err(failure) => failed(failure),
         }
     }
 
-    /// The request that the inputs describe.
+    async fn attempt(&self, call: &Call) -> Result<EffectResult, Failure> {
+        let asked = self.ask(&call.inputs)?;
+        match &asked.model.source {
+            Source::Script(script) => {
+                let name = Arc::clone(&asked.model.name);
+                let played = {
+                    let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+                    let state = scripts.entry(name).or_insert_with(|| script.start());
+                    script.reply(state, &asked.request)
+                };
+                let read =
+                    played.map_err(|error| Failure::lasting("ModelScriptEnded", format!("{error}.")))?;
+                Ok(asked.result(&call.inputs, read, None))
+            }
+            Source::Provider(provider) => {
+                let (endpoint, service) = &**provider;
+                let spec = asked.spec(endpoint, service, &call.inputs)?;
+                let behaviour = Behaviour { no_polling: true, no_marks: true, ..Behaviour::default() };
+                match self.requests.perform(&spec, &marks(call), &behaviour, None).await? {
+                    Progress::Final(answer) => {
+                        let read = decode(endpoint, &answer);
+                        Ok(asked.result(&call.inputs, read, Some(answer)))
+                    }
+                    pending @ Progress::Pending { .. } => Ok(ended(Ok(pending))),
+                }
+            }
+        }
+    }
+
+    /// What the inputs ask, of which model.
     fn ask(&self, inputs: &Value) -> Result<Asked, Failure> {
         if let Some(properties) = inputs.as_object()
             && let Some((name, _)) = properties.iter().find(|(name, _)| !INPUTS.contains(&&***name))
@@ -90,21 +119,7 @@ impl ModelHandler {
         }
         let model = self.requests.settings().connections.model(text(inputs, "model")?)?;
         let (request, schema) = request(inputs, &model.named_by_provider)?;
-        let http = model.endpoint.encode(&request, false);
-        let http = http.map_err(|error| {
-            Failure::bad_request(format!("The model '{}' cannot be asked: {}.", model.name, error.message))
-        })?;
-        let broken = |_| Failure::bad_request("The request to the model is not JSON.");
-        let body = Value::from_json_str(&String::from_utf8_lossy(&http.body)).map_err(broken)?;
-        // What the prompt was made from may be secret, so the whole request is.
-        let body = body.secret_if(inputs.contains_secret());
-        let headers: Object = http.headers.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
-        let parts: Object = [("headers", Value::from(headers)), ("body", body)].into_iter().collect();
-        let mut spec = Spec::at(Url::parse(&http.url)?, &parts.into(), Method::POST)?;
-        spec.authentication = model.service.authentication.clone();
-        spec.add_headers(&model.service.headers);
-        spec.through_connection = true;
-        Ok(Asked { model, spec, schema })
+        Ok(Asked { model, request, schema })
     }
 }
 
@@ -116,7 +131,10 @@ impl ActionHandler for ModelHandler {
     /// The base URL of the model, whose limits all of its models usually share.
     fn service(&self, inputs: &Value) -> Option<Arc<str>> {
         let model = self.requests.settings().connections.model(text(inputs, "model").ok()?).ok()?;
-        Some(model.service.base.shown().trim_end_matches('/').into())
+        match model.source {
+            Source::Provider(provider) => Some(provider.1.base.shown().trim_end_matches('/').into()),
+            Source::Script(_) => Some(format!("model:{}", model.name).into()),
+        }
     }
 
     /// A repeated request changes nothing, though it costs again.
@@ -128,7 +146,7 @@ impl ActionHandler for ModelHandler {
 /// A request, and what its answer must be.
 struct Asked {
     model: Model,
-    spec: Spec,
+    request: Request,
     schema: Option<Value>,
 }
 
@@ -231,19 +249,37 @@ fn one_message(value: &Value, index: usize) -> Result<Message, Failure> {
 }
 
 impl Asked {
-    /// The result of an attempt, from the response.
-    fn read(&self, inputs: &Value, answer: Answer) -> EffectResult {
-        let body = match answer.outputs.get("body") {
-            None => String::new(),
-            Some(body) => body.as_str().map_or_else(|| body.to_json_text(), str::to_owned),
-        };
-        let headers = answer.outputs.get("headers").and_then(Value::as_object);
-        let headers = headers.into_iter().flatten().map(|(name, value)| (&**name, value.text().into_owned()));
-        let head = Head::new(answer.status, headers);
-        // The wait was read already, with this host's limit.
-        let read = self.model.endpoint.decode(head, body.as_bytes(), Limits::default(), 0);
-        let secret = inputs.contains_secret() || answer.outputs.contains_secret();
-        let hint = RetryHint { after: answer.after, learned: answer.learned, ..RetryHint::default() };
+    /// The request to send to a provider.
+    fn spec(&self, endpoint: &Endpoint, service: &Service, inputs: &Value) -> Result<Spec, Failure> {
+        let http = endpoint.encode(&self.request, false).map_err(|error| {
+            let name = &self.model.name;
+            Failure::bad_request(format!("The model '{name}' cannot be asked: {}.", error.message))
+        })?;
+        let broken = |_| Failure::bad_request("The request to the model is not JSON.");
+        let body = Value::from_json_str(&String::from_utf8_lossy(&http.body)).map_err(broken)?;
+        // What the prompt was made from may be secret, so the whole request is.
+        let body = body.secret_if(inputs.contains_secret());
+        let headers: Object = http.headers.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
+        let parts: Object = [("headers", Value::from(headers)), ("body", body)].into_iter().collect();
+        let mut spec = Spec::at(Url::parse(&http.url)?, &parts.into(), Method::POST)?;
+        spec.authentication = service.authentication.clone();
+        spec.add_headers(&service.headers);
+        spec.through_connection = true;
+        Ok(spec)
+    }
+
+    /// The result of an attempt, with the response if there was one.
+    fn result(
+        &self,
+        inputs: &Value,
+        read: Result<ModelAnswer, ModelError>,
+        response: Option<Answer>,
+    ) -> EffectResult {
+        let quoted = response.as_ref().is_some_and(|response| response.outputs.contains_secret());
+        let secret = inputs.contains_secret() || quoted;
+        let (after, learned) =
+            response.as_ref().map_or((None, None), |response| (response.after, response.learned));
+        let hint = RetryHint { after, learned, ..RetryHint::default() };
         let failure = match read {
             Ok(read) => match self.outputs(&read, secret) {
                 Ok(outputs) => {
@@ -256,18 +292,22 @@ impl Asked {
                 // A provider may quote the request in its message.
                 let why = if secret { error.kind.to_string() } else { error.to_string() };
                 let failure = Failure::lasting(format!("Model{:?}", error.kind), why);
-                Failure { transient: error.is_retryable(), ..failure }
+                Failure { transient: error.is_retryable(), after: error.wait(), ..failure }
             }
         };
-        let hint = RetryHint { transient: failure.transient, ..hint };
+        // The wait of a response was read with this host's limit.
+        let hint = RetryHint { transient: failure.transient, after: hint.after.or(failure.after), ..hint };
         let code = failure.code;
         let message = format!("The model '{}' failed: {}.", self.model.name, failure.message);
         // Beside `error`, not in place of it, which outputs with a `statusCode` would be.
-        let outputs: Object = [("response", answer.outputs)].into_iter().collect();
+        let outputs = response.map(|response| {
+            let outputs: Object = [("response", response.outputs)].into_iter().collect();
+            Value::from(outputs)
+        });
         let outcome = Outcome {
             status: Status::Failed,
             code: code.clone(),
-            outputs: Some(outputs.into()),
+            outputs,
             error: Some(Arc::new(ErrorInfo::new(code, message))),
         };
         EffectResult::Done { outcome, hint }
@@ -289,6 +329,18 @@ impl Asked {
         }
         Ok(outputs.into())
     }
+}
+
+/// The answer in a response.
+fn decode(endpoint: &Endpoint, answer: &Answer) -> Result<ModelAnswer, ModelError> {
+    let body = match answer.outputs.get("body") {
+        None => String::new(),
+        Some(body) => body.as_str().map_or_else(|| body.to_json_text(), str::to_owned),
+    };
+    let headers = answer.outputs.get("headers").and_then(Value::as_object);
+    let headers = headers.into_iter().flatten().map(|(name, value)| (&**name, value.text().into_owned()));
+    let head = Head::new(answer.status, headers);
+    endpoint.decode(head, body.as_bytes(), Limits::default(), 0)
 }
 
 /// The JSON of an answer. One that does not match is a failure that another attempt may correct.

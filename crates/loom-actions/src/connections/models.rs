@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use loom_expression::Value;
-use loom_models::{Dialect, Endpoint, KeyHeader};
+use loom_models::{Dialect, Endpoint, KeyHeader, Script};
 
 use super::{Service, Sources};
 use crate::{Failure, url::Url};
 
 /// The properties of an entry.
-const PROPERTIES: [&str; 10] = [
+const PROPERTIES: [&str; 11] = [
     "api",
     "model",
     "baseUrl",
@@ -20,10 +20,11 @@ const PROPERTIES: [&str; 10] = [
     "authentication",
     "dialect",
     "keyHeader",
+    "replies",
 ];
 
 /// The values of `api`.
-const APIS: &str = "openai, openaiResponses, azureOpenAI, anthropic, gemini, ollama or compatible";
+const APIS: &str = "openai, openaiResponses, azureOpenAI, anthropic, gemini, ollama, compatible or scripted";
 
 /// An entry as written. It is evaluated whenever it is used, so that a new version of its key takes effect immediately.
 #[derive(Clone, Debug)]
@@ -38,12 +39,19 @@ pub(super) struct Written {
 pub(crate) struct Model {
     /// The name of the entry.
     pub(crate) name: Arc<str>,
-    /// The API and the URL.
-    pub(crate) endpoint: Endpoint,
     /// The model, as the provider names it.
     pub(crate) named_by_provider: String,
-    /// Headers and credentials.
-    pub(crate) service: Service,
+    /// Where the answers come from.
+    pub(crate) source: Source,
+}
+
+/// Where the answers of a model come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// From a provider: the API and the URL, and headers and credentials.
+    Provider(Box<(Endpoint, Service)>),
+    /// From the connections file.
+    Script(Arc<Script>),
 }
 
 impl Written {
@@ -71,6 +79,9 @@ impl Written {
         };
         let required = |name: &str| text(name)?.ok_or_else(|| format!("it has no '{name}'."));
         let api = required("api")?;
+        if api.eq_ignore_ascii_case("scripted") {
+            return self.scripted(&value, text("model")?);
+        }
         let mut endpoint = match api.to_ascii_lowercase().as_str() {
             "openai" => Endpoint::openai(),
             "openairesponses" => Endpoint::openai_responses(),
@@ -115,6 +126,21 @@ impl Written {
         }
         let authentication = value.get("authentication").cloned().unwrap_or_default();
         let service = Service { headers, authentication, ..Service::new(base) };
-        Ok(Model { name: Arc::clone(&self.name), endpoint, named_by_provider: model, service })
+        let source = Source::Provider(Box::new((endpoint, service)));
+        Ok(Model { name: Arc::clone(&self.name), named_by_provider: model, source })
+    }
+
+    /// A model that needs no provider, for tests and examples.
+    fn scripted(&self, value: &Value, model: Option<&str>) -> Result<Model, String> {
+        let replies = value.get("replies").ok_or_else(|| "it has no 'replies'.".to_owned())?;
+        let script = format!(r#"{{"replies": {}}}"#, replies.to_json_text());
+        let script: Script =
+            serde_json::from_str(&script).map_err(|error| format!("'replies' is wrong: {error}."))?;
+        let named_by_provider = model.unwrap_or("scripted").to_owned();
+        Ok(Model {
+            name: Arc::clone(&self.name),
+            named_by_provider,
+            source: Source::Script(Arc::new(script)),
+        })
     }
 }

@@ -25,7 +25,11 @@ async fn ask(wire: &Wire, api: &str, inputs: &str, value: &str) -> Arc<RunReport
             .replace("API", api)
             .replace("BASE", &wire.base_url()),
     );
-    let connections = Connections::from_json(&file, &Sources::default()).unwrap();
+    executed(&file, inputs, value).await
+}
+
+async fn executed(connections: &Value, inputs: &str, value: &str) -> Arc<RunReport> {
+    let connections = Connections::from_json(connections, &Sources::default()).unwrap();
     let requests = requests(Settings { connections, ..Settings::default() }, Arc::new(SystemClock)).unwrap();
     let mut builder = Engine::builder();
     for (kind, handler) in request_handlers(&requests) {
@@ -193,6 +197,39 @@ async fn what_a_secret_prompt_becomes_stays_secret() {
         String::from_utf8_lossy(&wire.asked()[0].body).contains("hunter-2222"),
         "what is sent is never masked"
     );
+}
+
+#[tokio::test]
+async fn a_scripted_model_needs_no_provider() {
+    let file = json(
+        r#"{"models": {"test": {"api": "scripted", "replies": [
+            {"error": {"kind": "overloaded", "message": "later", "waitMs": 1}},
+            {"when": {"last": "mood"}, "json": {"mood": "fine"}},
+            {"text": "Good day"}]}}}"#,
+    );
+    let value =
+        r#"{"said": "@body('Ask')", "tokens": "@greater(outputs('Ask')?['usage']?['totalTokens'], 0)"}"#;
+    let said = told(&*executed(&file, r#"{"prompt": "Hello"}"#, value).await);
+    assert_eq!(said, json(r#"{"said": "Good day", "tokens": true}"#), "after a failure that was tried again");
+    let inputs = r#"{"prompt": "What mood?", "schema": {"type": "object", "required": ["mood"]}}"#;
+    let said = told(&*executed(&file, inputs, r#""@body('Ask')?['mood']""#).await);
+    assert_eq!(said, "fine".into());
+
+    let empty = json(r#"{"models": {"test": {"api": "scripted", "replies": []}}}"#);
+    let failed = r#"{"code": "@actions('Ask')?['code']", "why": "@actions('Ask')?['error']?['message']"}"#;
+    let failed = told(&*executed(&empty, r#"{"prompt": "Hello"}"#, failed).await);
+    let why =
+        "the script has no reply for request 1 to `scripted`, whose last message is: Hello; add a reply.";
+    assert_eq!(
+        failed,
+        Value::from_json_str(&format!(r#"{{"code": "ModelScriptEnded", "why": "{why}"}}"#)).unwrap()
+    );
+    let wrong = json(r#"{"models": {"test": {"api": "scripted", "replies": [{"txet": "a"}]}}}"#);
+    let why = told(
+        &*executed(&wrong, r#"{"prompt": "Hello"}"#, r#""@actions('Ask')?['error']?['message']""#).await,
+    );
+    let expected = "The model 'test' cannot be used: 'replies' is wrong: unknown field `txet`";
+    assert!(why.text().starts_with(expected), "{}", why.text());
 }
 
 #[test]

@@ -1,0 +1,205 @@
+//! The states of a run's actions, read from the API's list of them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use loom_expression::Value;
+
+/// What an action of a run is doing, or how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Not started.
+    Waiting,
+    /// In progress.
+    Running,
+    /// In progress, between two attempts.
+    Retrying,
+    /// Ended with this status.
+    Succeeded,
+    /// Ended with this status.
+    Failed,
+    /// Ended with this status.
+    TimedOut,
+    /// Ended with this status.
+    Skipped,
+    /// Ended with this status.
+    Cancelled,
+    /// Ended with this status.
+    Aborted,
+}
+
+impl State {
+    const ALL: [State; 9] = [
+        State::Waiting,
+        State::Running,
+        State::Retrying,
+        State::Succeeded,
+        State::Failed,
+        State::TimedOut,
+        State::Skipped,
+        State::Cancelled,
+        State::Aborted,
+    ];
+
+    /// The name in API documents; `Retrying` exists only here.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Waiting => "Waiting",
+            State::Running => "Running",
+            State::Retrying => "Retrying",
+            State::Succeeded => "Succeeded",
+            State::Failed => "Failed",
+            State::TimedOut => "TimedOut",
+            State::Skipped => "Skipped",
+            State::Cancelled => "Cancelled",
+            State::Aborted => "Aborted",
+        }
+    }
+
+    fn parse(text: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// Whether an action in this state was or is executed.
+    pub const fn is_taken(self) -> bool {
+        !matches!(self, State::Waiting | State::Skipped)
+    }
+}
+
+/// One action of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeState {
+    /// The state of the whole action.
+    pub state: State,
+    /// How often it was executed; more than once in a loop.
+    pub executions: u64,
+    /// How many of the executions failed or timed out.
+    pub failures: u64,
+    /// How long the only execution took or has taken.
+    pub duration: Option<Duration>,
+    /// The number of attempts of the only execution.
+    pub attempts: usize,
+    /// The error code or message.
+    pub error: Option<String>,
+}
+
+/// The states of a run's actions, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct States {
+    by_name: BTreeMap<String, NodeState>,
+}
+
+impl States {
+    /// Reads the response of `GET /api/v1/runs/{id}/actions`. What is not of the expected shape is left out.
+    pub fn from_actions(document: &Value) -> States {
+        let actions = document.get("actions").and_then(Value::as_array);
+        let named = actions.into_iter().flat_map(|actions| actions.iter()).filter_map(|action| {
+            let name = action.get("name")?.as_str()?;
+            Some((name.to_owned(), NodeState::from_action(action)?))
+        });
+        States { by_name: named.collect() }
+    }
+
+    /// The state of an action, if the run knows it.
+    pub fn get(&self, name: &str) -> Option<&NodeState> {
+        self.by_name.get(name)
+    }
+
+    /// Whether there are none, as for a definition without a run.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+}
+
+impl NodeState {
+    fn from_action(action: &Value) -> Option<NodeState> {
+        let mut state = State::parse(action.get("status")?.as_str()?)?;
+        let count = |value: Option<&Value>| {
+            value.and_then(Value::as_i64).and_then(|count| u64::try_from(count).ok()).unwrap_or_default()
+        };
+        let counts = action.get("occurrenceStatuses");
+        let of = |name: &str| count(counts.and_then(|counts| counts.get(name)));
+        let attempts = action.get("attempts").and_then(Value::as_array);
+        let waits = attempts.and_then(|attempts| attempts.iter().last()).is_some_and(|last| last.get("nextDue").is_some());
+        if state == State::Running && waits {
+            state = State::Retrying;
+        }
+        let message = |error: &Value| error.get("message").and_then(Value::as_str).map(str::to_owned);
+        let code = action.get("code").and_then(Value::as_str);
+        let is_bad = !matches!(state, State::Waiting | State::Running | State::Succeeded | State::Skipped);
+        Some(NodeState {
+            state,
+            executions: count(action.get("occurrenceCount")),
+            failures: of("Failed") + of("TimedOut"),
+            duration: action.get("durationMs").map(|took| Duration::from_millis(count(Some(took)))),
+            attempts: attempts.map_or(0, |attempts| attempts.iter().count()),
+            error: action
+                .get("error")
+                .and_then(message)
+                .or_else(|| code.filter(|_| is_bad).map(str::to_owned)),
+        })
+    }
+
+    /// What a drawing says beside the type: how often, how long, and with how many attempts.
+    pub fn note(&self) -> String {
+        let mut parts = Vec::new();
+        if self.executions > 1 {
+            parts.push(format!("{}×", self.executions));
+            if self.failures > 0 {
+                parts.push(format!("{} failed", self.failures));
+            }
+        }
+        if self.attempts > 1 {
+            parts.push(format!("{} attempts", self.attempts));
+        }
+        if let Some(duration) = self.duration.filter(|_| self.state.is_taken()) {
+            parts.push(short(duration));
+        }
+        parts.join(" · ")
+    }
+}
+
+/// A duration with two significant units at most: `0 ms`, `1.25 s`, `3 min 20 s`, `2 h 5 min`, `4 d 1 h`.
+pub(crate) fn short(duration: Duration) -> String {
+    let (millis, seconds) = (duration.as_millis(), duration.as_secs());
+    let two = |large: u64, unit: &str, small: u64, lesser: &str| {
+        if small == 0 { format!("{large} {unit}") } else { format!("{large} {unit} {small} {lesser}") }
+    };
+    match seconds {
+        0 => format!("{millis} ms"),
+        1..10 => format!("{:.2} s", duration.as_secs_f64()),
+        10..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3600..86_400 => two(seconds / 3600, "h", seconds / 60 % 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds / 3600 % 24, "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        let shown = [0, 950, 1250, 12_300, 60_000, 200_000, 7_500_000, 349_200_000];
+        assert_eq!(
+            shown.map(|millis| short(Duration::from_millis(millis))),
+            ["0 ms", "950 ms", "1.25 s", "12.3 s", "1 min", "3 min 20 s", "2 h 5 min", "4 d 1 h"]
+        );
+    }
+
+    #[test]
+    fn actions_are_read_as_the_api_lists_them() {
+        let document = r#"{"actions": [
+          {"name": "Ask", "type": "Http", "status": "Running", "occurrenceCount": 1, "durationMs": 1250,
+           "attempts": [{"attempt": 1, "nextDue": "2026-01-01T00:00:00Z"}]},
+          {"name": "Each", "type": "Compose", "status": "Failed", "occurrenceCount": 37, "code": "ActionFailed",
+           "occurrenceStatuses": {"Succeeded": 36, "Failed": 1}},
+          {"name": 7}, {"name": "Odd", "status": "Elsewhere"}]}"#;
+        let states = States::from_actions(&Value::from_json_str(document).unwrap());
+        let ask = states.get("Ask").unwrap();
+        assert_eq!((ask.state, ask.note().as_str()), (State::Retrying, "1.25 s"));
+        let each = states.get("Each").unwrap();
+        assert_eq!((each.note().as_str(), each.error.as_deref()), ("37× · 1 failed", Some("ActionFailed")));
+        assert!(states.get("Odd").is_none() && States::from_actions(&Value::default()).is_empty());
+    }
+}

@@ -406,7 +406,7 @@ fn unknown_run(text: &str) -> Problem {
 }
 
 /// The history of a run that retention has not removed, as far as `begin` collects it.
-async fn history(
+pub(crate) async fn history(
     shared: &Shared,
     id: &str,
     begin: impl FnOnce(Arc<Workflow>) -> History,

@@ -20,6 +20,7 @@ mod policies;
 mod poll;
 mod received;
 mod recurrence;
+mod run_definition;
 mod run_ended;
 mod run_list;
 mod stopped;

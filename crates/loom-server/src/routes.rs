@@ -16,8 +16,8 @@ use axum::{
 use loom_expression::Value;
 
 use crate::{
-    api, backfill, callers, invoke, metrics, openapi, pause, response::Problem, server::Shared, services,
-    signals, sse,
+    api, backfill, callers, invoke, metrics, openapi, pause, response::Problem, run_definition,
+    server::Shared, services, signals, sse,
 };
 
 /// The methods that a Request trigger can accept.
@@ -88,6 +88,7 @@ pub(crate) fn guarded() -> Routes {
         .on(Method::DELETE, "/api/v1/runs/{id}", api::delete_run)
         .get("/api/v1/runs/{id}/actions", api::actions)
         .get("/api/v1/runs/{id}/actions/{action}", api::action)
+        .get("/api/v1/runs/{id}/definition", run_definition::definition)
         .get("/api/v1/runs/{id}/events", sse::events)
         .post("/api/v1/runs/{id}/cancel", api::cancel)
         .post("/api/v1/runs/{id}/suspend", api::suspend)

@@ -18,7 +18,8 @@ use text::clean;
 
 pub use mermaid::mermaid;
 pub use placing::Drawing;
-pub use svg::{Links, embedded_svg, standalone_svg};
+pub(crate) use svg::STYLE;
+pub use svg::{Links, embedded_svg, percent_encoded, standalone_svg};
 
 /// The most triggers that are drawn one by one.
 const TRIGGERS_MAX: usize = 4;
@@ -74,7 +75,9 @@ impl Graph {
     pub fn of(workflow: &Workflow) -> Graph {
         let mut nodes: Vec<Node> = match &workflow.triggers[..] {
             triggers if triggers.len() > TRIGGERS_MAX => vec![Node::of_many_triggers(triggers)],
-            triggers => triggers.iter().enumerate().map(|(at, trigger)| Node::of_trigger(at, trigger)).collect(),
+            triggers => {
+                triggers.iter().enumerate().map(|(at, trigger)| Node::of_trigger(at, trigger)).collect()
+            }
         };
         let triggers = nodes.len();
         nodes.extend(workflow.actions.iter().map(|action| {
@@ -201,7 +204,8 @@ fn lanes_of(action: &Action, workflow: &Workflow) -> Vec<(Option<String>, BlockI
             lanes
         }
         ActionKind::Switch { cases, default, .. } => {
-            let cases = cases.iter().map(|case| named(&format!("{} = {}", case.name, case.value.text()), case.block));
+            let cases =
+                cases.iter().map(|case| named(&format!("{} = {}", case.name, case.value.text()), case.block));
             cases.chain(default.map(|block| named("Default", block))).collect()
         }
         ActionKind::Parallel { branches } => branches

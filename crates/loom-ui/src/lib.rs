@@ -10,8 +10,12 @@
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
 
+mod assets;
+mod document;
 mod graph;
+pub mod pages;
 mod states;
 
-pub use graph::{Drawing, Graph, Links, embedded_svg, mermaid, standalone_svg};
+pub use assets::{ICON, SCRIPT, stylesheet};
+pub use graph::{Drawing, Graph, Links, embedded_svg, mermaid, percent_encoded, standalone_svg};
 pub use states::{NodeState, State, States};

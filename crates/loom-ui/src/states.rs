@@ -119,7 +119,9 @@ impl NodeState {
         let counts = action.get("occurrenceStatuses");
         let of = |name: &str| count(counts.and_then(|counts| counts.get(name)));
         let attempts = action.get("attempts").and_then(Value::as_array);
-        let waits = attempts.and_then(|attempts| attempts.iter().last()).is_some_and(|last| last.get("nextDue").is_some());
+        let waits = attempts
+            .and_then(|attempts| attempts.iter().last())
+            .is_some_and(|last| last.get("nextDue").is_some());
         if state == State::Running && waits {
             state = State::Retrying;
         }

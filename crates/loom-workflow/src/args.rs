@@ -84,6 +84,9 @@ pub(crate) enum Command {
     /// Run test cases in virtual time, without network calls.
     #[command(after_help = TEST_EXIT_CODES)]
     Test(TestArgs),
+    /// Draw a workflow, or a run of it, as SVG or Mermaid.
+    #[command(after_help = GRAPH_HELP)]
+    Graph(crate::graph::GraphArgs),
     /// Explain an error code such as L0204, or the connections file; without an argument, list all codes.
     Explain(ExplainArgs),
     /// Run a built-in example; without a name, list the examples.
@@ -149,6 +152,19 @@ Exit codes:
   0  every case passed
   1  a case failed, with or without --chaos, or there was no case to run
   2  invalid arguments, a file that cannot be read or is not a list of cases, or no case matches the filter";
+
+const GRAPH_HELP: &str = "\
+Examples:
+  loom graph order.json -o order.svg       Draw a definition
+  loom graph order.json --mermaid          Print a Mermaid flowchart, for Markdown
+  loom graph --run 06fkzwz1 -o run.svg     Draw a run of the server in this directory, with the state of each action
+
+Exit codes:
+  0  success
+  2  invalid arguments, or a file cannot be read or written
+  3  the definition is invalid, or no such run
+  4  the token is missing or wrong
+  7  the server cannot be reached";
 
 const VALIDATE_EXIT_CODES: &str = "\
 Exit codes:

@@ -19,6 +19,7 @@ mod example;
 mod exit;
 mod explain;
 mod files;
+mod graph;
 mod live;
 mod process;
 mod remote;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::command(&args, console),
         Command::Test(args) => test_cases::command(&args),
         Command::Explain(args) => explain::command(&args),
+        Command::Graph(args) => graph::command(&args, console),
         Command::Example(args) => example::command(&args, console),
         Command::Serve(args) => serve::command(&args, console),
         Command::Runs(args) => remote::runs(&args, console),

@@ -40,7 +40,9 @@ pub fn mermaid(graph: &Graph) -> String {
                 depth += 1;
                 writeln!(out, "{indent}subgraph {}[\"{}\"]", node.id, title(node))
             }
-            Part::Node(node) if node.is_trigger => writeln!(out, "{indent}{}([\"{}\"])", node.id, title(node)),
+            Part::Node(node) if node.is_trigger => {
+                writeln!(out, "{indent}{}([\"{}\"])", node.id, title(node))
+            }
             Part::Node(node) => writeln!(out, "{indent}{}[\"{}\"]", node.id, title(node)),
         };
     }

@@ -165,7 +165,8 @@ fn stretch(lanes: &mut [(Area, Layers)], height: f64) {
 }
 
 fn laid_out(lane: &Lane, areas: &[Area]) -> Layers {
-    let sizes: Vec<(f64, f64)> = lane.nodes.iter().map(|node| (areas[*node].width, areas[*node].height)).collect();
+    let sizes: Vec<(f64, f64)> =
+        lane.nodes.iter().map(|node| (areas[*node].width, areas[*node].height)).collect();
     let label = |when: &String| text::width(when, CAPTION_SIZE) + LABEL_ENDS;
     let edges: Vec<Edge> = lane
         .links

@@ -148,7 +148,13 @@ fn node(drawing: &Drawing, at: usize, states: &States, links: Links<'_>) -> Mark
     drawn
 }
 
-fn group(node: &Node, area: Area, lanes: &[PlacedLane], state: Option<&NodeState>, links: Links<'_>) -> Markup {
+fn group(
+    node: &Node,
+    area: Area,
+    lanes: &[PlacedLane],
+    state: Option<&NodeState>,
+    links: Links<'_>,
+) -> Markup {
     let name = clean(&node.name);
     let mut description = format!("{name}, {}", node.caption);
     if let Some(state) = state {
@@ -309,8 +315,8 @@ fn tip(route: &Route) -> String {
     format!("M{} {} {}Z", at(-3.6, -TIP), at(0.0, -0.5), at(3.6, -TIP))
 }
 
-/// Percent-encodes a part of an address.
-pub(crate) fn percent_encoded(text: &str) -> String {
+/// Percent-encodes a segment of a path or a value of a query.
+pub fn percent_encoded(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {

@@ -9,11 +9,11 @@ use loom_expression::visible;
 
 /// Widths of the characters from space to `~` in a common sans-serif font, in thousandths of the font size.
 const ASCII: [u16; 95] = [
-    278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278, 278, 556, 556, 556, 556, 556, 556,
-    556, 556, 556, 556, 278, 278, 584, 584, 584, 556, 1015, 667, 667, 722, 722, 667, 611, 778, 722, 278, 500, 667,
-    556, 833, 722, 778, 667, 778, 722, 667, 611, 722, 667, 944, 667, 667, 611, 278, 278, 278, 469, 556, 333, 556,
-    556, 500, 556, 556, 278, 556, 556, 222, 222, 500, 222, 833, 556, 556, 556, 556, 333, 500, 278, 556, 500, 722,
-    500, 500, 500, 334, 260, 334, 584,
+    278, 278, 355, 556, 556, 889, 667, 191, 333, 333, 389, 584, 278, 333, 278, 278, 556, 556, 556, 556, 556,
+    556, 556, 556, 556, 556, 278, 278, 584, 584, 584, 556, 1015, 667, 667, 722, 722, 667, 611, 778, 722, 278,
+    500, 667, 556, 833, 722, 778, 667, 778, 722, 667, 611, 722, 667, 944, 667, 667, 611, 278, 278, 278, 469,
+    556, 333, 556, 556, 500, 556, 556, 278, 556, 556, 222, 222, 500, 222, 833, 556, 556, 556, 556, 333, 500,
+    278, 556, 500, 722, 500, 500, 500, 334, 260, 334, 584,
 ];
 
 /// How much wider than the table a font may be.
@@ -36,7 +36,7 @@ fn advance(character: char) -> f64 {
 }
 
 /// The text, or its beginning with an ellipsis if it is wider than `room`.
-pub(super) fn fit(text: &str, room: f64, size: f64) -> Cow<'_, str> {
+pub(crate) fn fit(text: &str, room: f64, size: f64) -> Cow<'_, str> {
     if width(text, size) <= room {
         return Cow::Borrowed(text);
     }
@@ -66,7 +66,8 @@ mod tests {
     #[test]
     fn a_text_that_does_not_fit_ends_in_an_ellipsis_and_then_fits() {
         assert_eq!(fit("short", 100.0, 13.0), "short");
-        for text in ["a_very_long_name_of_an_action_that_goes_on", "漢字漢字漢字漢字漢字", "👩‍👩‍👧👩‍👩‍👧👩‍👩‍👧👩‍👩‍👧"] {
+        for text in ["a_very_long_name_of_an_action_that_goes_on", "漢字漢字漢字漢字漢字", "👩‍👩‍👧👩‍👩‍👧👩‍👩‍👧👩‍👩‍👧"]
+        {
             let fitted = fit(text, 100.0, 13.0);
             assert!(fitted.ends_with('…') && width(&fitted, 13.0) <= 100.0, "{fitted}");
         }

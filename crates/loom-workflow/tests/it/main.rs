@@ -13,6 +13,7 @@ mod errors_page;
 mod eval;
 mod examples;
 mod files;
+mod graph;
 mod guide;
 mod interrupted;
 mod managed;

@@ -1,0 +1,22 @@
+//! The pages below `/ui/`. Each is a function of documents of the API.
+
+mod form;
+mod json;
+mod login;
+mod panel;
+mod resilience;
+mod run;
+mod runs;
+mod shell;
+mod status;
+mod timeline;
+mod workflows;
+
+pub use form::{Field, FieldKind, body_of, fields_of};
+pub use login::login;
+pub use resilience::resilience;
+pub use run::{RunPage, Tab, run};
+pub use runs::{RunFilter, runs};
+pub use shell::{EVENTS, Visit, failure};
+pub use status::{StatusPage, status};
+pub use workflows::{WorkflowPage, workflow, workflows};

@@ -1,0 +1,255 @@
+//! One run: its graph, timeline, events and definition, and what can be done with it.
+
+use loom_expression::Value;
+use maud::{Markup, html};
+
+use super::{
+    json,
+    panel::panel,
+    shell::{Live, Visit, badge, confirmed, done, instant, page, post, query, term, took},
+    timeline::timeline,
+};
+use crate::{
+    document::{error, is, items, present, text, time},
+    graph::{Drawing, Links, embedded_svg, percent_encoded, text::clean},
+    states::{State, States},
+};
+
+/// A part of the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tab {
+    /// The graph, with the selected action beside it.
+    #[default]
+    Graph,
+    /// The actions as bars.
+    Timeline,
+    /// The events.
+    Events,
+    /// The inputs of the trigger, the outputs and the response.
+    Data,
+    /// The definition that the run executes.
+    Definition,
+}
+
+impl Tab {
+    const ALL: [Tab; 5] = [Tab::Graph, Tab::Timeline, Tab::Events, Tab::Data, Tab::Definition];
+
+    /// The tab of this name in an address; the graph if there is none.
+    pub fn parse(name: &str) -> Tab {
+        Tab::ALL.into_iter().find(|tab| tab.name() == name).unwrap_or_default()
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Tab::Graph => "graph",
+            Tab::Timeline => "timeline",
+            Tab::Events => "events",
+            Tab::Data => "data",
+            Tab::Definition => "definition",
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Tab::Graph => "Graph",
+            Tab::Timeline => "Timeline",
+            Tab::Events => "Events",
+            Tab::Data => "Data",
+            Tab::Definition => "Definition",
+        }
+    }
+}
+
+/// The documents of the page; those that its tab does not need are null.
+#[derive(Clone, Copy, Debug)]
+pub struct RunPage<'a> {
+    /// `GET /api/v1/runs/{id}`.
+    pub run: &'a Value,
+    /// `GET /api/v1/runs/{id}/actions`.
+    pub actions: &'a Value,
+    /// The drawing of the run's definition.
+    pub drawing: Option<&'a Drawing>,
+    /// `GET /api/v1/runs/{id}/actions/{action}?cursor=…&limit=1` of the selected action.
+    pub action: &'a Value,
+    /// `GET /api/v1/runs/{id}/events?after=…`.
+    pub events: &'a Value,
+    /// `GET /api/v1/runs/{id}/definition`.
+    pub definition: &'a Value,
+    /// The part that is shown.
+    pub tab: Tab,
+    /// What was done just now.
+    pub done: &'a str,
+}
+
+/// The page.
+pub fn run(visit: &Visit<'_>, parts: &RunPage<'_>) -> String {
+    let run = parts.run;
+    let (id, workflow) = (text(run, "id"), text(run, "workflow"));
+    let status = text(run, "status");
+    let has_ended = present(run, "endTime").is_some();
+    let stream = format!("/api/v1/runs/{id}/events");
+    let live = !has_ended && !is(run, "forgotten");
+    let content = html! {
+        (done(parts.done))
+        div class="heading" {
+            div {
+                h1 { a href={ "/ui/workflows/" (percent_encoded(workflow)) } { (clean(workflow)) } }
+                p class="mono muted" { "Run " (id) }
+            }
+            div id="run-actions" class="buttons" data-swap { (buttons(visit, run, has_ended)) }
+        }
+        div id="run-summary" data-swap { (summary(visit, run)) }
+        nav class="tabs" aria-label="Parts of the run" {
+            @for tab in Tab::ALL {
+                a href={ "/ui/runs/" (id) "?tab=" (tab.name()) } aria-current=[(tab == parts.tab).then_some("page")] { (tab.title()) }
+            }
+        }
+        @match parts.tab {
+            Tab::Graph => (graph(visit, parts, id)),
+            Tab::Timeline => div id="timeline" data-swap { (timeline(visit, run, parts.actions, id)) },
+            Tab::Events => div id="events" data-swap { (events(parts.events, id)) },
+            Tab::Data => div id="data" data-swap { (data(run)) },
+            Tab::Definition => (json::boxed("Definition", &super::shell::value_of(parts.definition, "definition").unwrap_or_default())),
+        }
+    };
+    let title = format!("{status} · {workflow}");
+    page(visit, "runs", &title, if live { Live::Stream(&stream) } else { Live::No }, &content)
+}
+
+fn buttons(visit: &Visit<'_>, run: &Value, has_ended: bool) -> Markup {
+    let id = text(run, "id");
+    let to = |what: &str| format!("/ui/runs/{id}/{what}");
+    if is(run, "forgotten") {
+        return Markup::default();
+    }
+    html! {
+        @if has_ended {
+            (post(visit, &to("resubmit"), &html! { button { "Resubmit" } }))
+            (confirmed(visit, "Resubmit with the current definition", "Start a new run from the same trigger, with the definition that is deployed now?", &to("resubmit"), &[("definition", "current")]))
+            (confirmed(visit, "Delete", "Delete this run with all its data? This cannot be undone.", &to("delete"), &[]))
+        } @else {
+            @if text(run, "status") == "Suspended" || present(run, "held").is_some() {
+                (post(visit, &to("resume"), &html! { button { "Resume" } }))
+            } @else {
+                (post(visit, &to("suspend"), &html! { button { "Suspend" } }))
+            }
+            (confirmed(visit, "Cancel", "Cancel this run? Calls in flight are abandoned.", &to("cancel"), &[]))
+        }
+    }
+}
+
+fn summary(visit: &Visit<'_>, run: &Value) -> Markup {
+    let trigger = run.get("trigger").cloned().unwrap_or_default();
+    html! {
+        dl class="summary" {
+            (term("Status", &badge(text(run, "status"))))
+            (term("Trigger", &html! { (clean(text(&trigger, "name"))) }))
+            (term("Started", &instant(time(run, "startTime"))))
+            (term("Duration", &took(time(run, "startTime"), time(run, "endTime"), visit.now)))
+            @if present(run, "clientTrackingId").is_some() {
+                (term("Tracking ID", &html! { span class="mono" { (clean(text(run, "clientTrackingId"))) } }))
+            }
+            @for (name, title) in [("resubmitOf", "Resubmits"), ("parent", "Called by")] {
+                @if present(run, name).is_some() {
+                    (term(title, &html! { a class="mono" href={ "/ui/runs/" (text(run, name)) } { (text(run, name)) } }))
+                }
+            }
+        }
+        @if is(run, "forgotten") { div class="notice warn" { "Retention has removed the history of this run; only its entry is left." } }
+        @for name in ["held", "unreadable", "suspendedBecause"] {
+            @if present(run, name).is_some() { div class="notice warn" role="status" { (clean(text(run, name))) } }
+        }
+        @if let Some((code, message)) = error(run) {
+            div class="notice bad" role="alert" { p { strong { (clean(code)) } } p { (json::marked(message)) } }
+        }
+    }
+}
+
+fn graph(visit: &Visit<'_>, parts: &RunPage<'_>, id: &str) -> Markup {
+    let states = States::from_actions(parts.actions);
+    let selected = present(parts.action, "name").map(|_| text(parts.action, "name"));
+    let before = format!("/ui/runs/{id}?action=");
+    let links = Links::To { before: &before, after: "#details", selected };
+    let first =
+        items(parts.actions, "actions").find(|action| text(action, "status") == State::Failed.as_str());
+    let is_selected = |action: &Value| selected == Some(text(action, "name"));
+    html! {
+        div class="split" {
+            div class="canvas" id="graph" data-swap-parts tabindex="0" role="region" aria-label="Graph" {
+                @if let Some(drawing) = parts.drawing { (embedded_svg(drawing, &states, links)) }
+                @else { p class="muted" { "The definition of this run is no longer available." } }
+            }
+            aside id="details" class="panel" aria-label="Action" data-swap {
+                @if let Some(failed) = first.filter(|action| !is_selected(action)) {
+                    p { a class="button" href={ "/ui/runs/" (id) "?action=" (percent_encoded(text(failed, "name"))) "#details" } {
+                        "Go to the first failed action"
+                    } }
+                }
+                @if selected.is_some() { (panel(visit, parts.action, id)) }
+                @else { div class="empty" { p { strong { "No action selected" } } p { "Select an action in the graph to see its inputs, outputs and attempts." } } }
+            }
+        }
+    }
+}
+
+fn events(events: &Value, id: &str) -> Markup {
+    let next = text(events, "next");
+    html! {
+        div class="scroll" {
+            table class="list" {
+                thead { tr { th scope="col" class="number" { "No." } th scope="col" { "Time" } th scope="col" { "Event" } th scope="col" { "Action" } th scope="col" { "Data" } } }
+                tbody {
+                    @for event in items(events, "events") {
+                        @let seq = crate::document::count(event, "seq");
+                        tr {
+                            td class="number" { (seq) }
+                            td { (instant(time(event, "ts"))) }
+                            td { (clean(text(event, "type"))) }
+                            td class="name" { (clean(text(event, "action"))) (place(event)) }
+                            td {
+                                @let data = event.get("data").cloned().unwrap_or_default();
+                                details { summary { (outline(&data)) } pre { (json::marked(&data.to_json_text_pretty())) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if !next.is_empty() {
+            nav class="pages" aria-label="Pages" {
+                a class="button" rel="next" href={ "/ui/runs/" (id) (query(&[("tab", "events"), ("after", next)])) } { "Later events" }
+            }
+        }
+    }
+}
+
+/// The iterations around an action: `[3]`, `[3][0]`.
+fn place(document: &Value) -> Markup {
+    html! {
+        @for step in items(document, "path") {
+            @if let Some(index) = step.index(1).and_then(Value::as_i64) { span class="muted" { "[" (index) "]" } }
+        }
+    }
+}
+
+/// The simple values of an event's data, in a few words.
+fn outline(data: &Value) -> String {
+    let mut words = Vec::new();
+    for (name, value) in data.as_object().into_iter().flatten() {
+        let is_simple = value.as_array().is_none() && value.as_object().is_none() && !value.is_null();
+        if is_simple && words.len() < 3 {
+            let shown: String = value.text().chars().take(40).collect();
+            words.push(format!("{name} {shown}"));
+        }
+    }
+    if words.is_empty() { "Data".to_owned() } else { clean(&words.join(" · ")).into_owned() }
+}
+
+fn data(run: &Value) -> Markup {
+    let parts = [("trigger", "Trigger"), ("outputs", "Outputs"), ("response", "Response")];
+    html! {
+        @for (name, title) in parts {
+            @if let Some(value) = present(run, name) { (json::boxed(title, value)) }
+        }
+    }
+}

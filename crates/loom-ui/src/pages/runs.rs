@@ -1,0 +1,142 @@
+//! The list of runs.
+
+use loom_expression::Value;
+use maud::{Markup, html};
+
+use super::shell::{Live, Visit, badge, done, instant, page, query, took};
+use crate::document::{error, items, text, time};
+
+/// How often a list looks for news, in milliseconds.
+const POLL: u32 = 3_000;
+
+/// The statuses by which the API filters.
+const STATUSES: [&str; 9] =
+    ["Running", "Waiting", "Suspended", "Held", "Succeeded", "Failed", "Cancelled", "TimedOut", "Aborted"];
+
+/// What the list shows; empty strings are no filter.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    /// The name of a workflow.
+    pub workflow: String,
+    /// A status.
+    pub status: String,
+    /// An error code.
+    pub error: String,
+    /// The earliest time of acceptance.
+    pub from: String,
+    /// The time before which runs were accepted.
+    pub before: String,
+    /// Where the page begins.
+    pub cursor: String,
+    /// What was done just now.
+    pub done: String,
+}
+
+impl RunFilter {
+    /// The query of the API, and of this page.
+    pub fn query(&self) -> String {
+        let Self { workflow, status, error, from, before, cursor, .. } = self;
+        query(&[
+            ("workflow", workflow),
+            ("status", status),
+            ("error", error),
+            ("from", from),
+            ("before", before),
+            ("cursor", cursor),
+        ])
+    }
+
+    fn is_empty(&self) -> bool {
+        self.query().is_empty()
+    }
+}
+
+/// The page. `runs` is the response of `GET /api/v1/runs`, `workflows` that of `GET /api/v1/workflows`.
+pub fn runs(visit: &Visit<'_>, filter: &RunFilter, runs: &Value, workflows: &Value) -> String {
+    let next = text(runs, "next");
+    let older = RunFilter { cursor: next.to_owned(), ..filter.clone() };
+    let newest = RunFilter { cursor: String::new(), ..filter.clone() };
+    let is_first = filter.cursor.is_empty();
+    let content = html! {
+        div class="heading" { h1 { "Runs" } }
+        (done(&filter.done))
+        (filters(filter, workflows))
+        div id="runs" data-swap {
+            @if items(runs, "runs").next().is_none() { (nothing(filter)) } @else {
+                div class="scroll" {
+                    table class="list" {
+                        thead { tr {
+                            th scope="col" { "Status" } th scope="col" { "Run" } th scope="col" { "Workflow" }
+                            th scope="col" { "Accepted" } th scope="col" class="number" { "Duration" } th scope="col" { "Error" }
+                        } }
+                        tbody { @for run in items(runs, "runs") { (row(visit, run)) } }
+                    }
+                }
+            }
+        }
+        nav class="pages" aria-label="Pages" {
+            @if !is_first { a class="button" href={ "/ui/runs" (newest.query()) } { "Newest" } }
+            @if !next.is_empty() { a class="button" rel="next" href={ "/ui/runs" (older.query()) } { "Older" } }
+        }
+    };
+    page(visit, "runs", "Runs", if is_first { Live::Every(POLL) } else { Live::No }, &content)
+}
+
+fn filters(filter: &RunFilter, workflows: &Value) -> Markup {
+    html! {
+        form class="filters" method="get" action="/ui/runs" role="search" aria-label="Filter runs" {
+            label { "Workflow"
+                input name="workflow" list="workflows" value=(filter.workflow) autocomplete="off";
+            }
+            datalist id="workflows" {
+                @for workflow in items(workflows, "workflows") { option value=(text(workflow, "name")) {} }
+            }
+            label { "Status"
+                select name="status" {
+                    option value="" { "Any" }
+                    @for status in STATUSES { option selected[status == filter.status] { (status) } }
+                }
+            }
+            label { "Error code" input name="error" value=(filter.error) autocomplete="off"; }
+            label { "Since" input name="from" value=(filter.from) placeholder="2026-01-31T00:00:00Z" autocomplete="off"; }
+            label { "Before" input name="before" value=(filter.before) placeholder="2026-02-01T00:00:00Z" autocomplete="off"; }
+            div class="buttons" {
+                button class="primary" { "Filter" }
+                @if !filter.is_empty() { a class="button quiet" href="/ui/runs" { "Clear" } }
+            }
+        }
+    }
+}
+
+fn nothing(filter: &RunFilter) -> Markup {
+    html! {
+        div class="empty" {
+            @if filter.is_empty() {
+                p { strong { "No runs yet" } }
+                p { "Start one from the page of a " a href="/ui/workflows" { "workflow" } ", or send a request to the URL of its trigger." }
+            } @else {
+                p { strong { "No run fits the filter" } }
+                p { "Change it, or " a href="/ui/runs" { "show all runs" } "." }
+            }
+        }
+    }
+}
+
+fn row(visit: &Visit<'_>, run: &Value) -> Markup {
+    let (id, workflow) = (text(run, "id"), text(run, "workflow"));
+    let status = match (text(run, "unreadable"), text(run, "held")) {
+        ("", "") => text(run, "status"),
+        ("", _) => "Held",
+        _ => "Unreadable",
+    };
+    html! {
+        tr {
+            td { (badge(status)) }
+            td { a class="mono" href={ "/ui/runs/" (id) } { (id) } }
+            td class="name" { a href={ "/ui/workflows/" (crate::graph::percent_encoded(workflow)) } { (crate::graph::text::clean(workflow)) } }
+            td { (instant(time(run, "acceptedTime"))) }
+            td class="number" { (took(time(run, "startTime"), time(run, "endTime"), visit.now)) }
+            td { @if let Some((code, _)) = error(run) { (crate::graph::text::clean(code)) } }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The workflows, and one of them: its triggers, how to start it, its graph, its versions and its definition.
+
+use loom_definition::Workflow;
+use loom_expression::Value;
+use maud::{Markup, html};
+
+use super::{
+    form, json,
+    shell::{Live, Visit, badge, confirmed, done, instant, page, post},
+};
+use crate::{
+    document::{count, is, items, present, text, time},
+    graph::{Drawing, Links, embedded_svg, percent_encoded, text::clean},
+    states::States,
+};
+
+/// The documents of a workflow's page.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkflowPage<'a> {
+    /// `GET /api/v1/workflows/{name}`.
+    pub workflow: &'a Value,
+    /// `GET /api/v1/workflows/{name}/versions`.
+    pub versions: &'a Value,
+    /// `GET /api/v1/workflows/{name}/versions/{version}` of the version that is shown.
+    pub version: &'a Value,
+    /// That version, loaded.
+    pub loaded: Option<&'a Workflow>,
+    /// Its drawing.
+    pub drawing: Option<&'a Drawing>,
+    /// What was done just now.
+    pub done: &'a str,
+}
+
+/// The list. `workflows` is the response of `GET /api/v1/workflows`.
+pub fn workflows(visit: &Visit<'_>, workflows: &Value) -> String {
+    let content = html! {
+        div class="heading" { h1 { "Workflows" } }
+        div id="workflows" data-swap {
+            @if items(workflows, "workflows").next().is_none() {
+                div class="empty" {
+                    p { strong { "No workflows are deployed" } }
+                    p { "Put a definition into the directory of " code { "loom serve --workflows DIR" } ", or send one to " code { "PUT /api/v1/workflows/NAME" } "." }
+                }
+            } @else {
+                div class="scroll" {
+                    table class="list" {
+                        thead { tr {
+                            th scope="col" { "Workflow" } th scope="col" { "State" } th scope="col" { "Version" } th scope="col" { "Triggers" }
+                            th scope="col" class="number" { "Actions" } th scope="col" class="number" { "Warnings" } th scope="col" { "Runs" }
+                        } }
+                        tbody { @for workflow in items(workflows, "workflows") { (row(workflow)) } }
+                    }
+                }
+            }
+        }
+    };
+    page(visit, "workflows", "Workflows", Live::Every(5_000), &content)
+}
+
+fn row(workflow: &Value) -> Markup {
+    let name = text(workflow, "name");
+    let triggers: Vec<String> =
+        items(workflow, "triggers").map(|trigger| clean(text(trigger, "type")).into_owned()).collect();
+    html! {
+        tr {
+            td class="name" { a href={ "/ui/workflows/" (percent_encoded(name)) } { (clean(name)) } }
+            td { (badge(text(workflow, "state"))) }
+            td class="mono" { (text(workflow, "version")) }
+            td class="name" { (triggers.join(", ")) }
+            td class="number" { (count(workflow, "actions")) }
+            td class="number" { (items(workflow, "warnings").count()) }
+            td { a href={ "/ui/runs?workflow=" (percent_encoded(name)) } { "Show runs" } }
+        }
+    }
+}
+
+/// The page of a workflow.
+pub fn workflow(visit: &Visit<'_>, parts: &WorkflowPage<'_>) -> String {
+    let workflow = parts.workflow;
+    let name = text(workflow, "name");
+    let to = |what: &str| format!("/ui/workflows/{}/{what}", percent_encoded(name));
+    let content = html! {
+        (done(parts.done))
+        div class="heading" {
+            div {
+                h1 { (clean(name)) }
+                p class="muted" { "Version " (text(parts.version, "version")) " · " (clean(text(workflow, "kind"))) " · " (badge(text(workflow, "state"))) }
+            }
+            div class="buttons" {
+                a class="button" href={ "/ui/runs?workflow=" (percent_encoded(name)) } { "Show runs" }
+                @if text(workflow, "state") == "Disabled" { (post(visit, &to("enable"), &html! { button { "Enable" } })) }
+                @else { (confirmed(visit, "Disable", "Start no new runs of this workflow? Runs in progress continue.", &to("disable"), &[])) }
+            }
+        }
+        @if present(workflow, "description").is_some() { p { (clean(text(workflow, "description"))) } }
+        @if items(workflow, "warnings").next().is_some() {
+            div class="notice warn" {
+                p { strong { "Warnings of the definition" } }
+                ul { @for warning in items(workflow, "warnings") { li { (clean(&warning.text())) } } }
+            }
+        }
+        section {
+            h2 { "Triggers" }
+            div class="cards" { @for trigger in items(workflow, "triggers") { (trigger_card(visit, parts, name, trigger)) } }
+        }
+        section {
+            h2 { "Graph" }
+            div class="canvas" tabindex="0" role="region" aria-label="Graph" {
+                @if let Some(drawing) = parts.drawing { (embedded_svg(drawing, &States::default(), Links::None)) }
+            }
+        }
+        section { h2 { "Versions" } (versions(parts, name)) }
+        section { (json::boxed("Definition", &super::shell::value_of(parts.version, "definition").unwrap_or_default())) }
+    };
+    page(visit, "workflows", name, Live::No, &content)
+}
+
+fn trigger_card(visit: &Visit<'_>, parts: &WorkflowPage<'_>, workflow: &str, trigger: &Value) -> Markup {
+    let name = text(trigger, "name");
+    let base = format!("/ui/workflows/{}/triggers/{}", percent_encoded(workflow), percent_encoded(name));
+    let schema = parts.loaded.and_then(|loaded| loaded.find_trigger(name)?.kind.schema());
+    let fields = form::has_fields(schema.as_deref());
+    html! {
+        section class="card" {
+            div class="heading" { h3 { (clean(name)) } (badge(text(trigger, "state"))) }
+            p class="muted" { (clean(text(trigger, "type"))) }
+            @if present(trigger, "url").is_some() {
+                label { "URL" input class="mono" readonly value=(text(trigger, "url")) data-copy; }
+            }
+            @if let Some(recurrence) = present(trigger, "evaluatedRecurrence") { (json::boxed("Recurrence", recurrence)) }
+            details class="start" {
+                summary class="button primary" { "Start a run" }
+                (post(visit, &format!("{base}/run"), &html! { (form::inputs(&fields)) button class="primary" { "Start" } }))
+            }
+            @if present(trigger, "url").is_some() {
+                (confirmed(visit, "Issue a new URL", "Issue a new signed URL? The old one stops working immediately.", &format!("{base}/rotate"), &[]))
+            }
+        }
+    }
+}
+
+fn versions(parts: &WorkflowPage<'_>, name: &str) -> Markup {
+    let shown = text(parts.version, "version");
+    html! {
+        div class="scroll" {
+            table class="list" {
+                thead { tr { th scope="col" { "Version" } th scope="col" { "Published" } th scope="col" {} } }
+                tbody {
+                    @for version in items(parts.versions, "versions") {
+                        @let number = text(version, "version");
+                        tr {
+                            td class="mono" {
+                                a href={ "/ui/workflows/" (percent_encoded(name)) "?version=" (number) } aria-current=[(number == shown).then_some("true")] { (number) }
+                            }
+                            td { (instant(time(version, "publishedTime"))) }
+                            td { @if is(version, "current") { (badge("Enabled")) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

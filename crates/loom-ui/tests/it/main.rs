@@ -1,0 +1,3 @@
+//! Tests of what the crate shows, by its public functions.
+
+mod drawings;

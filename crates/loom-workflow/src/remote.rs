@@ -1,6 +1,7 @@
 //! `loom runs` and `loom resilience`: requests to a server, or to the data directory of a server that is not running.
 
 mod connection;
+mod documents;
 mod follow;
 mod resilience;
 mod workflows;
@@ -27,6 +28,7 @@ use crate::{
 };
 use connection::{Connection, Refusal};
 
+pub(crate) use documents::{RunDocuments, with_run};
 pub(crate) use resilience::{ResilienceArgs, resilience};
 pub(crate) use workflows::{WorkflowsArgs, workflows};
 
@@ -194,16 +196,6 @@ fn settings() -> Result<Config> {
 }
 
 impl From {
-    /// A server or a data directory by their arguments, without output as JSON.
-    pub(crate) fn given(
-        server: Option<String>,
-        data: Option<PathBuf>,
-        key_file: Option<PathBuf>,
-        token_file: Option<PathBuf>,
-    ) -> From {
-        From { server, data, key_file, token_file, json: false }
-    }
-
     /// The URL of the server and its token: as given, otherwise those of the server that `loom serve` starts in this directory.
     fn server(&self) -> Result<(String, Option<String>)> {
         let given = self.token_file.as_deref().map(|path| token(path, &"--token-file")).transpose()?;
@@ -336,29 +328,6 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
             Ok(Exit::Success)
         }
     })
-}
-
-/// A run as a server or a data directory describes it.
-pub(crate) struct RunDocuments {
-    pub(crate) definition: Value,
-    pub(crate) actions: Value,
-}
-
-/// Reads a run and gives it to `work`.
-pub(crate) fn with_run(
-    from: &From,
-    run: &str,
-    work: impl FnOnce(&RunDocuments) -> Result<Exit>,
-) -> Result<Exit> {
-    let mut read = None;
-    let exit = with_connection(from, false, async |connection| {
-        let path = format!("/api/v1/runs/{}", escape(&full_id(connection, run).await?));
-        let definition = connection.ask(Method::GET, &format!("{path}/definition"), "definition").await?;
-        let actions = connection.ask(Method::GET, &format!("{path}/actions"), "actions").await?;
-        read = Some(RunDocuments { definition, actions });
-        Ok(Exit::Success)
-    })?;
-    read.map_or(Ok(exit), |documents| work(&documents))
 }
 
 /// Opens the connection, runs `work` and reports a refusal as a message and an exit code.

@@ -89,7 +89,7 @@ pub struct States {
 }
 
 impl States {
-    /// Reads the response of `GET /api/v1/runs/{id}/actions`. What is not of the expected shape is left out.
+    /// Reads the response of `GET /api/v1/runs/{id}/actions`. What is not of the expected shape is ignored.
     pub fn from_actions(document: &Value) -> States {
         let actions = document.get("actions").and_then(Value::as_array);
         let named = actions.into_iter().flat_map(|actions| actions.iter()).filter_map(|action| {

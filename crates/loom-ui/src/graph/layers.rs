@@ -1,6 +1,6 @@
 //! The layered layout of one block: every action is below those it runs after, with few crossings and straight edges.
 //!
-//! Works on sizes and indices alone. `runAfter` only names siblings, so each block is laid out by itself, and a container
+//! Works on sizes and indices alone. `runAfter` only names siblings, so each block is laid out alone, and a container
 //! is a node of the block around it.
 
 use std::collections::{BTreeMap, BTreeSet};

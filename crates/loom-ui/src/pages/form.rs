@@ -70,7 +70,7 @@ impl FieldKind {
         }
     }
 
-    /// The value of what was entered; nothing if the property is left out.
+    /// The value of what was entered; nothing if the property is omitted.
     ///
     /// # Errors
     /// What is wrong with it.

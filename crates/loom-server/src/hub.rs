@@ -11,7 +11,7 @@ use std::{
 use loom_engine::{Event, RunId, RunState, Watcher};
 use tokio::sync::{Notify, watch};
 
-use crate::{metrics::Tally, telemetry::Recorder};
+use crate::{metrics::Tally, run_log, telemetry::Recorder};
 
 /// The receiver of all events.
 #[derive(Debug, Default)]
@@ -46,6 +46,7 @@ impl Watcher for Hub {
             self.ended.notify_one();
         }
         self.tally.events(state, events);
+        run_log::events(state, events);
         if let Some(recorder) = &self.recorder {
             recorder.events(state, events);
         }

@@ -8,6 +8,8 @@ mod hold;
 mod host;
 mod routes;
 mod server;
+mod sessions;
+mod shown_settings;
 
 mod deploy;
 mod hub;
@@ -23,6 +25,7 @@ mod recurrence;
 mod run_definition;
 mod run_ended;
 mod run_list;
+mod run_log;
 mod stopped;
 mod subscription;
 mod switches;
@@ -52,6 +55,7 @@ mod services;
 mod signals;
 mod sse;
 mod telemetry;
+mod ui;
 mod view;
 
 pub use deploy::{DeployError, Deployment, Origin, Source};
@@ -60,6 +64,7 @@ pub use metrics::ProcessUsage;
 pub use policies::PoliciesRefused;
 pub use redact::{HIDDEN, hide, without_credentials};
 pub use server::{Server, ServerSettings, Token, is_loopback};
+pub use shown_settings::ShownSettings;
 pub use switches::DisabledBy;
 pub use telemetry::{TelemetryError, TelemetrySettings};
 

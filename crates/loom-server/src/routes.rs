@@ -7,7 +7,7 @@ use axum::{
     body::{self, Body},
     extract::{Request, State},
     handler::Handler,
-    http::{HeaderValue, Method, Response, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, Response, StatusCode, header},
     middleware::{self, Next},
     response::IntoResponse,
     routing::{MethodFilter, on},
@@ -16,12 +16,18 @@ use axum::{
 use loom_expression::Value;
 
 use crate::{
-    api, backfill, callers, invoke, metrics, openapi, pause, response::Problem, run_definition,
-    server::Shared, services, signals, sse,
+    api, backfill, callers, invoke, metrics, openapi, pause,
+    response::Problem,
+    run_definition,
+    server::{Caller, Shared},
+    services, shown_settings, signals, sse, ui,
 };
 
 /// The methods that a Request trigger can accept.
 const TRIGGER_METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// The header that proves that a page of this server makes a change.
+const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
 
 /// A router under construction, with a list of its routes.
 #[derive(Debug, Default)]
@@ -101,6 +107,7 @@ pub(crate) fn guarded() -> Routes {
         .on(Method::DELETE, "/api/v1/resilience/{service}", services::delete_policy)
         .post("/api/v1/resilience/{service}/{change}", services::change)
         .get("/api/v1/openapi.json", openapi::document)
+        .get("/api/v1/settings", shown_settings::settings)
         .get("/metrics", metrics::page)
 }
 
@@ -136,21 +143,28 @@ async fn only_ours(State(shared): State<Shared>, request: Request, next: Next) -
 
 /// All routes.
 pub(crate) fn router(shared: Shared) -> Router {
+    let masking = || middleware::from_fn_with_state(shared.clone(), masked);
+    // Pages ask the API for their visitors, whom they have checked themselves.
+    let for_pages = guarded().router.route_layer(masking()).merge(open().router).with_state(shared.clone());
+    let pages = ui::router(shared.clone(), for_pages);
     let guarded = guarded().router.route_layer(middleware::from_fn_with_state(shared.clone(), only_allowed));
-    let guarded = guarded.route_layer(middleware::from_fn_with_state(shared.clone(), masked));
     guarded
+        .route_layer(masking())
         .merge(open().router)
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared)
+        .merge(pages)
 }
 
 async fn only_allowed(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
-    if shared.is_allowed(request.headers()) {
+    let caller = shared.caller(request.headers());
+    if caller != Caller::Nobody {
         let checked = if request.method().is_safe() {
             Ok(())
         } else {
-            shared.callers.check_site(request.headers()).and_then(|()| callers::check_kind(&request))
+            let is_ours = shared.callers.check_site(request.headers());
+            is_ours.and_then(|()| check_proof(&caller, &request)).and_then(|()| callers::check_kind(&request))
         };
         return match checked {
             Ok(()) => next.run(request).await,
@@ -165,6 +179,16 @@ async fn only_allowed(State(shared): State<Shared>, request: Request, next: Next
     .into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
+}
+
+/// Checks that a change by a browser that has signed in is made by a page of this server.
+fn check_proof(caller: &Caller, request: &Request) -> Result<(), Problem> {
+    let Caller::Session { csrf } = caller else { return Ok(()) };
+    if request.headers().get(CSRF).is_some_and(|given| given == csrf.as_str()) {
+        return Ok(());
+    }
+    let message = "A change in a session must have the session's proof in its 'X-CSRF-Token' header.";
+    Err(Problem::new(StatusCode::FORBIDDEN, "CsrfTokenInvalid", message))
 }
 
 /// Redacts secrets in responses of the management API. Responses of workflows to their callers are not changed.

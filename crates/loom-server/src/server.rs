@@ -18,6 +18,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use loom_expression::Value;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -25,7 +26,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
-use crate::{Host, callers::Callers, impatient::Impatient, received::Bodies, routes, sign};
+use crate::{
+    Host, callers::Callers, impatient::Impatient, received::Bodies, routes, sessions::Sessions,
+    shown_settings::ShownSettings, sign,
+};
 
 /// The settings of a server.
 #[derive(Clone, Debug)]
@@ -53,6 +57,9 @@ pub struct ServerSettings {
     pub connections_max: usize,
     /// The maximum number of event streams. Default: 1,024.
     pub watchers_max: usize,
+    /// The settings of the program, as `GET /api/v1/settings` shows them: objects with `name`, `value` and `origin`, secrets
+    /// redacted. Default: none.
+    pub shown: Vec<Value>,
     /// The time requests in progress may take once the server accepts no more connections. Default: 10 s.
     pub drain_timeout: Duration,
 }
@@ -71,6 +78,7 @@ impl Default for ServerSettings {
             connections_max: 4_096,
             watchers_max: 1_024,
             drain_timeout: Duration::from_secs(10),
+            shown: Vec::new(),
         }
     }
 }
@@ -83,7 +91,23 @@ pub(crate) struct Shared {
     pub(crate) callers: Callers,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) bodies: Arc<Bodies>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) shown_settings: ShownSettings,
     token: Token,
+}
+
+/// Who sends a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Somebody with the token, or anybody if the server has none.
+    Allowed,
+    /// A browser that has signed in.
+    Session {
+        /// What a change must prove to know.
+        csrf: String,
+    },
+    /// Anybody else.
+    Nobody,
 }
 
 /// The token that callers must send, which can be replaced while the server runs. Cheap to clone.
@@ -118,6 +142,31 @@ impl fmt::Debug for Token {
 }
 
 impl Shared {
+    /// Whether callers must send a token.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.token.is_required()
+    }
+
+    /// Who sends a request with these headers.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Caller {
+        if self.is_allowed(headers) {
+            return Caller::Allowed;
+        }
+        let token = self.token.get().unwrap_or_default();
+        match self.sessions.find(headers, &token, self.host.now()) {
+            Some(csrf) => Caller::Session { csrf },
+            None => Caller::Nobody,
+        }
+    }
+
+    /// Begins a session for a browser that has sent this token. Returns the `Set-Cookie` header; none if it is not the token.
+    pub(crate) fn begin_session(&self, given: &str) -> Option<String> {
+        let token = self.token.get()?;
+        let is_secure = self.settings.public_url.as_deref().is_some_and(|url| url.starts_with("https:"));
+        let is_right = sign::same(given.as_bytes(), token.as_bytes());
+        is_right.then(|| self.sessions.begin(&token, self.host.now(), is_secure)).flatten()
+    }
+
     /// Whether the caller has sent the token, if one is required.
     pub(crate) fn is_allowed(&self, headers: &HeaderMap) -> bool {
         let Some(token) = self.token.get() else { return true };
@@ -146,6 +195,8 @@ impl Server {
             watchers: Arc::new(Semaphore::new(settings.watchers_max)),
             token: Token(Arc::new(RwLock::new(settings.token.clone()))),
             bodies: Bodies::new(settings.bodies_bytes_max),
+            sessions: Arc::default(),
+            shown_settings: ShownSettings::new(settings.shown.clone().into()),
             settings: Arc::clone(&settings),
         };
         Server { router: routes::router(shared.clone()), shared, settings, host }
@@ -154,6 +205,11 @@ impl Server {
     /// A handle to the token, with which it can be replaced.
     pub fn token(&self) -> Token {
         self.shared.token.clone()
+    }
+
+    /// A handle to the settings that the API shows.
+    pub fn shown_settings(&self) -> ShownSettings {
+        self.shared.shown_settings.clone()
     }
 
     /// Handles one request without a connection, as if its caller had sent the token. Returns status and body.

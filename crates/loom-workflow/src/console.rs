@@ -116,6 +116,10 @@ pub(crate) fn exact(text: &str) {
 /// Writes JSON and a line break. Control characters are written as JSON escapes, which is equivalent because JSON outside its
 /// strings is ASCII.
 pub(crate) fn json(text: &str) {
+    out(&json_line(text));
+}
+
+fn json_line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len() + 1);
     for character in text.chars() {
         if is_unseen(character) && character != '\n' {
@@ -128,7 +132,12 @@ pub(crate) fn json(text: &str) {
         }
     }
     shown.push('\n');
-    out(&shown);
+    shown
+}
+
+/// Writes JSON and a line break to standard error, as [`json`] does to standard output.
+pub(crate) fn note_json(text: &str) {
+    err(&json_line(text));
 }
 
 /// Writes one line to standard error.

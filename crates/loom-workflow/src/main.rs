@@ -21,6 +21,7 @@ mod explain;
 mod files;
 mod graph;
 mod live;
+mod logs;
 mod process;
 mod remote;
 mod run;
@@ -29,7 +30,6 @@ mod serve;
 mod signals;
 mod test_cases;
 mod validate;
-mod warnings;
 
 use std::process::ExitCode;
 

@@ -32,9 +32,9 @@ use crate::{
     data,
     exit::Exit,
     files,
+    logs::{self, LogLevel},
     run::Settings,
     signals::{self, Asked, Signals},
-    warnings,
 };
 use definitions::Watched;
 use reload::{PolicyFile, Serving};
@@ -78,7 +78,6 @@ Exit codes:
 /// Runs the command.
 pub(crate) fn command(args: &ServeArgs, console: Console) -> Result<Exit> {
     console::outlive_readers();
-    warnings::show();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(serve(args, console));
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -96,6 +95,9 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let config = Config::resolve(&args.flags, &args.files)?;
     let config = config.clone().with_secrets_beside(&config.values.data);
     let values = &config.values;
+    #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
+    let level = values.log_level.clone().or_else(|| LogLevel::parse(&std::env::var("RUST_LOG").ok()?).ok());
+    logs::begin(values.log_format, level.unwrap_or_default());
     if args.hold_runs && values.memory {
         bail!("--hold-runs cannot be used with --memory: there are no stored runs to hold");
     }
@@ -152,6 +154,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         public_url: values.public_url.clone(),
         write_timeout: values.write_timeout,
         bodies_bytes_max: values.bodies_bytes_max,
+        shown: config.published(),
         ..ServerSettings::default()
     };
     let server = Server::new(Arc::clone(&host), settings);
@@ -160,6 +163,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         drain: Rc::new(Cell::new(values.drain)),
         config: config.clone(),
         token: server.token(),
+        shown: server.shown_settings(),
         policies: PolicyFile::seen(&config),
         watched,
         console,
@@ -348,6 +352,7 @@ fn print_addresses(values: &Values, host: &Host, here: &str) {
     if let Some(url) = &values.public_url {
         eprintln!("loom: public URL: {url}");
     }
+    eprintln!("loom: open {here}/ui/ in a browser to see runs");
     println!("listening on {here}");
 }
 

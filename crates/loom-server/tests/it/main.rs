@@ -19,3 +19,4 @@ mod retention;
 mod support;
 mod telemetry;
 mod triggers;
+mod ui;

@@ -15,13 +15,13 @@ pub(super) const HEAD_HEIGHT: f64 = 46.0;
 /// The height of a lane's label.
 pub(super) const LABEL_ROW: f64 = 26.0;
 /// The space that a card needs beside its name: the icon on the left, the mark on the right.
-pub(super) const CARD_SIDES: f64 = 78.0;
+pub(super) const CARD_SIDES: f64 = 88.0;
 pub(super) const NAME_SIZE: f64 = 13.0;
 pub(super) const CAPTION_SIZE: f64 = 11.5;
 /// Semibold letters are a little wider.
 pub(super) const BOLD: f64 = 1.06;
 
-const CARD_WIDTH: std::ops::RangeInclusive<f64> = 176.0..=300.0;
+const CARD_WIDTH: std::ops::RangeInclusive<f64> = 196.0..=310.0;
 const PADDING: f64 = 18.0;
 const LANE_GAP: f64 = 16.0;
 /// The least size of a lane, which an empty one has.

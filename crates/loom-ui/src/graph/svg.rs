@@ -221,11 +221,14 @@ fn container(area: Area, lanes: &[PlacedLane], node: &Node) -> Markup {
 /// The icon, the name, and below it the type and what happened.
 fn label(node: &Node, name: &str, area: Area, state: Option<&NodeState>) -> Markup {
     let top = if node.is_container() { (HEAD_HEIGHT - 26.0) / 2.0 + 1.0 } else { (area.height - 26.0) / 2.0 };
-    let room = area.width - CARD_SIDES + 8.0;
+    let room = area.width - CARD_SIDES;
     let note = state.map(NodeState::note).unwrap_or_default();
     // The line below continues under the mark.
-    let below = room + 18.0;
-    let note_width = if note.is_empty() { 0.0 } else { width(&note, CAPTION_SIZE) + 8.0 };
+    let below = room + 30.0;
+    let beside = below - if note.is_empty() { 0.0 } else { width(&note, CAPTION_SIZE) + 8.0 };
+    // A type that has no room beside what happened is in the description.
+    let caption = if beside < 30.0 { "".into() } else { fit(&node.caption, beside, CAPTION_SIZE) };
+    let gap = if caption.is_empty() { "0" } else { "8" };
     html! {
         rect class="tile" x="14" y=(N(top)) width="26" height="26" rx="7" {}
         use href={ "#" (node.icon.id()) } class="icon" x="18" y=(N(top + 4.0)) width="18" height="18" {}
@@ -233,8 +236,8 @@ fn label(node: &Node, name: &str, area: Area, state: Option<&NodeState>) -> Mark
         svg x="50" y=(N(top - 7.0)) width=(N(below)) height="40" {
             text class="name" y="16.5" { (fit(name, room, NAME_SIZE * BOLD)) }
             text class="caption" y="33" {
-                (fit(&node.caption, below - note_width, CAPTION_SIZE))
-                @if !note.is_empty() { tspan class="note" dx="8" { (fit(&note, below, CAPTION_SIZE)) } }
+                (caption)
+                @if !note.is_empty() { tspan class="note" dx=(gap) { (fit(&note, below, CAPTION_SIZE)) } }
             }
         }
     }

@@ -17,7 +17,7 @@ const ASCII: [u16; 95] = [
 ];
 
 /// How much wider than the table a font may be.
-const ALLOWANCE: f64 = 1.1;
+const ALLOWANCE: f64 = 1.18;
 
 /// The estimated width of a text, in the unit of `size`.
 pub(super) fn width(text: &str, size: f64) -> f64 {

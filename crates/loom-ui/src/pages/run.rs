@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{
     json,
     panel::panel,
-    shell::{Live, Visit, badge, confirmed, done, instant, page, post, query, term, took},
+    shell::{Live, Visit, badge, confirmed, done, instant, moment, page, post, query, term, took},
     timeline::timeline,
 };
 use crate::{
@@ -203,7 +203,7 @@ fn events(events: &Value, id: &str) -> Markup {
                         @let seq = crate::document::count(event, "seq");
                         tr {
                             td class="number" { (seq) }
-                            td { (instant(time(event, "ts"))) }
+                            td { (moment(time(event, "ts"))) }
                             td { (clean(text(event, "type"))) }
                             td class="name" { (clean(text(event, "action"))) (place(event)) }
                             td {

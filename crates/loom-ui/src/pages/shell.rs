@@ -153,7 +153,7 @@ pub(super) fn confirmed(
 /// A status as a coloured badge with a sign.
 pub(super) fn badge(status: &str) -> Markup {
     let tone = match status {
-        "Succeeded" | "Closed" | "Enabled" | "ok" | "running" => "ok",
+        "Succeeded" | "Closed" | "Enabled" | "Current" | "ok" | "running" => "ok",
         "Failed" | "TimedOut" | "Aborted" | "Unreadable" | "Open" | "Isolated" | "failing" => "bad",
         "Running" => "run",
         "Cancelled" | "Suspended" | "Held" | "Retrying" | "HalfOpen" | "Disabled" | "paused" => "warn",
@@ -168,6 +168,15 @@ pub(super) fn instant(at: Option<Timestamp>) -> Markup {
     let full = at.to_string();
     let shown = full.split('.').next().unwrap_or(&full).trim_end_matches('Z').replace('T', " ");
     html! { time datetime=(full) { (shown) } }
+}
+
+/// An instant of today, with milliseconds.
+pub(super) fn moment(at: Option<Timestamp>) -> Markup {
+    let Some(at) = at else { return Markup::default() };
+    let full = at.to_string();
+    let time = full.split('T').nth(1).unwrap_or(&full);
+    let shown: String = time.trim_end_matches('Z').chars().take(12).collect();
+    html! { time datetime=(full) title=(full) { (shown) } }
 }
 
 /// How long something took or has taken.

@@ -53,7 +53,7 @@ pub fn status(visit: &Visit<'_>, parts: &StatusPage<'_>) -> String {
                         @for setting in items(parts.settings, "settings") {
                             tr {
                                 td class="mono" { (clean(text(setting, "name"))) }
-                                td class="name" { (json::marked(&setting.get("value").map(|value| value.text().into_owned()).unwrap_or_default())) }
+                                td class="name" { @match present(setting, "value") { Some(value) => (json::marked(&value.text())), None => span class="muted" { "–" } } }
                                 td class="name muted" { (clean(text(setting, "origin"))) }
                             }
                         }

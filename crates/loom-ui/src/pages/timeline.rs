@@ -12,7 +12,9 @@ use crate::{
 
 /// The places in a row: the label ends, the bars begin and end.
 const LABEL: f64 = 200.0;
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 1000.0;
+/// The space for the words after a bar.
+const AFTER: f64 = 170.0;
 const ROW: f64 = 28.0;
 const TOP: f64 = 26.0;
 
@@ -31,8 +33,8 @@ pub(super) fn timeline(visit: &Visit<'_>, run: &Value, actions: &Value, id: &str
     let height = (timed.len() as f64).mul_add(ROW, TOP) + 8.0;
     html! {
         div class="scroll" {
-            svg class="timeline" role="group" aria-label="Timeline" width=(WIDTH + 90.0) height=(height)
-                viewBox={ "0 0 " (WIDTH + 90.0) " " (height) } {
+            svg class="timeline" role="group" aria-label="Timeline" width=(WIDTH + AFTER) height=(height)
+                viewBox={ "0 0 " (WIDTH + AFTER) " " (height) } {
                 @for tick in 0..=4_u32 {
                     @let at = LABEL + (WIDTH - LABEL) * f64::from(tick) / 4.0;
                     line class="tick" x1=(at) x2=(at) y1="18" y2=(height) {}
@@ -78,7 +80,7 @@ fn bars(visit: &Visit<'_>, action: &Value, id: &str, y: f64, x: &impl Fn(Timesta
         a href=(address(id, name)) aria-label={ (clean(name)) ", " (status) ", " (took) } {
             title { (clean(name)) ", " (status) ", " (took) }
             text class="label" x="0" y=(y + 17.0) { (fit(&clean(name), LABEL - 16.0, 12.5)) }
-            rect class="whole" data-state=(status) x=(left) y=(y + 6.0) width=((right - left).max(3.0)) height="16" rx="4" {}
+            rect class=(if attempts.len() > 1 { "whole waits" } else { "whole" }) data-state=(status) x=(left) y=(y + 6.0) width=((right - left).max(3.0)) height="16" rx="4" {}
             @if attempts.len() > 1 {
                 @for (left, width, status) in &attempts {
                     rect class="attempt" data-state=(status) x=(left) y=(y + 10.0) width=(width) height="8" rx="2" {}

@@ -153,7 +153,7 @@ fn versions(parts: &WorkflowPage<'_>, name: &str) -> Markup {
                                 a href={ "/ui/workflows/" (percent_encoded(name)) "?version=" (number) } aria-current=[(number == shown).then_some("true")] { (number) }
                             }
                             td { (instant(time(version, "publishedTime"))) }
-                            td { @if is(version, "current") { (badge("Enabled")) } }
+                            td { @if is(version, "current") { (badge("Current")) } }
                         }
                     }
                 }

@@ -65,7 +65,16 @@ impl Server {
         let program = std::env::current_exe().context("cannot determine the path of this program")?;
         let log = directory.path().join("log.txt");
         let mut command = Command::new(program);
-        command.args(["serve", "--bench", "--addr", "127.0.0.1:0", "--param", &format!("service={service}")]);
+        command.args([
+            "serve",
+            "--bench",
+            "--log-level",
+            "warn",
+            "--addr",
+            "127.0.0.1:0",
+            "--param",
+            &format!("service={service}"),
+        ]);
         if !options.iter().any(|option| option == "--memory") {
             command.arg("--data").arg(directory.path().join("data"));
         }

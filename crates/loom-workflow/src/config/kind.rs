@@ -11,6 +11,8 @@ use loom_definition::{
 };
 use loom_expression::{Object, Value};
 
+use crate::logs::{LogFormat, LogLevel};
+
 /// The kind of a setting, with its range.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -297,6 +299,21 @@ impl Typed for PathBuf {
             "" => Err("must be a path, found an empty string".to_owned()),
             text => Ok(PathBuf::from(text)),
         }
+    }
+}
+
+impl Typed for LogFormat {
+    fn read(_: &Kind, texts: &[String]) -> Result<LogFormat, String> {
+        let text = one(texts)?;
+        LogFormat::parse(text).ok_or_else(|| format!("must be `text` or `json` (got `{text}`)"))
+    }
+}
+
+impl Typed for LogLevel {
+    fn read(_: &Kind, texts: &[String]) -> Result<LogLevel, String> {
+        LogLevel::parse(one(texts)?).map_err(|part| {
+            format!("must be `error`, `warn`, `info` or `debug`, or a list such as `warn,loom_server=debug` (got `{part}`)")
+        })
     }
 }
 

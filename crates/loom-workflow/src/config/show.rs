@@ -81,6 +81,18 @@ impl Config {
         out
     }
 
+    /// All settings as the API of a server shows them: `name`, `value` and `origin`.
+    pub(crate) fn published(&self) -> Vec<Value> {
+        let row = |(setting, given): (&Setting, &Effective)| {
+            let mut object = Object::new();
+            object.insert("name", setting.key());
+            object.insert("value", shown(setting, given));
+            object.insert("origin", given.origin.to_string());
+            object.into()
+        };
+        TABLE.iter().zip(&self.effective).map(row).collect()
+    }
+
     fn to_json(&self) -> Value {
         let row = |(setting, given): (&Setting, &Effective)| {
             let kind = match given.origin {

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use loom_definition::policy::RetryPolicy;
 
+use crate::logs::{LogFormat, LogLevel};
+
 use super::{
     Effective, Setting,
     kind::{Kind, Typed},
@@ -136,6 +138,13 @@ settings! {
         authority: Option<String> = url().shared();
         /// The URL of the token endpoint for managed identities.
         identity_endpoint: Option<String> = url().shared();
+    }
+    "Logs" {
+        /// The least severe level that is logged on standard error: `error`, `warn`, `info` or `debug`; also by module, as in
+        /// `warn,loom_server=debug`. Defaults to the variable `RUST_LOG`, then to `info`.
+        log_level: Option<LogLevel> = text().named("LEVEL");
+        /// The format of the log: `text`, or `json` for one object per line with its time.
+        log_format: LogFormat = text().named("FORMAT").default("text");
     }
     "Traces" {
         /// Send traces of runs to an OTLP/HTTP collector, such as http://127.0.0.1:4318. The `OTEL_*` variables of OpenTelemetry are

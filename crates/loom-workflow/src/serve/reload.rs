@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use loom_actions::RESILIENCE;
 use loom_expression::Visible;
-use loom_server::{Host, Token};
+use loom_server::{Host, ShownSettings, Token};
 use tokio::sync::mpsc;
 
 use super::{ServeArgs, definitions::Watched, live, token};
@@ -73,6 +73,7 @@ pub(super) struct Serving<'a> {
     /// The time that calls in flight may take at shutdown.
     pub(super) drain: Rc<Cell<Duration>>,
     pub(super) token: Token,
+    pub(super) shown: ShownSettings,
     pub(super) watched: Watched,
     pub(super) policies: PolicyFile,
     pub(super) console: Console,
@@ -133,6 +134,7 @@ impl Serving<'_> {
                 eprintln!("loom: the change of `{}` takes effect after a restart", setting.key());
             }
         }
+        self.shown.replace(config.published().into());
         self.config = config;
         Ok(())
     }

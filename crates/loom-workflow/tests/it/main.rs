@@ -16,6 +16,7 @@ mod files;
 mod graph;
 mod guide;
 mod interrupted;
+mod logs;
 mod managed;
 mod newcomer;
 mod poison;

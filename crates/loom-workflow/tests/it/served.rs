@@ -74,12 +74,17 @@ fn header(head: &str, name: &str) -> Option<String> {
 impl Loom {
     /// Starts the server and waits until it listens.
     pub(crate) fn serve(arguments: &[&OsStr]) -> Loom {
+        Loom::serve_with(arguments, Stdio::null())
+    }
+
+    /// Like [`Loom::serve`], with standard error where it is wanted.
+    pub(crate) fn serve_with(arguments: &[&OsStr], stderr: Stdio) -> Loom {
         let mut child = Command::new(env!("CARGO_BIN_EXE_loom"))
             .arg("serve")
             .args(["--addr", "127.0.0.1:0"])
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let mut line = String::new();

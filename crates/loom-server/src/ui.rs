@@ -1,0 +1,208 @@
+//! The pages below `/ui/`: who may see them, what they are made of, and what their forms do.
+//!
+//! A page is made of documents of the API, which is asked in this process; see `loom_ui`. A form makes the same request of the
+//! API as any client, and its response leads to a page.
+
+mod assets;
+mod changes;
+mod documents;
+mod views;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, Response, StatusCode, Uri, header},
+    middleware::{self, Next},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use loom_expression::form;
+use loom_ui::pages::{self, Visit};
+
+use crate::{
+    request::{self, escape, read_body},
+    server::{Caller, Shared},
+};
+use documents::Documents;
+
+/// What pages may load and where forms may lead: only to this server.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
+    base-uri 'none'; frame-ancestors 'none'";
+
+/// The state of the handlers of pages.
+#[derive(Clone, Debug)]
+pub(crate) struct Ui {
+    shared: Shared,
+    documents: Documents,
+}
+
+/// The proof that a form must have, for a visitor with a session.
+#[derive(Clone, Debug, Default)]
+struct Visitor {
+    csrf: Option<String>,
+}
+
+impl Ui {
+    fn visit<'a>(&self, visitor: &'a Visitor) -> Visit<'a> {
+        Visit {
+            csrf: visitor.csrf.as_deref(),
+            has_session: visitor.csrf.is_some(),
+            now: self.shared.host.now(),
+            version: env!("CARGO_PKG_VERSION"),
+            assets: assets::mark(),
+        }
+    }
+}
+
+/// The routes of the pages. `api` answers requests without asking who the caller is.
+pub(crate) fn router(shared: Shared, api: Router) -> Router {
+    let ui = Ui { documents: Documents::new(api), shared };
+    let guarded = Router::new()
+        .route("/ui/runs", get(views::runs))
+        .route("/ui/runs/{id}", get(views::run))
+        .route("/ui/workflows", get(views::workflows))
+        .route("/ui/workflows/{name}", get(views::workflow))
+        .route("/ui/resilience", get(views::resilience))
+        .route("/ui/status", get(views::status))
+        .route("/ui/runs/{id}/{change}", post(changes::run))
+        .route("/ui/workflows/{name}/{change}", post(changes::workflow))
+        .route("/ui/workflows/{name}/triggers/{trigger}/{change}", post(changes::trigger))
+        .route("/ui/resilience/{service}/{change}", post(changes::service))
+        .route("/ui/logout", post(logout))
+        .route_layer(middleware::from_fn_with_state(ui.clone(), only_visitors));
+    guarded
+        .route("/", get(async || redirect("/ui/runs")))
+        .route("/ui", get(async || redirect("/ui/runs")))
+        .route("/ui/", get(async || redirect("/ui/runs")))
+        .route("/ui/login", get(login_page).post(login))
+        .route("/ui/assets/{name}", get(assets::asset))
+        .with_state(ui)
+        .layer(middleware::from_fn(confined))
+}
+
+/// Adds what confines a page in a browser.
+async fn confined(request: Request, next: Next) -> Response<Body> {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Lets visitors pass who have a session or the token, or all if the server has no token. A form must come from a page of
+/// this server.
+async fn only_visitors(State(ui): State<Ui>, mut request: Request, next: Next) -> Response<Body> {
+    let visitor = match ui.shared.caller(request.headers()) {
+        Caller::Nobody => {
+            let path = request.uri().path_and_query().map_or("/ui/runs", |path| path.as_str());
+            let is_page = request.method().is_safe();
+            let next = if is_page { path } else { "/ui/runs" };
+            return redirect(&format!("/ui/login?next={}", escape(next)));
+        }
+        Caller::Allowed => Visitor::default(),
+        Caller::Session { csrf } => Visitor { csrf: Some(csrf) },
+    };
+    if !request.method().is_safe() {
+        if let Err(problem) = ui.shared.callers.check_site(request.headers()) {
+            return refusal(&ui, &visitor, problem.status, problem.code, &problem.message);
+        }
+        let (parts, body) = request.into_parts();
+        let entered = match read_body(body, &ui.shared).await {
+            Ok(received) => Entered::read(received.bytes()),
+            Err(problem) => return refusal(&ui, &visitor, problem.status, problem.code, &problem.message),
+        };
+        let is_proven = visitor.csrf.as_deref().is_none_or(|csrf| entered.get("csrf") == Some(csrf));
+        if !is_proven {
+            let message =
+                "The form does not belong to this session. Load its page again, and repeat the change.";
+            return refusal(&ui, &visitor, StatusCode::FORBIDDEN, "CsrfTokenInvalid", message);
+        }
+        request = Request::from_parts(parts, Body::empty());
+        request.extensions_mut().insert(entered);
+    }
+    request.extensions_mut().insert(visitor);
+    next.run(request).await
+}
+
+/// The fields of a form.
+#[derive(Clone, Debug, Default)]
+struct Entered(Vec<(String, String)>);
+
+impl Entered {
+    fn read(body: &[u8]) -> Entered {
+        let text = String::from_utf8_lossy(body);
+        Entered(form::decode(&text).into_iter().collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+async fn login_page(State(ui): State<Ui>, uri: Uri) -> Response<Body> {
+    let next = request::query(&uri, "next").unwrap_or_default();
+    if !ui.shared.is_guarded() {
+        return redirect(local(&next));
+    }
+    html(StatusCode::OK, pages::login(&ui.visit(&Visitor::default()), local(&next), false))
+}
+
+async fn login(State(ui): State<Ui>, request: Request) -> Response<Body> {
+    let visitor = Visitor::default();
+    if let Err(problem) = ui.shared.callers.check_site(request.headers()) {
+        return refusal(&ui, &visitor, problem.status, problem.code, &problem.message);
+    }
+    let entered = match read_body(request.into_body(), &ui.shared).await {
+        Ok(received) => Entered::read(received.bytes()),
+        Err(problem) => return refusal(&ui, &visitor, problem.status, problem.code, &problem.message),
+    };
+    let next = local(entered.get("next").unwrap_or_default()).to_owned();
+    let token = entered.get("token").unwrap_or_default();
+    let Some(cookie) = ui.shared.begin_session(token) else {
+        tracing::warn!("a sign-in with a wrong token was refused");
+        return html(StatusCode::FORBIDDEN, pages::login(&ui.visit(&visitor), &next, true));
+    };
+    with_cookie(redirect(&next), &cookie)
+}
+
+async fn logout(State(ui): State<Ui>, request: Request) -> Response<Body> {
+    let cookie = ui.shared.sessions.end(request.headers());
+    with_cookie(redirect("/ui/login"), &cookie)
+}
+
+/// A path of the pages. Any other address, as a page of another site might give, is replaced.
+fn local(path: &str) -> &str {
+    let is_ours =
+        path.starts_with("/ui/") && !path.contains(['\\', '\r', '\n']) && !path.starts_with("/ui/login");
+    if is_ours { path } else { "/ui/runs" }
+}
+
+fn with_cookie(mut response: Response<Body>, cookie: &str) -> Response<Body> {
+    if let Ok(value) = HeaderValue::from_str(cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, value);
+    }
+    response
+}
+
+fn html(status: StatusCode, page: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(page));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response
+}
+
+/// A page that says why a request failed.
+fn refusal(ui: &Ui, visitor: &Visitor, status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    html(status, pages::failure(&ui.visit(visitor), status.as_u16(), code, message))
+}
+
+/// Leads to another page, by `GET`.
+fn redirect(path: &str) -> Response<Body> {
+    match HeaderValue::from_str(path) {
+        Ok(location) => (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response(),
+        Err(_) => StatusCode::BAD_REQUEST.into_response(),
+    }
+}

@@ -1,0 +1,143 @@
+//! The handlers of forms. Each makes one request of the API and leads to the page that shows its effect.
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::State,
+    http::{Method, Response, StatusCode},
+};
+use loom_expression::{Object, Value};
+use loom_ui::pages::{body_of, fields_of};
+
+use super::{Entered, Ui, Visitor, documents::Refused, redirect, refusal, views::version_of};
+use crate::{path::Path, request::escape};
+
+/// Leads to a page, or says why the change was refused.
+fn led(ui: &Ui, visitor: &Visitor, to: Result<String, Refused>) -> Response<Body> {
+    match to {
+        Ok(path) => redirect(&path),
+        Err(Refused { status, code, message }) => refusal(ui, visitor, status, &code, &message),
+    }
+}
+
+fn unknown(change: &str) -> Refused {
+    Refused {
+        status: StatusCode::NOT_FOUND,
+        code: "NotFound".to_owned(),
+        message: format!("There is no change '{change}'."),
+    }
+}
+
+/// `POST /ui/runs/{id}/{change}`.
+pub(super) async fn run(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    Extension(entered): Extension<Entered>,
+    Path((id, change)): Path<(String, String)>,
+) -> Response<Body> {
+    let done = async {
+        let base = format!("/api/v1/runs/{}", escape(&id));
+        match change.as_str() {
+            "cancel" | "suspend" | "resume" => {
+                ui.documents.ask(Method::POST, &format!("{base}/{change}"), None).await?;
+                Ok(format!("/ui/runs/{}?done={change}", escape(&id)))
+            }
+            "resubmit" => {
+                let definition = entered.get("definition").unwrap_or("same");
+                let path = format!("{base}/resubmit?definition={}", escape(definition));
+                let new = ui.documents.ask(Method::POST, &path, None).await?;
+                let new = new.get("id").and_then(Value::as_str).unwrap_or_default();
+                Ok(format!("/ui/runs/{}?done=resubmit", escape(new)))
+            }
+            "delete" => {
+                ui.documents.ask(Method::DELETE, &base, None).await?;
+                Ok("/ui/runs?done=delete".to_owned())
+            }
+            other => Err(unknown(other)),
+        }
+    };
+    led(&ui, &visitor, done.await)
+}
+
+/// `POST /ui/workflows/{name}/{change}`.
+pub(super) async fn workflow(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    Path((name, change)): Path<(String, String)>,
+) -> Response<Body> {
+    let done = async {
+        if !matches!(change.as_str(), "enable" | "disable") {
+            return Err(unknown(&change));
+        }
+        ui.documents
+            .ask(Method::POST, &format!("/api/v1/workflows/{}/{change}", escape(&name)), None)
+            .await?;
+        Ok(format!("/ui/workflows/{}?done={change}", escape(&name)))
+    };
+    led(&ui, &visitor, done.await)
+}
+
+/// `POST /ui/workflows/{name}/triggers/{trigger}/{change}`.
+pub(super) async fn trigger(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    Extension(entered): Extension<Entered>,
+    Path((name, trigger, change)): Path<(String, String, String)>,
+) -> Response<Body> {
+    let done = async {
+        let base = format!("/api/v1/workflows/{}/triggers/{}", escape(&name), escape(&trigger));
+        match change.as_str() {
+            "run" => {
+                let mut outputs = Object::new();
+                if let Some(body) = body(&ui, &name, &trigger, &entered).await? {
+                    outputs.insert("body", body);
+                }
+                let begun =
+                    ui.documents.ask(Method::POST, &format!("{base}/run"), Some(&outputs.into())).await?;
+                let run = begun.get("runs").and_then(|runs| runs.index(0)).and_then(Value::as_str);
+                // A condition of the trigger may prevent a run.
+                Ok(run.map_or_else(
+                    || format!("/ui/runs?workflow={}", escape(&name)),
+                    |run| format!("/ui/runs/{}?done=run", escape(run)),
+                ))
+            }
+            "rotate" => {
+                ui.documents.ask(Method::POST, &format!("{base}/rotate-signature"), None).await?;
+                Ok(format!("/ui/workflows/{}?done=rotate", escape(&name)))
+            }
+            "enable" | "disable" => {
+                ui.documents.ask(Method::POST, &format!("{base}/{change}"), None).await?;
+                Ok(format!("/ui/workflows/{}?done={change}", escape(&name)))
+            }
+            other => Err(unknown(other)),
+        }
+    };
+    led(&ui, &visitor, done.await)
+}
+
+/// The body that was entered, by the fields of the trigger's schema.
+async fn body(ui: &Ui, name: &str, trigger: &str, entered: &Entered) -> Result<Option<Value>, Refused> {
+    let base = format!("/api/v1/workflows/{}", escape(name));
+    let workflow = ui.documents.get(&base).await?;
+    let version = workflow.get("version").and_then(Value::as_str).unwrap_or_default();
+    let version = ui.documents.get(&format!("{base}/versions/{}", escape(version))).await?;
+    let loaded = version_of(name, &version);
+    let schema = loaded.as_deref().and_then(|loaded| loaded.find_trigger(trigger)?.kind.schema());
+    let fields = schema.as_deref().map(fields_of).unwrap_or_default();
+    body_of(&fields, |field| entered.get(field)).map_err(|message| Refused {
+        status: StatusCode::BAD_REQUEST,
+        code: "InvalidInput".to_owned(),
+        message,
+    })
+}
+
+/// `POST /ui/resilience/{service}/{change}`.
+pub(super) async fn service(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    Path((service, change)): Path<(String, String)>,
+) -> Response<Body> {
+    let path = format!("/api/v1/resilience/{}/{}", escape(&service), escape(&change));
+    let done = ui.documents.ask(Method::POST, &path, None).await;
+    led(&ui, &visitor, done.map(|_| format!("/ui/resilience?done={}", escape(&change))))
+}

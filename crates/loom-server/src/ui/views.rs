@@ -1,0 +1,218 @@
+//! The handlers of pages.
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::State,
+    http::{Response, StatusCode, Uri},
+};
+use loom_expression::Value;
+use loom_ui::pages::{self, RunFilter, RunPage, StatusPage, Tab, WorkflowPage};
+
+use super::{
+    Ui, Visitor,
+    documents::{Refused, loaded},
+    html, refusal,
+};
+use crate::{
+    path::Path,
+    request::{self, escape},
+};
+
+/// The number of runs, and of events, on a page.
+const RUNS: usize = 50;
+const EVENTS: usize = 200;
+
+type Page = Result<String, Refused>;
+
+/// Sends a page, or one that says why there is none.
+fn sent(ui: &Ui, visitor: &Visitor, page: Page) -> Response<Body> {
+    match page {
+        Ok(page) => html(StatusCode::OK, page),
+        Err(Refused { status, code, message }) => refusal(ui, visitor, status, &code, &message),
+    }
+}
+
+/// A parameter of the address; empty if it is missing.
+fn given(uri: &Uri, name: &str) -> String {
+    request::query(uri, name).unwrap_or_default()
+}
+
+/// `GET /ui/runs`.
+pub(super) async fn runs(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    uri: Uri,
+) -> Response<Body> {
+    let filter = RunFilter {
+        workflow: given(&uri, "workflow"),
+        status: given(&uri, "status"),
+        error: given(&uri, "error"),
+        from: given(&uri, "from"),
+        before: given(&uri, "before"),
+        cursor: given(&uri, "cursor"),
+        done: given(&uri, "done"),
+    };
+    let page = async {
+        let query = filter.query();
+        let sign = if query.is_empty() { '?' } else { '&' };
+        let runs = ui.documents.get(&format!("/api/v1/runs{query}{sign}limit={RUNS}")).await?;
+        let workflows = ui.documents.get("/api/v1/workflows").await?;
+        Ok(pages::runs(&ui.visit(&visitor), &filter, &runs, &workflows))
+    };
+    sent(&ui, &visitor, page.await)
+}
+
+/// `GET /ui/runs/{id}?tab=&action=&execution=&number=&after=`.
+pub(super) async fn run(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Response<Body> {
+    let page = run_page(&ui, &visitor, &id, &uri).await;
+    sent(&ui, &visitor, page)
+}
+
+async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
+    let base = format!("/api/v1/runs/{}", escape(id));
+    let run = ui.documents.get(&base).await?;
+    let tab = Tab::parse(&given(uri, "tab"));
+    let is_forgotten = run.get("forgotten").is_some();
+    let (mut actions, mut action, mut events, mut definition) =
+        (Value::default(), Value::default(), Value::default(), Value::default());
+    let mut drawing = None;
+    if !is_forgotten {
+        match tab {
+            Tab::Graph => {
+                actions = ui.documents.get(&format!("{base}/actions")).await?;
+                drawing = drawing_of(ui, &base, &run).await?;
+                let name = given(uri, "action");
+                if !name.is_empty() {
+                    let place = given(uri, "number").parse::<u64>().map(|number| number.saturating_sub(1));
+                    let cursor = place.map_or_else(|_| given(uri, "execution"), |place| place.to_string());
+                    let cursor = if cursor.is_empty() {
+                        String::new()
+                    } else {
+                        format!("&cursor={}", escape(&cursor))
+                    };
+                    action = ui
+                        .documents
+                        .get(&format!("{base}/actions/{}?limit=1{cursor}", escape(&name)))
+                        .await?;
+                }
+            }
+            Tab::Timeline => actions = ui.documents.get(&format!("{base}/actions")).await?,
+            Tab::Events => {
+                let after = given(uri, "after");
+                let after = if after.is_empty() { "0" } else { &after };
+                events = ui
+                    .documents
+                    .get(&format!("{base}/events?limit={EVENTS}&after={}", escape(after)))
+                    .await?;
+            }
+            Tab::Data => {}
+            Tab::Definition => definition = ui.documents.get(&format!("{base}/definition")).await?,
+        }
+    }
+    let done = given(uri, "done");
+    let parts = RunPage {
+        run: &run,
+        actions: &actions,
+        drawing: drawing.as_deref(),
+        action: &action,
+        events: &events,
+        definition: &definition,
+        tab,
+        done: &done,
+    };
+    Ok(pages::run(&ui.visit(visitor), &parts))
+}
+
+/// The drawing of the definition that a run executes.
+async fn drawing_of(
+    ui: &Ui,
+    base: &str,
+    run: &Value,
+) -> Result<Option<std::sync::Arc<loom_ui::Drawing>>, Refused> {
+    let text = |name: &str| run.get(name).and_then(Value::as_str).unwrap_or_default();
+    let name = format!("{}@{}", text("definition"), text("workflow"));
+    if let Some(drawing) = ui.documents.drawn(&name) {
+        return Ok(Some(drawing));
+    }
+    let document = ui.documents.get(&format!("{base}/definition")).await?;
+    let workflow = loaded(text("workflow"), document.get("kind"), document.get("definition"));
+    Ok(workflow.map(|workflow| ui.documents.draw(&name, &workflow)))
+}
+
+/// `GET /ui/workflows`.
+pub(super) async fn workflows(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+) -> Response<Body> {
+    let page = ui.documents.get("/api/v1/workflows").await;
+    let page = page.map(|workflows| pages::workflows(&ui.visit(&visitor), &workflows));
+    sent(&ui, &visitor, page)
+}
+
+/// `GET /ui/workflows/{name}?version=`.
+pub(super) async fn workflow(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Response<Body> {
+    let page = async {
+        let base = format!("/api/v1/workflows/{}", escape(&name));
+        let workflow = ui.documents.get(&base).await?;
+        let versions = ui.documents.get(&format!("{base}/versions")).await?;
+        let number = given(&uri, "version");
+        let current = workflow.get("version").and_then(Value::as_str).unwrap_or_default();
+        let number = if number.is_empty() { current } else { &number };
+        let version = ui.documents.get(&format!("{base}/versions/{}", escape(number))).await?;
+        let loaded = version_of(&name, &version);
+        let drawing = loaded.as_deref().map(|loaded| {
+            let hash = blake3::Hash::from_bytes(loaded.hash).to_hex();
+            let key = format!("{hash}@{name}");
+            ui.documents.drawn(&key).unwrap_or_else(|| ui.documents.draw(&key, loaded))
+        });
+        let done = given(&uri, "done");
+        let parts = WorkflowPage {
+            workflow: &workflow,
+            versions: &versions,
+            version: &version,
+            loaded: loaded.as_deref(),
+            drawing: drawing.as_deref(),
+            done: &done,
+        };
+        Ok(pages::workflow(&ui.visit(&visitor), &parts))
+    };
+    sent(&ui, &visitor, page.await)
+}
+
+/// The workflow of a version's document.
+pub(super) fn version_of(name: &str, version: &Value) -> Option<std::sync::Arc<loom_definition::Workflow>> {
+    let source = version.get("definition")?;
+    loaded(name, source.get("kind"), source.get("definition"))
+}
+
+/// `GET /ui/resilience`.
+pub(super) async fn resilience(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    uri: Uri,
+) -> Response<Body> {
+    let page = ui.documents.get("/api/v1/resilience").await;
+    let page = page.map(|services| pages::resilience(&ui.visit(&visitor), &services, &given(&uri, "done")));
+    sent(&ui, &visitor, page)
+}
+
+/// `GET /ui/status`.
+pub(super) async fn status(State(ui): State<Ui>, Extension(visitor): Extension<Visitor>) -> Response<Body> {
+    // A server that is not healthy or not ready says so with an error status; its document is what the page shows.
+    let health = ui.documents.get_any("/healthz").await;
+    let ready = ui.documents.get_any("/readyz").await;
+    let settings = ui.documents.get_any("/api/v1/settings").await;
+    let parts = StatusPage { health: &health, ready: &ready, settings: &settings };
+    html(StatusCode::OK, pages::status(&ui.visit(&visitor), &parts))
+}

@@ -1,0 +1,288 @@
+//! The pages below `/ui/`: what they show, who may see them, and what their forms do.
+
+use hyper::Method;
+use loom_server::ServerSettings;
+
+use crate::support::{Plan, Reply, World, list, requested, text};
+
+const TOKEN: &str = "a token of the test";
+
+/// Names and values that would be markup if they were not escaped.
+const HOSTILE: &str = "</title><script>alert(1)</script>";
+
+/// Fails in the second of three iterations, and handles it.
+fn lines() -> String {
+    requested(
+        r#"{
+          "Lines": {"type": "Foreach", "foreach": "@range(0, 3)", "runAfter": {}, "runtimeConfiguration": {"concurrency": {"repetitions": 1}},
+            "actions": {"Check": {"type": "Compose", "inputs": "@div(6, sub(1, item()))", "runAfter": {}}}},
+          "Mend": {"type": "Compose", "inputs": "</script><img src=x onerror=alert(1)>", "runAfter": {"Lines": ["Failed"]}}
+        }"#,
+    )
+}
+
+async fn guarded() -> World {
+    let settings = ServerSettings { token: Some(TOKEN.into()), ..ServerSettings::default() };
+    World::start(Plan { settings, ..Plan::default() }).await
+}
+
+/// A request as a browser makes it: without the token, with a cookie.
+async fn visit(world: &World, method: Method, path: &str, cookie: &str, body: &str) -> Reply {
+    let mut headers = vec![("cookie", cookie), ("sec-fetch-site", "same-origin")];
+    if !body.is_empty() {
+        headers.push(("content-type", "application/x-www-form-urlencoded"));
+    }
+    world.send(method, path, &headers, body.to_owned()).await.whole().await
+}
+
+async fn page(world: &World, path: &str) -> String {
+    let reply = visit(world, Method::GET, path, "", "").await;
+    assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+    assert_eq!(reply.header("content-type"), Some("text/html; charset=utf-8"));
+    let policy = reply.header("content-security-policy").expect("a policy");
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    let html = reply.text();
+    assert_confined(&html);
+    html
+}
+
+/// Nothing on a page needs what its policy forbids.
+fn assert_confined(html: &str) {
+    for forbidden in [" style=", "<style", " onclick", " onerror=\"", " onload", "javascript:", "src=\"http"]
+    {
+        assert!(!html.contains(forbidden), "{forbidden}: {html}");
+    }
+    // The only scripts are those of the server.
+    for script in html.split("<script").skip(1) {
+        assert!(script.starts_with(" src=\"/ui/assets/loom.js?"), "{script}");
+    }
+}
+
+/// Signs in, and returns the cookie.
+async fn session(world: &World) -> String {
+    let body = format!("token={}&next=%2Fui%2Fworkflows", TOKEN.replace(' ', "+"));
+    let reply = visit(world, Method::POST, "/ui/login", "", &body).await;
+    assert_eq!((reply.status, reply.header("location")), (303, Some("/ui/workflows")));
+    let set = reply.header("set-cookie").expect("a cookie");
+    assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+    set.split(';').next().unwrap().to_owned()
+}
+
+/// The CSRF token in the forms of a page.
+fn csrf(html: &str) -> &str {
+    let (_, rest) = html.split_once("name=\"csrf\" value=\"").expect("a form with a token");
+    rest.split_once('"').unwrap().0
+}
+
+#[tokio::test]
+async fn a_run_is_found_in_the_list_and_its_failure_in_its_graph() {
+    let world = World::new().await;
+    world.deploy("order lines", &lines()).await;
+    let run = world.run("order%20lines", "").await;
+    let id = text(&run, "id");
+
+    let html = page(&world, "/ui/runs").await;
+    assert!(html.contains(&format!("href=\"/ui/runs/{id}\"")), "{html}");
+    assert!(html.contains("href=\"/ui/workflows/order%20lines\""), "{html}");
+    let none = page(&world, "/ui/runs?status=Cancelled").await;
+    assert!(none.contains("No run fits the filter") && !none.contains(id), "{none}");
+
+    let html = page(&world, &format!("/ui/runs/{id}")).await;
+    assert!(html.contains("data-state=\"Failed\"") && html.contains("Lines, Foreach, Failed"), "{html}");
+    let first = format!("/ui/runs/{id}?action=Lines#details");
+    assert!(html.contains(&format!("href=\"{first}\"")), "it leads to the first failed action: {html}");
+
+    let html = page(&world, &format!("/ui/runs/{id}?action=Check&number=2")).await;
+    assert!(html.contains("Execution 2 of 3") && html.contains("data-selected"), "{html}");
+    assert!(html.contains("DivisionByZero") || html.contains("zero"), "{html}");
+
+    let html = page(&world, &format!("/ui/runs/{id}?action=Mend")).await;
+    assert!(html.contains("&lt;img src=x onerror=alert(1)&gt;") && !html.contains("<img"), "{html}");
+
+    for tab in ["timeline", "events", "data", "definition"] {
+        let html = page(&world, &format!("/ui/runs/{id}?tab={tab}")).await;
+        assert!(html.contains("aria-current=\"page\""), "{html}");
+    }
+    let missing = visit(&world, Method::GET, "/ui/runs/0000000000000", "", "").await;
+    assert_eq!(missing.status, 404);
+    assert!(missing.text().contains("RunNotFound"), "{}", missing.text());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn names_and_values_are_only_text_on_every_page() {
+    let world = World::new().await;
+    let name = serde_name(HOSTILE);
+    let actions = format!(
+        r#"{{{name}: {{"type": "Compose", "inputs": {name}, "runAfter": {{}}}}, "Stop": {{"type": "Terminate", "runAfter": {{{name}: ["Succeeded"]}},
+           "inputs": {{"runStatus": "Failed", "runError": {{"code": {name}, "message": {name}}}}}}}}}"#
+    );
+    world.deploy("w", &requested(&actions)).await;
+    let run = world.run("w", "").await;
+    let id = text(&run, "id");
+    let action = "%3C%2Ftitle%3E%3Cscript%3Ealert%281%29%3C%2Fscript%3E";
+    for path in [
+        "/ui/runs".to_owned(),
+        format!("/ui/runs?workflow={action}&status=Failed&error={action}"),
+        format!("/ui/runs/{id}?action={action}"),
+        format!("/ui/runs/{id}?tab=timeline"),
+        format!("/ui/runs/{id}?tab=events"),
+        format!("/ui/runs/{id}?tab=definition"),
+        "/ui/workflows/w".to_owned(),
+    ] {
+        let html = page(&world, &path).await;
+        assert!(!html.contains("<script>"), "{path}: {html}");
+    }
+    world.stop().await;
+}
+
+fn serde_name(name: &str) -> String {
+    loom_expression::Value::from(name).to_json_text()
+}
+
+#[tokio::test]
+async fn a_form_starts_a_run_from_the_schema_of_the_trigger() {
+    let world = World::new().await;
+    let definition = r#"{"definition": {"triggers": {"manual": {"type": "Request", "inputs": {"schema": {"type": "object", "required": ["id"],
+        "properties": {"id": {"type": "integer"}, "note": {"type": "string"}}}}}}, "actions": {"Echo": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}}}"#;
+    world.deploy("echo", definition).await;
+    let html = page(&world, "/ui/workflows/echo").await;
+    assert!(html.contains("name=\"field.id\"") && html.contains("type=\"number\""), "{html}");
+
+    let start = "/ui/workflows/echo/triggers/manual/run";
+    let reply = visit(&world, Method::POST, start, "", "field.id=7&field.note=a+%26+b").await;
+    assert_eq!(reply.status, 303, "{}", reply.text());
+    let location = reply.header("location").unwrap();
+    let id = location.strip_prefix("/ui/runs/").and_then(|rest| rest.split('?').next()).unwrap();
+    world.ended(id).await;
+    let actions = world.get(&format!("/api/v1/runs/{id}/actions")).await.json();
+    let echo = list(&actions, "actions")[0].get("outputs").unwrap().to_json_text();
+    assert_eq!(echo, r#"{"id":7,"note":"a & b"}"#);
+
+    let wrong = visit(&world, Method::POST, start, "", "field.id=seven").await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.text().contains("must be a whole number"), "{}", wrong.text());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_session_every_page_of_a_guarded_server_leads_to_the_login() {
+    let world = guarded().await;
+    for path in
+        ["/ui/runs?status=Failed", "/ui/workflows", "/ui/resilience", "/ui/status", "/ui/runs/0000000000000"]
+    {
+        let reply = visit(&world, Method::GET, path, "loom-session=00", "").await;
+        let location = reply.header("location").unwrap_or_default();
+        assert!(reply.status == 303 && location.starts_with("/ui/login?next=%2Fui%2F"), "{path}: {location}");
+    }
+    let form = visit(&world, Method::POST, "/ui/runs/0000000000000/cancel", "", "x=1").await;
+    assert_eq!(form.status, 303);
+    let login = page(&world, "/ui/login?next=/ui/runs").await;
+    assert!(login.contains("type=\"password\""), "{login}");
+    let wrong = visit(&world, Method::POST, "/ui/login", "", "token=guess&next=%2Fui%2Fruns").await;
+    assert_eq!((wrong.status, wrong.header("set-cookie")), (403, None));
+    assert!(
+        wrong.text().contains("This is not the server&#39;s token.")
+            || wrong.text().contains("This is not the server's token.")
+    );
+    // Assets contain nothing of the server, and the login needs them.
+    assert_eq!(visit(&world, Method::GET, "/ui/assets/loom.css", "", "").await.status, 200);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_login_leads_only_to_pages_of_this_server() {
+    let world = guarded().await;
+    for next in
+        ["https%3A%2F%2Fevil.example", "%2F%2Fevil.example", "%2Fui%2F..%5C%5Cevil", "%2Fapi%2Fv1%2Fruns"]
+    {
+        let body = format!("token={}&next={next}", TOKEN.replace(' ', "+"));
+        let reply = visit(&world, Method::POST, "/ui/login", "", &body).await;
+        assert_eq!((reply.status, reply.header("location")), (303, Some("/ui/runs")), "{next}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_sees_pages_and_the_api_and_changes_only_with_its_proof() {
+    let world = guarded().await;
+    world.deploy("w", &requested(r#"{"Rest": {"type": "Wait", "runAfter": {}, "inputs": {"interval": {"count": 1, "unit": "Day"}}}}"#)).await;
+    let run = world.invoke("w", "").await;
+    let cookie = session(&world).await;
+    let html = visit(&world, Method::GET, &format!("/ui/runs/{run}"), &cookie, "").await.text();
+    let proof = csrf(&html).to_owned();
+    // The event stream of the API, which the script opens.
+    assert_eq!(
+        visit(&world, Method::GET, &format!("/api/v1/runs/{run}/events"), &cookie, "").await.status,
+        200
+    );
+
+    let cancel = format!("/ui/runs/{run}/cancel");
+    let other = csrf(&visit(&world, Method::GET, "/ui/workflows/w", &session(&world).await, "").await.text())
+        .to_owned();
+    for body in ["x=1".to_owned(), "csrf=".to_owned(), format!("csrf={other}")] {
+        let refused = visit(&world, Method::POST, &cancel, &cookie, &body).await;
+        assert!(refused.status == 403 && refused.text().contains("CsrfTokenInvalid"), "{body}");
+    }
+    let api = format!("/api/v1/runs/{run}/suspend");
+    let refused = visit(&world, Method::POST, &api, &cookie, "").await;
+    assert_eq!((refused.status, refused.error().as_str()), (403, "CsrfTokenInvalid"));
+    let headers =
+        [("cookie", cookie.as_str()), ("x-csrf-token", proof.as_str()), ("sec-fetch-site", "same-origin")];
+    assert_eq!(world.send(Method::POST, &api, &headers, "").await.whole().await.status, 200);
+    let cross =
+        [("cookie", cookie.as_str()), ("x-csrf-token", proof.as_str()), ("sec-fetch-site", "cross-site")];
+    assert_eq!(world.send(Method::POST, &api, &cross, "").await.whole().await.status, 403);
+
+    let done = visit(&world, Method::POST, &cancel, &cookie, &format!("csrf={proof}")).await;
+    assert_eq!(
+        (done.status, done.header("location")),
+        (303, Some(format!("/ui/runs/{run}?done=cancel").as_str()))
+    );
+    assert_eq!(text(&world.ended(&run).await, "status"), "Cancelled");
+
+    let out = visit(&world, Method::POST, "/ui/logout", &cookie, &format!("csrf={proof}")).await;
+    assert!(out.status == 303 && out.header("set-cookie").is_some_and(|set| set.contains("Max-Age=0")));
+    assert_eq!(visit(&world, Method::GET, "/ui/runs", &cookie, "").await.status, 303);
+    assert_eq!(visit(&world, Method::GET, "/api/v1/runs", &cookie, "").await.status, 401);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_changes_nothing() {
+    let world = World::new().await;
+    world.deploy("w", &requested(r#"{"Go": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#)).await;
+    let start = "/ui/workflows/w/triggers/manual/run";
+    for headers in [
+        vec![("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")],
+        vec![("origin", "https://evil.example")],
+        vec![("origin", "null")],
+    ] {
+        let reply = world.send(Method::POST, start, &headers, "body=").await.whole().await;
+        assert_eq!(reply.status, 403, "{headers:?}");
+        assert!(reply.text().contains("CrossSiteRequest"), "{}", reply.text());
+    }
+    let named = world.send(Method::GET, "http://evil.example/ui/runs", &[], "").await.whole().await;
+    assert_eq!(named.status, 421);
+    assert_eq!(list(&world.get("/api/v1/runs").await.json(), "runs").len(), 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_script_knows_every_type_of_event() {
+    let source = include_str!("../../src/event_json.rs");
+    let (before, _) = source.split_once("#[cfg(test)]").unwrap_or((source, ""));
+    let known: Vec<&str> = loom_ui::pages::EVENTS.split_whitespace().collect();
+    let quoted = before.split('"').skip(1).step_by(2);
+    let kinds: Vec<&str> = quoted
+        .filter(|text| {
+            let parts: Vec<&str> = text.split('.').collect();
+            parts.len() == 2
+                && parts.iter().all(|part| !part.is_empty() && part.chars().all(char::is_alphabetic))
+        })
+        .collect();
+    assert!(kinds.len() > 20);
+    for kind in kinds {
+        assert!(known.contains(&kind), "{kind}");
+    }
+}

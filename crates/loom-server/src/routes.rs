@@ -7,7 +7,7 @@ use axum::{
     body::{self, Body},
     extract::{Request, State},
     handler::Handler,
-    http::{HeaderName, HeaderValue, Method, Response, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header},
     middleware::{self, Next},
     response::IntoResponse,
     routing::{MethodFilter, on},
@@ -131,14 +131,24 @@ pub(crate) fn over_a_connection(router: Router, shared: Shared) -> Router {
 }
 
 async fn only_ours(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut response = match shared.callers.check_host(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
+    log_denied(&method, &uri, response.status());
     // Browsers must not guess another content type.
     let headers = response.headers_mut();
     headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Logs a request that was denied. Its query and the token of a callback's path may be secrets.
+fn log_denied(method: &Method, uri: &Uri, status: StatusCode) {
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST) {
+        let path = if uri.path().starts_with("/callbacks/") { "/callbacks/…" } else { uri.path() };
+        tracing::info!(%method, path, status = status.as_u16(), "request denied");
+    }
 }
 
 /// All routes.

@@ -3,20 +3,29 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use loom_definition::{Status, model::ActionKind};
+use loom_definition::{
+    Status,
+    model::{ActionKind, EffectKind},
+};
 use loom_expression::{Object, Timestamp, Value};
+use loom_store::InboxId;
 
 use crate::{
     budgets::Budgets,
     durable::{self, RecoverError, Written},
     engine::{Engine, Inner, RunHandle, RunRequest, StartError},
-    event::{EffectResult, ErrorInfo, Outcome, RetryHint, RunId},
+    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint, RunId},
     fire::Fired,
     http_status,
+    machine::Run,
+    messages,
     ports::Call,
 };
 
@@ -28,7 +37,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 ///
 /// # Cancel safety
 /// Dropping the future leaves the child running, as the language prescribes when a parent is cancelled.
-pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
+///
+/// `waits` is set once the child is durable: from then on, a message to the parent says that it has responded.
+pub(crate) async fn call(inner: &Arc<Inner>, call: &Call, waits: &AtomicBool) -> EffectResult {
     let Some(name) = child_name(&call.inputs) else {
         return failed(
             "BadRequest",
@@ -104,6 +115,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     if !answers {
         return done(accepted());
     }
+    waits.store(true, Ordering::Relaxed);
     let (id, early) = match child {
         Child::Started(run) => (run.id, run.response().await),
         Child::Known(run) => (*run, None),
@@ -129,6 +141,27 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call) -> EffectResult {
     }
 }
 
+/// The keys of the children that a run waits for.
+pub(crate) fn awaited(run: &Run) -> Vec<Arc<str>> {
+    let outstanding = run.state().calls().filter(|(_, asked)| asked.phase == Phase::Call);
+    let calls = outstanding.filter_map(|(effect, _)| run.call(effect));
+    calls.filter(is_child).map(|call| child_key(&call, 0)).collect()
+}
+
+/// Whether a call starts a child workflow.
+pub(crate) fn is_child(call: &Call) -> bool {
+    let kind = &call.definition().kind;
+    call.phase == Phase::Call && matches!(kind, ActionKind::Effect { effect: EffectKind::Workflow, .. })
+}
+
+/// The message that says that the child of this attempt has responded or ended, if it is pending. If it cannot be read now, it
+/// is consumed when the run is loaded the next time.
+pub(crate) async fn end_message(inner: &Inner, call: &Call) -> Option<InboxId> {
+    let store = &inner.durable.as_ref()?.store;
+    let message = store.posted(Some(call.run), &child_key(call, 0)).await.ok()??;
+    messages::is_pending(&**store, call.run, message).await.ok()?.then_some(message)
+}
+
 /// Whether the child of this attempt had ended by `due`. An earlier process started it, and this one has not asked for it yet.
 pub(crate) async fn had_ended(inner: &Inner, call: &Call, due: Timestamp) -> Result<bool, loom_store::Error> {
     let (Some(durable), Some(name)) = (&inner.durable, child_name(&call.inputs)) else { return Ok(false) };
@@ -150,7 +183,7 @@ fn child_name(inputs: &Value) -> Option<&str> {
 
 /// The idempotency key of a child, by which a repeated attempt finds it.
 fn child_key(call: &Call, index: usize) -> Arc<str> {
-    Arc::from(format!("child:{}/{}/{index}", call.idempotency_key, call.attempt))
+    Arc::from(format!("{}{}/{}/{index}", messages::CHILD, call.idempotency_key, call.attempt))
 }
 
 /// Whether a workflow, or the trigger that would fire, is disabled.

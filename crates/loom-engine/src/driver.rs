@@ -1,14 +1,19 @@
 //! One run's task: feeds the machine, performs the effects that its events request, and reports to the watcher.
 
 mod order;
+mod park;
+mod report;
 mod secrets;
 mod take_up;
 mod under_way;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, VecDeque},
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,10 +29,14 @@ use loom_definition::{
 use loom_expression::{Timestamp, Value};
 use loom_store::{Ack, AtWork, InboxId};
 use order::Happened;
-use tokio::sync::{mpsc, oneshot, watch};
-use under_way::{UnderWay, is_child, make_call};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+use under_way::{UnderWay, make_call};
 
 use crate::{
+    children::{self, is_child},
     clock::RunClock,
     durable::{self, RunJournal},
     engine::{Inner, Pass, RunReport, Watcher},
@@ -38,7 +47,6 @@ use crate::{
     orders::Given,
     ports::Call,
     signals::{self, Mailbox, Received},
-    state::RunState,
     time,
 };
 
@@ -52,8 +60,8 @@ type CallInProgress = Abortable<Pin<Box<dyn Future<Output = Finished> + Send>>>;
 
 /// The result of one of the run's futures.
 enum Finished {
-    /// A call ended.
-    Call(EffectId, EffectResult, Vec<Note>, Option<Arc<Guarded>>),
+    /// A call ended. For a child workflow, the message that says so.
+    Call(EffectId, EffectResult, Vec<Note>, Option<Arc<Guarded>>, Option<InboxId>),
     /// A wait for a signal ended; the mailbox keeps the signal for the call.
     Signal(EffectId, Received),
     /// A service admitted an action; the admission is held while the engine executes it.
@@ -79,7 +87,12 @@ impl Envelope {
         Envelope { command, sent: None, message: None, done: None }
     }
 
-    /// A command that was sent at `now`, as a message if it is an order.
+    /// A command that arrived as a message while the run was not in memory.
+    pub(crate) fn message(command: Command, sent: Timestamp, message: InboxId) -> Envelope {
+        Envelope { command, sent: Some(sent), message: Some(message), done: None }
+    }
+
+    /// A command that was sent at `now`, and is also a message in the store.
     pub(crate) fn acknowledged(
         command: Command,
         now: Timestamp,
@@ -108,6 +121,8 @@ pub(crate) struct Unwritten {
 pub(crate) enum Driven {
     /// The run has ended, or the engine has been shut down.
     Over,
+    /// The run only waits, and has left memory.
+    Parked,
     /// The store already has a run of the same firing; this one had no effects.
     Duplicate,
     /// The store failed.
@@ -126,6 +141,8 @@ pub(crate) struct Links {
     pub(crate) mailbox: Arc<Mailbox>,
     /// Executed before a loaded run does anything else.
     pub(crate) orders: Vec<Given>,
+    /// Callbacks that arrived before the run was loaded, oldest first.
+    pub(crate) callbacks: VecDeque<Envelope>,
     /// What the run owns at the gate of its trigger.
     pub(crate) pass: Pass,
 }
@@ -144,8 +161,10 @@ pub(crate) struct Driver {
     inbox: mpsc::Receiver<Envelope>,
     mailbox: Arc<Mailbox>,
     orders: Vec<Given>,
-    /// The orders that were executed when the run was loaded.
-    executed: Vec<InboxId>,
+    /// See [`Links::callbacks`].
+    callbacks: VecDeque<Envelope>,
+    /// The messages that have been handled since the run was loaded, each with the answer to its sender.
+    handled: BTreeMap<InboxId, bool>,
     /// Set while the run is being evaluated; never across an await that waits for something external.
     evaluating: Option<AtWork>,
     accepted: Option<oneshot::Sender<()>>,
@@ -154,6 +173,10 @@ pub(crate) struct Driver {
     put_off: Option<Happened>,
     /// When the run was loaded; earlier than any time for one that started here.
     loaded: Timestamp,
+    /// Since when the run has only been waiting.
+    idle_since: Option<Instant>,
+    /// Until when the run is not parked, because something is about to happen.
+    stays_until: Option<Instant>,
     under_way: HashMap<EffectId, UnderWay>,
     /// The current step, and calls whose outcomes are not durable yet.
     landing: Vec<Flight>,
@@ -182,12 +205,15 @@ impl Driver {
             inbox: links.inbox,
             mailbox: links.mailbox,
             orders: links.orders,
-            executed: Vec::new(),
+            callbacks: links.callbacks,
+            handled: BTreeMap::new(),
             evaluating: None,
             accepted: links.accepted,
             calls: FuturesUnordered::new(),
             put_off: None,
             loaded: Timestamp::MIN,
+            idle_since: None,
+            stays_until: None,
             under_way: HashMap::new(),
             landing: Vec::new(),
             admissions: HashMap::new(),
@@ -203,7 +229,8 @@ impl Driver {
     /// # Cancel safety
     /// Dropping the future drops the calls in progress; a durable run is continued by the next process.
     pub(crate) async fn drive(mut self, first: Option<Command>) -> Driven {
-        if let Err(why) = self.drive_to_end(first).await {
+        let driven = self.drive_to_end(first).await;
+        if let Err(why) = driven {
             let run = self.run.state().start().map(|start| start.run);
             if self.journal.as_ref().is_some_and(RunJournal::is_duplicate) {
                 // It was not reported to anybody, and had no effects.
@@ -217,6 +244,9 @@ impl Driver {
                 tracing::error!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
             }
             return Driven::Unwritten(Unwritten { releases: self.releases, why, pass: self.pass });
+        }
+        if let Ok(false) = driven {
+            return Driven::Parked;
         }
         self.report_end();
         self.end_calls().await;
@@ -258,7 +288,8 @@ impl Driver {
         self.watcher.as_ref()
     }
 
-    async fn drive_to_end(&mut self, first: Option<Command>) -> Result<(), loom_store::Error> {
+    /// False if the run has left memory instead.
+    async fn drive_to_end(&mut self, first: Option<Command>) -> Result<bool, loom_store::Error> {
         self.landing.push(self.inner.flights.begin());
         match first {
             Some(command) if self.inner.careful.load(Ordering::Relaxed) => {
@@ -276,12 +307,19 @@ impl Driver {
             self.landing.clear();
             // Whatever comes next reads the versions that are current then.
             self.run.forget_reads();
-            let Some(first) = self.next_command().await else { continue };
+            let Some(first) = self.next_command().await else {
+                if self.is_time_to_park() && self.park().await? {
+                    return Ok(false);
+                }
+                continue;
+            };
+            self.idle_since = None;
             self.landing.push(self.inner.flights.begin());
             let _alone = self.alone().await;
             self.handle_batch(first).await?;
         }
-        self.make_durable().await
+        self.make_durable().await?;
+        Ok(true)
     }
 
     /// Passes a command to the machine, and those that are ready after it, and performs everything that follows immediately.
@@ -296,17 +334,19 @@ impl Driver {
                 Command::Callback { effect, .. } => self.run.state().waiting_for_callback(*effect).is_some(),
                 _ => true,
             };
-            senders.extend(done.map(|done| (done, awaited)));
             if let Some(message) = message {
-                if self.executed.contains(&message) {
-                    // It was found in the store when the run was loaded.
+                // It was found in the store when the run was loaded, or an earlier process of the run has handled it.
+                if let Some(answer) = self.is_handled(message).await {
+                    senders.extend(done.map(|done| (done, answer)));
                     next = self.ready_command();
                     continue;
                 }
+                self.handled.insert(message, awaited);
                 if let Some(journal) = &mut self.journal {
                     journal.take_in(message);
                 }
             }
+            senders.extend(done.map(|done| (done, awaited)));
             if matches!(command, Command::Resume) {
                 self.run.handle_some(command, at, 0);
                 self.complete_commands(at).await;
@@ -339,8 +379,11 @@ impl Driver {
     /// Turns the end of a call into a command, and records its notes.
     fn finished(&mut self, finished: Finished) -> Option<Command> {
         let (effect, result, notes) = match finished {
-            Finished::Call(effect, result, notes, guarded) => {
+            Finished::Call(effect, result, notes, guarded, message) => {
                 self.store_services(guarded.as_deref());
+                if let (Some(message), Some(journal)) = (message, &mut self.journal) {
+                    journal.take_in(message);
+                }
                 (effect, self.with_echoes_labelled(effect, result), notes)
             }
             Finished::Signal(effect, Received { result, .. }) => {
@@ -452,27 +495,6 @@ impl Driver {
         Ok(())
     }
 
-    /// Reports durable events to the watcher and to waiting callers.
-    fn show(&mut self, events: &[Event]) {
-        if self.is_over() {
-            // Before the end is reported, so that a caller who starts the next run in response finds a free place.
-            self.pass = Pass::Free;
-        }
-        if let Some(accepted) = self.accepted.take() {
-            accepted.send(()).ok();
-        }
-        if let Some(watcher) = &self.watcher {
-            watcher.events(self.run.state(), events);
-        }
-        for event in events {
-            if let Event::Responded { response, .. } = event
-                && let Some(respond) = &self.respond
-            {
-                respond.send_replace(Some(response.clone()));
-            }
-        }
-    }
-
     /// Performs the effects that new events request. Returns the commands that follow immediately.
     async fn carry_out(&mut self) -> Result<Vec<Command>, loom_store::Error> {
         let events = self.run.take_events();
@@ -570,8 +592,9 @@ impl Driver {
             let (mailbox, store) = (Arc::clone(&self.mailbox), Arc::clone(&durable.store));
             let abort =
                 self.push(async move { Finished::Signal(effect, mailbox.receive(store, &call).await) });
-            self.under_way
-                .insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: None, flight: None });
+            let waits = Arc::new(AtomicBool::new(true));
+            let aborts = [Some(abort), None];
+            self.under_way.insert(effect, UnderWay { place, aborts, limit: None, flight: None, waits });
             return Vec::new();
         }
         if left.is_some_and(|left| left.is_zero()) {
@@ -606,7 +629,7 @@ impl Driver {
                 opens.await;
             }
             match Box::pin(service.hold(left, &mut notes, admitted_sender)).await {
-                Some(refusal) => Finished::Call(effect, refusal, notes, None),
+                Some(refusal) => Finished::Call(effect, refusal, notes, None, None),
                 None => Finished::Nothing,
             }
         });
@@ -617,7 +640,8 @@ impl Driver {
             }
         });
         let aborts = [Some(holding), Some(waiting)];
-        self.under_way.insert(effect, UnderWay { place, aborts, limit: None, flight: None });
+        let waits = Arc::default();
+        self.under_way.insert(effect, UnderWay { place, aborts, limit: None, flight: None, waits });
         Vec::new()
     }
 
@@ -627,16 +651,18 @@ impl Driver {
         // A draining engine does not wait for a child workflow: it is a run, which continues in the next process.
         let flight = (!is_child(&call)).then(|| self.inner.flights.begin());
         let limit = Arc::new(TimeLimit::default());
-        let keeper = Arc::clone(&limit);
+        let waits = Arc::<AtomicBool>::default();
+        let (keeper, waiting) = (Arc::clone(&limit), Arc::clone(&waits));
         let abort = self.push(async move {
             let mut notes = Vec::new();
             // Boxed, because a large future is copied several times on its way to its task.
-            let made = Box::pin(make_call(&inner, &call, left, &keeper, &mut notes));
+            let made = Box::pin(make_call(&inner, &call, left, &keeper, &mut notes, &waiting));
             let (result, guarded) = made.await;
-            Finished::Call(effect, result, notes, guarded)
+            let message = if is_child(&call) { children::end_message(&inner, &call).await } else { None };
+            Finished::Call(effect, result, notes, guarded, message)
         });
-        self.under_way
-            .insert(effect, UnderWay { place, aborts: [Some(abort), None], limit: Some(limit), flight });
+        let aborts = [Some(abort), None];
+        self.under_way.insert(effect, UnderWay { place, aborts, limit: Some(limit), flight, waits });
     }
 
     /// Whether a call is a wait for a signal that the engine itself handles, because no handler is registered.
@@ -659,22 +685,5 @@ impl Driver {
         if let (Some(guarded), Some(journal)) = (guarded, &mut self.journal) {
             guarded.spent().for_each(|service| journal.store_service(service));
         }
-    }
-
-    fn report_end(&mut self) {
-        let state: &RunState = self.run.state();
-        let Some(id) = state.start().map(|start| start.run) else { return };
-        let report = RunReport {
-            id,
-            status: state.status(),
-            error: state.error().cloned(),
-            outputs: state.outputs().cloned(),
-            response: state.response().cloned(),
-        };
-        self.respond = None;
-        self.report.send_replace(Some(Arc::new(report)));
-        // Commands that are still sent come too late; their senders are notified immediately.
-        self.inbox.close();
-        while self.inbox.try_recv().is_ok() {}
     }
 }

@@ -5,6 +5,7 @@
 //! acknowledged it. A crash therefore takes a run back to its last durable point, and nothing that was visible is lost.
 
 mod pace;
+mod parked;
 
 use std::{
     collections::HashMap,
@@ -13,7 +14,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use loom_definition::{Definition as Parser, LoadOptions, RunStatus, Workflow};
+use loom_definition::{
+    Definition as Parser, LoadOptions, RunStatus, Workflow,
+    model::{Action, ActionKind},
+};
 use loom_expression::{Timestamp, Value};
 use loom_resilience::Service;
 use loom_store::{
@@ -32,6 +36,7 @@ use crate::{
     journal::{self, Draft, FrameReader, Keys, LargeValues, SecretRef, status_number, waymark},
     legal::IllegalEvent,
     machine::Environment,
+    messages,
     reads::Secret,
     spent,
     state::RunState,
@@ -154,6 +159,8 @@ impl Durable {
             keys: written.keys,
             services: Vec::new(),
             messages: written.messages,
+            tells_parent: false,
+            owns_something: false,
             is_duplicate: false,
             is_suspect: false,
         }
@@ -251,6 +258,8 @@ impl Durable {
             keys: Vec::new(),
             services: Vec::new(),
             messages: Vec::new(),
+            tells_parent: false,
+            owns_something: false,
             is_duplicate: false,
             is_suspect: false,
         }
@@ -412,6 +421,10 @@ pub(crate) struct RunJournal {
     services: Vec<Service>,
     /// Consumed by the next commit.
     messages: Vec<InboxId>,
+    /// Whether the next commit tells the run that called this one that it has responded or ended.
+    tells_parent: bool,
+    /// Whether the store says what the run owns.
+    owns_something: bool,
     /// The store already has a run with this idempotency key, or one that was started from the same messages.
     is_duplicate: bool,
     /// The run is suspected of crashing the process.
@@ -424,6 +437,7 @@ impl RunJournal {
         journal::append(events, &mut self.gathered, &mut self.values);
         for event in events {
             self.event_at = event.at().or(self.event_at);
+            self.tells_parent |= ends_for_parent(event, state);
             match event {
                 Event::RunStarted { at, .. } => self.row.started = Some(millis(*at)),
                 Event::RunEnded { status, error, at, .. } => {
@@ -553,13 +567,17 @@ impl RunJournal {
         commit.blobs = stored.blobs;
         self.values.forget_unused();
         self.next = self.next.plus(1);
+        self.wake_up(&mut commit);
         if std::mem::take(&mut self.row_changed) {
             commit.row = Some(self.row.clone());
         }
         commit.definitions.extend(self.definition.take());
-        commit.keys = std::mem::take(&mut self.keys);
+        commit.keys.append(&mut self.keys);
         commit.keys.extend(self.services.drain(..).map(|service| spent::write(&service)));
         commit.inbox_consumed = std::mem::take(&mut self.messages);
+        if std::mem::take(&mut self.tells_parent) {
+            commit.inbox_posted.extend(messages::end_of(&self.row, now));
+        }
         Ok(commit)
     }
 
@@ -644,6 +662,16 @@ pub(crate) fn needs_barrier(events: &[Event]) -> bool {
         | Event::ActionEnded { .. }
         | Event::Tracked { .. } => false,
     })
+}
+
+/// Whether an event is what a run that called this one waits for: the response, or an end without one.
+pub(crate) fn ends_for_parent(event: &Event, state: &RunState) -> bool {
+    let responds = |action: &Action| matches!(action.kind, ActionKind::Response { .. });
+    match event {
+        Event::Responded { .. } => true,
+        Event::RunEnded { .. } => state.response().is_none() && state.workflow().actions.iter().any(responds),
+        _ => false,
+    }
 }
 
 fn unsubscribing(run: RunId, value: Option<Bytes>) -> KeyWrite {

@@ -3,18 +3,24 @@
 //! Each run is one task that feeds commands to its pure machine and performs the effects that the machine's events
 //! request; see `driver`. Shutting the engine down ends all its tasks; none is detached.
 
+mod awake;
 mod builder;
 mod gate;
 mod hand_over;
 mod held;
+mod parking;
 mod queue;
 mod recovery;
 mod run;
+mod wheel;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -46,15 +52,20 @@ use crate::{
     suspects::Suspects,
 };
 
+use awake::Awake;
 use builder::Handlers;
-use gate::{Aside, Gates, first_command};
+use gate::{Gates, first_command};
+use parking::{Aside, Parking};
 use queue::Queue;
+use wheel::Wheel;
 
 pub use builder::EngineBuilder;
 pub(crate) use gate::Pass;
 pub use gate::Permit;
+pub(crate) use parking::{Holding, Owned, owns_nothing};
 pub use recovery::Recovered;
 pub use run::{Accepted, FiringCommit, RunHandle, RunReport, RunRequest, StartError, Started};
+pub(crate) use wheel::{alarm, alarm_key};
 
 /// Capacity of a run's command queue, in commands. Senders wait while it is full.
 const INBOX_CAPACITY: usize = 64;
@@ -79,6 +90,11 @@ pub trait Watcher: Send + Sync {
     /// are not reported again.
     fn resumes(&self, state: &RunState) {
         let _ = state;
+    }
+
+    /// Called when a run leaves memory because it only waits. [`Watcher::resumes`] follows before it continues.
+    fn parked(&self, run: RunId) {
+        let _ = run;
     }
 
     /// Called when a run leaves the engine without a reported end: the store rejected its start, or accepted its end
@@ -117,7 +133,7 @@ pub(crate) struct Inner {
     pub(crate) workflows: Mutex<HashMap<String, Deployed>>,
     /// See [`Engine::set_disabled`].
     pub(crate) disabled: RwLock<BTreeSet<String>>,
-    tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
     stopping: CancellationToken,
     pub(crate) flights: Arc<Flights>,
     ids: Mutex<RunIdSource>,
@@ -135,17 +151,20 @@ pub(crate) struct Inner {
     /// Locked by a run suspected of crashing the process while it is evaluated. No two suspects are evaluated at the same
     /// time, so that after a crash the next process knows which one caused it.
     pub(crate) alone: Arc<tokio::sync::Mutex<()>>,
-    /// Runs that have orders waiting in the store.
-    pub(crate) ordered: Mutex<BTreeSet<RunId>>,
-    runs: Mutex<HashMap<RunId, InProgress>>,
+    /// Runs that had messages in the store when the engine started, or have received an order since.
+    pub(crate) messaged: Mutex<BTreeSet<RunId>>,
+    pub(crate) awake: Awake<InProgress>,
+    pub(crate) idle: AtomicUsize,
+    parking: Parking,
+    pub(crate) wheel: Wheel,
     queue: Queue,
     pub(crate) gates: Arc<Gates>,
-    aside: Aside,
+    pub(crate) aside: Aside,
 }
 
 /// The channels to a run in progress.
-#[derive(Clone)]
-struct InProgress {
+#[derive(Debug)]
+pub(crate) struct InProgress {
     commands: mpsc::Sender<Envelope>,
     response: watch::Receiver<Option<Value>>,
     mailbox: Arc<Mailbox>,
@@ -547,12 +566,14 @@ impl Engine {
             accepted: Some(accepted),
             mailbox: Arc::clone(&mailbox),
             orders: Vec::new(),
+            callbacks: VecDeque::new(),
             pass,
         };
         let first = first_command(&links.pass, Arc::clone(&start));
         let driver = Driver::new(Arc::clone(&self.inner), run, journal, links);
         let reached = InProgress { commands: commands.clone(), response: response.clone(), mailbox };
-        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reached);
+        self.inner.awake.enter(id, reached, || ());
+        self.inner.make_room();
         self.adopt(id, driver, Some(first));
         RunHandle { id, start, commands, accepted: Some(acceptance), response, ended }
     }
@@ -572,10 +593,13 @@ impl Engine {
                 // The run is not over, so it keeps what it owns, and has it when it is loaded again.
                 engine.inner.aside.put(id, std::mem::take(&mut unwritten.pass));
             }
-            engine.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            // A parked run has left already, and may have been loaded again.
+            if !matches!(driven, Driven::Parked) {
+                engine.inner.awake.remove(id);
+            }
             engine.inner.queue.ended();
             match driven {
-                Driven::Over => {}
+                Driven::Over | Driven::Parked => {}
                 Driven::Duplicate => engine.gone(id, watcher.as_ref()),
                 // Releasing held runs loads only those that are no longer in progress, so this comes last.
                 Driven::Unwritten(unwritten) => engine.hold(id, unwritten, watcher.as_ref()).await,
@@ -606,16 +630,6 @@ impl Engine {
     /// has tried. Nothing is written to the journal of such a run.
     pub fn why_unreadable(&self, run: RunId) -> Option<Arc<str>> {
         self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).unreadable.get(&run).cloned()
-    }
-
-    /// Whether a run is in progress.
-    pub fn is_in_progress(&self, run: RunId) -> bool {
-        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run)
-    }
-
-    /// The number of runs in progress.
-    pub fn runs_in_progress(&self) -> usize {
-        self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Starts no more runs, calls or timers, and waits at most `limit` until the calls in flight have ended and their
@@ -668,14 +682,6 @@ impl Inner {
     /// Number of times held runs have been released.
     pub(crate) fn releases(&self) -> u64 {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).releases
-    }
-
-    /// Notifies a run of a new message. A run that is not in progress finds the message when it is loaded.
-    pub(crate) fn notify_mailbox(&self, run: RunId) {
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reached) = runs.get(&run) {
-            reached.mailbox.notify();
-        }
     }
 
     /// A new id, greater than all before, and a seed that cannot be guessed from it.

@@ -56,6 +56,7 @@ pub mod journal;
 mod legal;
 mod live;
 mod machine;
+mod messages;
 mod names;
 mod orders;
 mod policies;

@@ -6,23 +6,27 @@
 //! An order is a message in the store's inbox, like a signal, and is consumed by the commit that records its consequences. A
 //! run is not evaluated before that commit is durable, so an order is executed once, whatever the run does afterwards.
 
-use std::{collections::BTreeSet, sync::PoisonError};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, PoisonError},
+};
 
 use bytes::Bytes;
 use loom_expression::{Object, Value};
 use loom_store::{
-    Commit, Committed, Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient, Shard,
-    Shards,
+    Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient, Shard, Shards,
 };
 
 use crate::{
+    driver::Envelope,
     durable::{self, RecoverError},
     engine::Engine,
     event::{Command, RunId},
+    messages,
 };
 
 /// The kind of inbox messages that are orders.
-const KIND: u16 = 3;
+pub(crate) const KIND: u16 = 3;
 
 /// Messages read at a time.
 const PAGE: usize = 500;
@@ -86,8 +90,8 @@ impl Engine {
     /// When the store does not accept it.
     pub async fn leave(&self, run: RunId, order: Order) -> Result<(), StoreError> {
         self.post(run, order).await?;
-        let mut ordered = self.inner().ordered.lock().unwrap_or_else(PoisonError::into_inner);
-        ordered.insert(run);
+        let mut messaged = self.inner().messaged.lock().unwrap_or_else(PoisonError::into_inner);
+        messaged.insert(run);
         Ok(())
     }
 
@@ -98,75 +102,92 @@ impl Engine {
         let mut kept = Object::new();
         kept.insert("command", order.as_str());
         kept.insert("sentTime", now.to_string());
-        let mut commit = Commit::new();
-        commit.inbox_posted.push(Post {
+        let message = Post {
             run: Some(run),
             kind: KIND,
             at: durable::millis(now),
             idempotency_key: None,
             payload: Bytes::from(Value::from(kept).to_json_text()),
             shard: Shard::default(),
-        });
-        Ok(match durable.store.commit(commit).await? {
-            Committed::Written(written) => written.inbox.first().copied(),
-            Committed::Duplicate(_) => None,
-        })
+        };
+        messages::post(&*durable.store, message).await.map(Some)
     }
 
-    /// Finds the runs that have orders, so that loading the others needs no query.
-    pub(crate) async fn find_orders(&self) -> Result<(), StoreError> {
+    /// Finds the runs that have messages, so that loading the others needs no query.
+    pub(crate) async fn find_messages(&self) -> Result<(), StoreError> {
         let Some(durable) = &self.inner().durable else { return Ok(()) };
         let mut found = BTreeSet::new();
         let mut query =
             InboxQuery { recipient: Recipient::Anyone, after: None, limit: PAGE, shards: Shards::ALL };
         loop {
             let page = durable.store.inbox(query).await?;
-            found.extend(
-                page.iter()
-                    .filter(|message| message.post.kind == KIND)
-                    .filter_map(|message| message.post.run),
-            );
+            found.extend(page.iter().filter_map(|message| message.post.run));
             query.after = page.last().map(|message| message.id);
             if page.len() < PAGE {
                 break;
             }
         }
-        *self.inner().ordered.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        *self.inner().messaged.lock().unwrap_or_else(PoisonError::into_inner) = found;
         Ok(())
     }
 
-    /// The orders for a run, oldest first.
-    pub(crate) async fn orders_of(&self, run: RunId) -> Result<Vec<Given>, RecoverError> {
-        let Some(durable) = &self.inner().durable else { return Ok(Vec::new()) };
-        let there_may_be = {
-            let ordered = self.inner().ordered.lock().unwrap_or_else(PoisonError::into_inner);
-            ordered.contains(&run)
+    /// The runs that had messages in the store when the engine started.
+    pub(crate) fn messaged(&self) -> Vec<RunId> {
+        self.inner().messaged.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// The messages to a run that is being loaded, oldest first. Signals stay in the store until an action receives them.
+    pub(crate) async fn arrived(&self, run: RunId, was_parked: bool) -> Result<Arrived, RecoverError> {
+        let Some(durable) = &self.inner().durable else { return Ok(Arrived::default()) };
+        let there_may_be = was_parked || {
+            let messaged = self.inner().messaged.lock().unwrap_or_else(PoisonError::into_inner);
+            messaged.contains(&run)
         };
         if !there_may_be {
-            return Ok(Vec::new());
+            return Ok(Arrived::default());
         }
         let found = read_all(&*durable.store, run).await;
         found.map_err(|source| RecoverError::Store { run, source })
     }
 }
 
-async fn read_all(store: &dyn Inbox, run: RunId) -> Result<Vec<Given>, StoreError> {
-    let mut orders = Vec::new();
+/// The messages to a run that is being loaded.
+#[derive(Debug, Default)]
+pub(crate) struct Arrived {
+    /// Executed before anything else.
+    pub(crate) orders: Vec<Given>,
+    pub(crate) callbacks: VecDeque<Envelope>,
+    /// The ends of children, each with the key of the call that waits for it.
+    pub(crate) ends: Vec<(InboxId, Arc<str>)>,
+}
+
+async fn read_all(store: &dyn Inbox, run: RunId) -> Result<Arrived, StoreError> {
+    let mut arrived = Arrived::default();
     let mut query =
         InboxQuery { recipient: Recipient::Run(run), after: None, limit: PAGE, shards: Shards::ALL };
     loop {
         let page = store.inbox(query).await?;
-        for message in page.iter().filter(|message| message.post.kind == KIND) {
-            match read(message) {
-                Some(order) => orders.push(Given { order, message: Some(message.id) }),
-                None => {
-                    tracing::warn!(run_id = %run, message = message.id.0, "ignoring an unreadable command for a run");
+        for message in &page {
+            let is_read = match message.post.kind {
+                KIND => read(message)
+                    .map(|order| arrived.orders.push(Given { order, message: Some(message.id) }))
+                    .is_some(),
+                messages::CALLBACK => messages::callback(message)
+                    .map(|callback| arrived.callbacks.push_back(callback))
+                    .is_some(),
+                messages::END => {
+                    arrived.ends.extend(message.post.idempotency_key.clone().map(|key| (message.id, key)));
+                    true
                 }
+                _ => true,
+            };
+            if !is_read {
+                tracing::warn!(run_id = %run, message = message.id.0, "ignoring an unreadable message to a run");
             }
         }
         query.after = page.last().map(|message| message.id);
         if page.len() < PAGE {
-            return Ok(orders);
+            return Ok(arrived);
         }
     }
 }

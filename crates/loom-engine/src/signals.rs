@@ -18,8 +18,7 @@ use loom_definition::{
 };
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{
-    Commit, Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient, Shard, Shards,
-    Store,
+    Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient, Shard, Shards, Store,
 };
 use tokio::sync::watch;
 
@@ -27,6 +26,7 @@ use crate::{
     durable,
     engine::Engine,
     event::{EffectId, EffectResult, ErrorInfo, Outcome, RetryHint, RunId},
+    messages,
     ports::Call,
 };
 
@@ -138,22 +138,23 @@ impl Engine {
         if let Some(body) = signal.body {
             kept.insert("body", body);
         }
-        let mut commit = Commit::new();
-        commit.inbox_posted.push(Post {
+        let message = Post {
             run: Some(run),
             kind: KIND,
             at: durable::millis(now),
             idempotency_key: key,
             payload: Bytes::from(Value::from(kept).to_json_text()),
             shard: Shard::default(),
+        };
+        let (engine, store) = (self.clone(), Arc::clone(&durable.store));
+        // A task of its own, so that a sender that goes away does not keep the run from hearing of it.
+        let posting = self.inner().tasks.spawn(async move {
+            let posted = messages::post(&*store, message).await;
+            engine.wake(run);
+            posted
         });
-        let committed = durable.store.commit(commit).await.map_err(SignalError::Store)?;
-        self.inner().notify_mailbox(run);
-        match committed {
-            loom_store::Committed::Written(written) if !written.inbox.is_empty() => Ok(written.inbox[0]),
-            // A commit that belongs to no run has no duplicate, and each message gets a number.
-            _ => Err(SignalError::Store(StoreError::Closed)),
-        }
+        let posted = posting.await.map_err(|_| SignalError::Store(StoreError::Closed))?;
+        posted.map_err(SignalError::Store)
     }
 }
 

@@ -511,6 +511,15 @@ impl RunState {
         })
     }
 
+    /// Whether an action waits for a callback.
+    pub(crate) fn awaits_callback(&self) -> bool {
+        self.running_actions().any(|(place, ..)| {
+            self.activity(place)
+                .and_then(|activity| activity.call.as_ref())
+                .is_some_and(|call| call.subscribed.is_some())
+        })
+    }
+
     /// The last action of an iteration, in the order of the definition, that was not skipped: its outputs are the result of
     /// the iteration.
     pub(crate) fn last_of_iteration(&self, iteration: FrameId) -> Option<Place> {

@@ -6,9 +6,9 @@ use futures_util::{FutureExt, StreamExt};
 use loom_definition::{RunStatus, model::WorkflowKind};
 use loom_expression::Timestamp;
 
-use super::{Driver, Envelope, Finished, under_way::is_child};
+use super::{Driver, Envelope, Finished};
 use crate::{
-    children,
+    children::{self, is_child},
     clock::Now,
     event::{Command, EffectId, TimerId},
     time,
@@ -16,9 +16,6 @@ use crate::{
 
 /// The maximum duration of a run of a stateless workflow.
 const STATELESS_DURATION_MAX: Duration = Duration::from_mins(5);
-
-/// The longest single sleep; then the wall clock is read again, because it may have been adjusted.
-const SLEEP_MAX: Duration = Duration::from_secs(30);
 
 /// Something that has happened to a run.
 pub(super) enum Happened {
@@ -51,6 +48,13 @@ impl Driver {
         if let Some(envelope) = self.ready_command() {
             return Some(envelope);
         }
+        // A callback that arrived before the run was loaded waits for what has happened before it.
+        if let Some(sent) = self.callbacks.front().and_then(|first| first.sent)
+            && !draining
+            && !self.has_earlier(sent).await
+        {
+            return self.first_callback();
+        }
         if let Some((timer, due)) = self.overdue()
             && !self.has_earlier(due).await
         {
@@ -62,6 +66,9 @@ impl Driver {
         // A timer that is due here waits for what has happened before it.
         let timer = self.first_to_fire(now).map(|(_, wait)| wait).filter(|wait| !wait.is_zero());
         let wait = timer.into_iter().fold(time::between(now.run, end), Duration::min);
+        let until_woken = self.time_to_wake();
+        let wait = wait.min(self.parks_in(until_woken).unwrap_or_else(|| self.looks_again_in()));
+        let (idle, is_watched) = (self.idle(), self.is_watched());
         tokio::select! {
             biased;
             finished = self.calls.next(), if !self.calls.is_empty() => match finished {
@@ -75,19 +82,21 @@ impl Driver {
             () = self.pass.admitted(), if waits => Some(Envelope::new(Command::Admit)),
             () = self.inner.flights.drains(), if !draining => None,
             () = std::future::pending(), if draining => None,
-            // The next pass fires the timer that is due then.
-            () = tokio::time::sleep(wait.min(SLEEP_MAX)), if !draining => None,
+            // The next pass fires the timer that is due then, or the run leaves memory.
+            () = tokio::time::sleep(wait), if !draining => None,
+            () = self.report.closed(), if is_watched => None,
+            () = self.inner.crowds(), if idle.is_some() => None,
         }
     }
 
     /// The timer that fires next, and the time until then. The timers of a suspended run fire when it is resumed.
-    fn first_to_fire(&self, now: Now) -> Option<(TimerId, Duration)> {
+    pub(super) fn first_to_fire(&self, now: Now) -> Option<(TimerId, Duration)> {
         let state = self.run.state();
         (state.status() == RunStatus::Running).then(|| state.first_to_fire(now)).flatten()
     }
 
     /// The time at which the run reaches its maximum duration.
-    fn end_of_time(&self) -> Timestamp {
+    pub(super) fn end_of_time(&self) -> Timestamp {
         let most = self.run.environment().run_duration_max;
         let state = self.run.state();
         // The duration counts from the admission.
@@ -99,6 +108,17 @@ impl Driver {
             WorkflowKind::Stateful | WorkflowKind::Agentic => most,
         };
         time::after(state.started_at(), most)
+    }
+
+    /// The oldest callback that arrived before the run was loaded, unless a timer was due before.
+    fn first_callback(&mut self) -> Option<Envelope> {
+        let sent = self.callbacks.front()?.sent?;
+        if let Some((timer, due)) = self.overdue()
+            && due < sent
+        {
+            return Some(Envelope::new(Command::TimerFired(timer)));
+        }
+        self.callbacks.pop_front()
     }
 
     /// A command that is available without waiting: the end of a call, or one that was sent.
@@ -120,12 +140,17 @@ impl Driver {
     /// The command that follows from what has happened, unless a timer was due before: then that timer fires first.
     fn in_order(&mut self, happened: Option<Happened>) -> Option<Envelope> {
         let happened = happened.or_else(|| self.put_off.take())?;
-        if let Some(at) = happened.at()
-            && let Some((timer, due)) = self.overdue()
-            && due < at
-        {
-            self.put_off = Some(happened);
-            return Some(Envelope::new(Command::TimerFired(timer)));
+        if let Some(at) = happened.at() {
+            if self.callbacks.front().and_then(|first| first.sent).is_some_and(|sent| sent < at) {
+                self.put_off = Some(happened);
+                return self.first_callback();
+            }
+            if let Some((timer, due)) = self.overdue()
+                && due < at
+            {
+                self.put_off = Some(happened);
+                return Some(Envelope::new(Command::TimerFired(timer)));
+            }
         }
         match happened {
             Happened::Finished(finished) => self.finished(finished).map(Envelope::new),

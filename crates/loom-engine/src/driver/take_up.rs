@@ -1,7 +1,7 @@
 //! How a process resumes a run: first the orders that were left for it, then the calls that have no outcome. Also, how the
 //! next process learns which run this one was evaluating.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use loom_definition::{
     RunStatus,
@@ -14,7 +14,8 @@ use super::Driver;
 use crate::{
     decide::calls::needs_admission,
     durable::RunJournal,
-    event::{Command, EffectId, EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
+    event::{Command, EffectId, EffectResult, ErrorInfo, Outcome, Phase, Place, RetryHint},
+    guard::Admission,
     orders::Given,
     ports::Call,
     time,
@@ -35,9 +36,14 @@ impl Driver {
         self.advance().await
     }
 
-    /// Takes the places in services again that the executing actions of a loaded run have, before anything of it continues.
-    pub(crate) fn admit_again(&mut self) {
+    /// Takes the places in services again that the executing actions of a loaded run have, before anything of it continues;
+    /// a run that was parked has kept them.
+    pub(crate) fn admit_again(&mut self, kept: Option<HashMap<Place, Admission>>) {
         self.loaded = self.clock.now().run;
+        if let Some(kept) = kept {
+            self.admissions = kept;
+            return;
+        }
         let (state, now) = (self.run.state(), self.clock.now().run);
         if !state.workflow().actions.iter().any(needs_admission) {
             return;
@@ -153,7 +159,7 @@ impl Driver {
         for Given { order, message } in std::mem::take(&mut self.orders) {
             if let (Some(message), Some(journal)) = (message, &mut self.journal) {
                 journal.take_in(message);
-                self.executed.push(message);
+                self.handled.insert(message, true);
             }
             let at = self.clock.now();
             let was_suspended = self.run.state().status() == RunStatus::Suspended;

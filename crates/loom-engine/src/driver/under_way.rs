@@ -1,7 +1,7 @@
 //! Calls in progress: making one attempt at a call, and ending calls that the run no longer waits for.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -25,6 +25,8 @@ pub(super) struct UnderWay {
     pub(super) limit: Option<Arc<TimeLimit>>,
     /// For a call that a draining engine waits for.
     pub(super) flight: Option<Flight>,
+    /// Whether it only waits for a message to the run, and is begun again after the run was parked.
+    pub(super) waits: Arc<AtomicBool>,
 }
 
 /// A call is one future; the wait for an admission is two.
@@ -51,6 +53,7 @@ pub(super) async fn make_call(
     left: Option<Duration>,
     limit: &TimeLimit,
     notes: &mut Vec<Note>,
+    waits: &AtomicBool,
 ) -> (EffectResult, Option<Arc<Guarded>>) {
     let effect = match &call.definition().kind {
         ActionKind::Effect { effect, .. } => effect.clone(),
@@ -61,7 +64,7 @@ pub(super) async fn make_call(
     let send = || async {
         match handler {
             Some(handler) => handler.call(call).await,
-            None if effect == EffectKind::Workflow => Box::pin(children::call(inner, call)).await,
+            None if effect == EffectKind::Workflow => Box::pin(children::call(inner, call, waits)).await,
             None => unsupported(call),
         }
     };
@@ -89,12 +92,6 @@ pub(super) async fn make_call(
     };
     notes.append(&mut injected.into_inner().unwrap_or_else(PoisonError::into_inner));
     (result, guarded)
-}
-
-/// Whether a call starts a child workflow.
-pub(super) fn is_child(call: &Call) -> bool {
-    let kind = &call.definition().kind;
-    call.phase == Phase::Call && matches!(kind, ActionKind::Effect { effect: EffectKind::Workflow, .. })
 }
 
 /// The result of an action that has no handler.

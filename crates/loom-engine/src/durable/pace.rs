@@ -4,6 +4,10 @@
 const SNAPSHOT_FRAMES: usize = 64;
 const SNAPSHOT_BYTES: usize = 256 * 1024;
 
+/// When a run leaves memory, a snapshot is taken after this many frames, or this many bytes of frames.
+const PARK_FRAMES: usize = 16;
+const PARK_BYTES: usize = 4 * 1024;
+
 /// Decides when the next snapshot of a run is due: when the journal since the last one would take a while to read, but never
 /// so often that snapshots make up more of the writes than the journal itself.
 #[derive(Debug, Default)]
@@ -22,6 +26,11 @@ impl Pace {
 
     pub(super) fn snapshot_taken(&mut self, bytes: usize) {
         *self = Pace { frames: 0, bytes: 0, snapshot_bytes: bytes };
+    }
+
+    /// Whether a run that leaves memory is read faster with a snapshot.
+    pub(super) fn is_worth_it(&self) -> bool {
+        (self.frames >= PARK_FRAMES || self.bytes >= PARK_BYTES) && self.bytes >= self.snapshot_bytes
     }
 
     pub(super) fn is_due(&self) -> bool {

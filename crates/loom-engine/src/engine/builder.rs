@@ -3,17 +3,20 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, RwLock},
+    sync::{Arc, Mutex, RwLock, atomic::AtomicUsize},
+    time::Duration,
 };
 
 use loom_definition::{model::EffectKind, policy::ChaosPlan};
+use loom_expression::Timestamp;
 use loom_resilience::ResilienceRegistry;
 use loom_store::{RunIdSource, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Aside, Engine, Held, Inner, Watcher, queue::Queue};
+use super::{Aside, Awake, Engine, Held, Inner, Parking, Watcher, Wheel, queue::Queue};
 use crate::{
     chaos::Chaos,
+    clock::RunClock,
     durable::Durable,
     guard::Services,
     machine::Environment,
@@ -48,6 +51,7 @@ pub struct EngineBuilder {
     clock: Arc<dyn Clock>,
     seed: Option<u64>,
     chaos: Option<Arc<ChaosPlan>>,
+    park_after: Option<Duration>,
 }
 
 impl fmt::Debug for EngineBuilder {
@@ -68,6 +72,7 @@ impl Default for EngineBuilder {
             clock: Arc::new(crate::clock::SystemClock),
             seed: None,
             chaos: None,
+            park_after: None,
         }
     }
 }
@@ -156,10 +161,22 @@ impl EngineBuilder {
         self
     }
 
+    /// Lets runs that only wait leave memory: at once if they wait longer than `after` for a timer, and after `after` if they
+    /// wait for something that may come at any time. Such a run continues when what it waits for has come, as after a restart.
+    /// A run stays in memory while its [`RunHandle`](crate::RunHandle) exists. Needs a store; by default, all runs stay in
+    /// memory.
+    #[must_use]
+    pub fn park_after(mut self, after: Duration) -> Self {
+        self.park_after = Some(after);
+        self
+    }
+
     /// Builds the engine.
     pub fn build(self) -> Engine {
         let services = Services::new(self.registry, self.environment.policies.clone());
         let environment = Arc::new(self.environment);
+        let clock = RunClock::from(Arc::clone(&self.clock), Timestamp::MIN);
+        let parking = Parking::new(self.park_after, environment.budgets.runs_max, clock);
         Engine {
             inner: Arc::new(Inner {
                 environment: Arc::clone(&environment),
@@ -181,8 +198,11 @@ impl EngineBuilder {
                 careful: false.into(),
                 standing_by: false.into(),
                 alone: Arc::default(),
-                ordered: Mutex::default(),
-                runs: Mutex::new(HashMap::new()),
+                messaged: Mutex::default(),
+                awake: Awake::default(),
+                idle: AtomicUsize::new(0),
+                parking,
+                wheel: Wheel::default(),
                 queue: Queue::default(),
                 gates: Arc::default(),
                 aside: Aside::default(),

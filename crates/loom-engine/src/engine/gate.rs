@@ -13,7 +13,7 @@ use std::{
 };
 
 use loom_definition::{Workflow, trigger::TriggerConcurrency};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::{Engine, StartError};
 use crate::event::{Command, RunId, RunStart};
@@ -24,6 +24,10 @@ pub(crate) struct Gates {
     inner: Mutex<Inner>,
     /// Whether any trigger has ever had a limit; without one, starting a run costs nothing here.
     used: AtomicBool,
+    /// Parked runs that have been admitted.
+    turned: Mutex<Vec<RunId>>,
+    /// Notified when there is one.
+    turn: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +48,15 @@ struct Gate {
     limit: Option<TriggerConcurrency>,
     taken: u32,
     /// In the order in which the runs were accepted.
-    waiting: BTreeMap<RunId, oneshot::Sender<Permit>>,
+    waiting: BTreeMap<RunId, Waiting>,
+}
+
+/// A run that waits for a permit.
+#[derive(Debug)]
+struct Waiting {
+    give: oneshot::Sender<Permit>,
+    /// Whether it has to be woken to receive it.
+    parked: bool,
 }
 
 /// The right of a run to be in progress. Dropping it admits the run that has waited longest.
@@ -75,24 +87,6 @@ pub(crate) enum Pass {
     Waiting(Ticket),
 }
 
-/// What runs own that are accepted but have no task: they are queued, or held because the store does not work.
-#[derive(Debug, Default)]
-pub(crate) struct Aside(Mutex<HashMap<RunId, Pass>>);
-
-impl Aside {
-    /// Keeps the pass of a run until the run is loaded.
-    pub(crate) fn put(&self, run: RunId, pass: Pass) {
-        if !matches!(pass, Pass::Free) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(run, pass);
-        }
-    }
-
-    /// The pass of a run that is being loaded.
-    pub(crate) fn take(&self, run: RunId) -> Option<Pass> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run)
-    }
-}
-
 /// As many runs wait as may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full {
@@ -104,6 +98,15 @@ impl Pass {
     /// Whether the run must wait before it may be evaluated.
     pub(crate) fn waits(&self) -> bool {
         matches!(self, Pass::Waiting(_))
+    }
+
+    /// To be called when the run leaves memory: it will be among [`Gates::turned`] when it is admitted. False if it has been
+    /// admitted already, and true for a run that does not wait.
+    pub(crate) fn park(&mut self) -> bool {
+        let Pass::Waiting(ticket) = self else { return true };
+        let mut inner = ticket.gates.lock();
+        let waiting = inner.gates.get_mut(&ticket.key).and_then(|gate| gate.waiting.get_mut(&ticket.run));
+        waiting.map(|waiting| waiting.parked = true).is_some()
     }
 
     /// Waits until the run is admitted; immediately if it does not wait.
@@ -284,6 +287,16 @@ impl Gates {
         self.lock().gates.values().map(|gate| gate.waiting.len()).sum()
     }
 
+    /// The parked runs that have been admitted since the last call.
+    pub(crate) fn turned(&self) -> Vec<RunId> {
+        std::mem::take(&mut self.turned.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until a parked run is admitted.
+    pub(crate) async fn turns(&self) {
+        self.turn.notified().await;
+    }
+
     fn leave(self: &Arc<Self>, key: &Key) {
         let mut inner = self.lock();
         if let Some(gate) = inner.gates.get_mut(key) {
@@ -299,15 +312,18 @@ impl Inner {
         let Some(gate) = self.gates.get_mut(key) else { return };
         while !self.closed
             && gate.is_below_limit()
-            && let Some((_, turn)) = gate.waiting.pop_first()
+            && let Some((run, waiting)) = gate.waiting.pop_first()
         {
             gate.taken += 1;
             let permit = Permit { at: Some((Arc::clone(gates), Arc::clone(key))) };
-            if let Err(mut refused) = turn.send(permit) {
+            if let Err(mut refused) = waiting.give.send(permit) {
                 // A ticket leaves the queue before it is dropped, so some run always receives the permit. If not, it must
                 // not be dropped under this lock.
                 refused.at = None;
                 gate.taken -= 1;
+            } else if waiting.parked {
+                gates.turned.lock().unwrap_or_else(PoisonError::into_inner).push(run);
+                gates.turn.notify_one();
             }
         }
         if gate.taken == 0 && gate.waiting.is_empty() {
@@ -328,7 +344,7 @@ impl Gate {
 
     fn queue(&mut self, gates: &Arc<Gates>, key: &Key, run: RunId) -> Ticket {
         let (give, turn) = oneshot::channel();
-        self.waiting.insert(run, give);
+        self.waiting.insert(run, Waiting { give, parked: false });
         Ticket { gates: Arc::clone(gates), key: Arc::clone(key), run, turn }
     }
 }

@@ -1,13 +1,13 @@
 //! Commands and callbacks that are handed to a run in progress.
 
-use std::sync::PoisonError;
-
 use loom_expression::Value;
+use loom_store::InboxId;
 
 use super::{Delivered, Engine};
 use crate::{
     driver::Envelope,
     event::{Command, EffectId, RunId},
+    messages,
     orders::Order,
 };
 
@@ -16,15 +16,30 @@ impl Engine {
     /// progress, when it ended before it received the command, or when the store does not accept it. An order of an operator is
     /// durable before the run receives it: if the process ends before the run has executed it, the next one does.
     pub async fn command(&self, run: RunId, command: Command) -> bool {
-        self.deliver_command(run, command).await.is_some()
+        self.deliver_command(run, command, None).await.is_some()
     }
 
-    /// Delivers a callback to a run and waits until its effects are durable.
+    /// Delivers a callback to a run and waits until its effects are durable. The callback is a durable message before the run
+    /// receives it; a run that is not in memory is loaded.
     ///
     /// # Cancel safety
     /// If the future is dropped, the callback may or may not have been delivered.
     pub async fn deliver(&self, run: RunId, effect: EffectId, payload: Value) -> Delivered {
-        match self.deliver_command(run, Command::Callback { effect, payload }).await {
+        self.deliver_once(run, effect, payload, None).await
+    }
+
+    /// Like [`Engine::deliver`], at most once for each `key` of a run: a callback whose key is known has been delivered.
+    pub async fn deliver_once(
+        &self,
+        run: RunId,
+        effect: EffectId,
+        payload: Value,
+        key: Option<&str>,
+    ) -> Delivered {
+        if self.knows_callback(run, key).await {
+            return Delivered::Taken;
+        }
+        match self.deliver_command(run, Command::Callback { effect, payload }, key).await {
             Some(true) => Delivered::Taken,
             Some(false) => Delivered::NotAwaited,
             None => Delivered::NotInProgress,
@@ -32,20 +47,47 @@ impl Engine {
     }
 
     /// Whether the run was waiting for the command; none when no run in progress received it.
-    async fn deliver_command(&self, run: RunId, command: Command) -> Option<bool> {
+    async fn deliver_command(&self, run: RunId, command: Command, key: Option<&str>) -> Option<bool> {
         self.call_up(run).await;
         // Before the message is posted: a task that loads the run after that finds the message and executes it.
-        let sender = {
-            let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            runs.get(&run).map(|reached| reached.commands.clone())
-        };
-        let sender = sender?;
-        let message = match Order::of(&command) {
-            Some(order) => self.post(run, order).await.ok()?,
-            None => None,
-        };
-        let (envelope, done) = Envelope::acknowledged(command, self.inner.clock.now(), message);
-        sender.send(envelope).await.ok()?;
-        done.await.ok()
+        let mut commands = self.inner.awake.notify(run, |reached| reached.commands.clone())?;
+        let message = self.post_command(run, &command, key).await?;
+        loop {
+            let (envelope, done) = Envelope::acknowledged(command.clone(), self.inner.clock.now(), message);
+            if commands.send(envelope).await.is_ok()
+                && let Ok(awaited) = done.await
+            {
+                return Some(awaited);
+            }
+            // The run has ended, or has left memory before it received the command.
+            let (message, durable) = (message?, self.inner.durable.as_ref()?);
+            if durable.store.run(run).await.ok()?.is_none_or(|row| row.ended.is_some()) {
+                return None;
+            }
+            if !messages::is_pending(&*durable.store, run, message).await.ok()? {
+                // It has received the message.
+                return Some(true);
+            }
+            self.call_up(run).await;
+            commands = self.inner.awake.notify(run, |reached| reached.commands.clone())?;
+        }
+    }
+
+    /// Makes a command durable as a message, unless it lives in memory only. None when the store does not accept it.
+    async fn post_command(
+        &self,
+        run: RunId,
+        command: &Command,
+        key: Option<&str>,
+    ) -> Option<Option<InboxId>> {
+        match command {
+            Command::Callback { effect, payload } => {
+                self.post_callback(run, *effect, payload, key).await.ok()
+            }
+            _ => match Order::of(command) {
+                Some(order) => self.post(run, order).await.ok(),
+                None => Some(None),
+            },
+        }
     }
 }

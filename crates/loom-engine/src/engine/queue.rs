@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::future::join_all;
 use loom_definition::Workflow;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use super::{Engine, Pass, StartError, gate::first_command};
 use crate::{
@@ -27,8 +27,10 @@ pub(crate) const AT_ONCE: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
-    /// Notified when a run has ended.
+    /// Notified when a run is no longer in memory, for the task that loads queued runs.
     room: Notify,
+    /// The same, for everybody else.
+    left: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -48,9 +50,10 @@ impl Queue {
         self.lock().runs.insert(run);
     }
 
-    /// Reports that a run is no longer in progress.
+    /// Reports that a run is no longer in progress, or in memory.
     pub(super) fn ended(&self) {
         self.room.notify_one();
+        self.left.notify_waiters();
     }
 
     /// The next run; none when the queue is empty, and then the loading task has to end. The run stays in the queue until
@@ -66,8 +69,13 @@ impl Queue {
         self.lock().runs.remove(&run);
     }
 
+    /// Waits until a run is no longer in progress, or in memory.
+    pub(super) fn left(&self) -> Notified<'_> {
+        self.left.notified()
+    }
+
     /// Whether a run is in the queue.
-    fn holds(&self, run: RunId) -> bool {
+    pub(super) fn holds(&self, run: RunId) -> bool {
         self.lock().runs.contains(&run)
     }
 }
@@ -159,16 +167,16 @@ impl Engine {
         });
     }
 
-    /// Waits until fewer than `runs_max` runs are in progress. False when the engine stops.
+    /// Waits until fewer runs are awake than may be. False when the engine stops.
     async fn has_room(&self) -> bool {
-        let most = self.inner.environment.budgets.runs_max;
         loop {
             if self.inner.stopping.is_cancelled() || self.inner.flights.draining() {
                 return false;
             }
-            if self.runs_in_progress() < most {
+            if self.runs_in_progress() < self.runs_max() {
                 return true;
             }
+            self.inner.make_room();
             tokio::select! {
                 () = self.inner.queue.room.notified() => {}
                 () = self.inner.stopping.cancelled() => {}
@@ -177,18 +185,20 @@ impl Engine {
         }
     }
 
-    /// Loads a queued run out of turn. Does nothing if it is not in the queue.
+    /// Loads a queued run out of turn, or a parked one. Does nothing for any other.
     pub(super) async fn call_up(&self, run: RunId) {
         if self.inner.queue.holds(run) {
             self.take_up(run).await;
             self.inner.queue.forget(run);
+        } else if self.is_parked(run).await.unwrap_or(false) {
+            self.take_up(run).await;
         }
     }
 
-    /// Loads a queued run. If the store cannot read it now, it is held until the store works again.
-    async fn take_up(&self, run: RunId) {
+    /// Loads a queued or parked run. If the store cannot read it now, it is held until the store works again.
+    pub(super) async fn take_up(&self, run: RunId) {
         let Err(error) = self.recover_run(run, None).await else { return };
-        tracing::error!(run_id = %run, %error, "cannot load a queued run");
+        tracing::error!(run_id = %run, %error, "cannot load a run");
         self.not_loaded(run, &error);
     }
 }

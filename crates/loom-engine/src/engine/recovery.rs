@@ -1,7 +1,7 @@
 //! Recovery of runs from the store: after a restart, and after a period in which the store could not write.
 
 use std::{
-    collections::hash_map::Entry,
+    collections::VecDeque,
     pin::Pin,
     sync::{Arc, PoisonError, atomic::Ordering},
 };
@@ -12,8 +12,9 @@ use loom_expression::Value;
 use loom_store::{Condition, RunIdSource, RunQuery, RunRow, Shards};
 use tokio::sync::{mpsc, watch};
 
-use super::{Engine, INBOX_CAPACITY, InProgress, Inner, Pass, RunHandle, Watcher};
+use super::{Engine, INBOX_CAPACITY, InProgress, Inner, Owned, Pass, RunHandle, Watcher};
 use crate::{
+    children,
     decide::calls::needs_admission,
     driver::{Driver, Links, Unwritten},
     durable::{self, RecoverError, RunJournal, Written},
@@ -21,7 +22,7 @@ use crate::{
     fire,
     journal::FrameReader,
     machine::Run,
-    orders::{Given, Order},
+    orders::{Arrived, Given, Order},
     reads::Unavailable,
     resubmit::{self, ResubmitError},
     signals::Mailbox,
@@ -48,7 +49,8 @@ pub struct Recovered {
 }
 
 impl Engine {
-    /// Resumes every run in the store that has not ended. Calls that were in progress when the last process ended are made
+    /// Resumes every run in the store that has not ended and is not parked; a parked run is resumed when it is due, or when it
+    /// has a message. Calls that were in progress when the last process ended are made
     /// again with the same idempotency keys. Call it once, before any run is started.
     ///
     /// Returns the resumed runs and those that cannot be read; the latter are left unchanged.
@@ -58,7 +60,7 @@ impl Engine {
     pub async fn recover(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<Recovered, loom_store::Error> {
         let mut recovered = Recovered { runs: Vec::new(), waiting: 0, unreadable: Vec::new() };
         // Queued runs are loaded without the caller's watcher, so with a watcher none is queued.
-        let mut room = if watcher.is_some() { usize::MAX } else { self.inner.environment.budgets.runs_max };
+        let mut room = if watcher.is_some() { usize::MAX } else { self.runs_max() };
         let Some(durable) = &self.inner.durable else { return Ok(recovered) };
         // Runs that were in progress have their permits, and places in services, before anybody else is admitted.
         let _closed = (self.inner.gates.close(), self.inner.services.close());
@@ -66,9 +68,11 @@ impl Engine {
         self.note_suspects().await?;
         // Runs that end from here on end their subscriptions themselves.
         self.unsubscribe().await?;
+        self.count_those_parked().await?;
+        let mut to_wake = self.take_for_parked().await?;
         let mut after = None;
         loop {
-            let page = durable.store.unfinished(Shards::ALL, after, RECOVERY_PAGE).await?;
+            let page = durable.store.awake(Shards::ALL, after, RECOVERY_PAGE).await?;
             let mut now = Vec::with_capacity(page.len());
             for row in &page {
                 if room > 0 || self.owns_something(row).await {
@@ -103,6 +107,9 @@ impl Engine {
         if recovered.waiting > 0 {
             self.attend_queue();
         }
+        to_wake.extend(self.messaged());
+        to_wake.into_iter().for_each(|run| self.wake(run));
+        self.turn_wheel();
         Ok(recovered)
     }
 
@@ -137,7 +144,7 @@ impl Engine {
             };
             *self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner) = source;
         }
-        self.find_orders().await
+        self.find_messages().await
     }
 
     /// Resumes one run from the store. None when it is already in progress, has ended, or does not exist.
@@ -173,8 +180,12 @@ impl Engine {
             return Ok(None);
         }
         let mut journal = journal;
-        let orders = self.orders_for(id, &state, &mut journal).await?;
+        let was_parked = journal.is_parked();
+        let Arrived { orders, callbacks, ends } = self.messages_for(id, &state, &mut journal).await?;
         let run = Run::resume(state, Arc::clone(&self.inner.environment));
+        let awaited = children::awaited(&run);
+        let not_awaited = ends.into_iter().filter(|(_, key)| !awaited.contains(key));
+        not_awaited.for_each(|(message, _)| journal.take_in(message));
         let Some(start) = run.state().start().cloned() else { return Ok(None) };
         respond.send_replace(run.state().response().cloned());
         let (report, ended) = watch::channel(None);
@@ -182,27 +193,36 @@ impl Engine {
         if let Some(watcher) = &watcher {
             watcher.resumes(run.state());
         }
-        let pass = claim.keep().unwrap_or_else(|| {
+        let owned = claim.keep();
+        journal.owns_something(owned.as_ref().is_some_and(|owned| owned.admissions.is_some()));
+        let Owned { pass, admissions } = owned.unwrap_or_else(|| {
             let waits = run.state().waits;
-            self.inner.gates.take_again(run.state().workflow(), start.trigger_name(), id, waits)
+            let trigger = start.trigger_name();
+            let pass = self.inner.gates.take_again(run.state().workflow(), trigger, id, waits);
+            Owned { pass, admissions: None }
         });
-        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox, orders, pass };
+        let links =
+            Links { inbox, watcher, respond, report, accepted: None, mailbox, orders, callbacks, pass };
         let mut driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
-        driver.admit_again();
+        driver.admit_again(admissions);
+        if was_parked {
+            self.inner.count_woken();
+        }
         self.adopt(id, driver, None);
         Ok(Some(RunHandle { id, start, commands, accepted: None, response, ended }))
     }
 
-    /// Orders to execute before a resumed run continues: those that other processes have left, or its suspension if it has
-    /// crashed the process repeatedly. An explicit order takes precedence: an operator who resumes such a run knows about
-    /// the crashes.
-    async fn orders_for(
+    /// The messages of a resumed run. Orders are executed before it continues: those that it has received, or its suspension
+    /// if it has crashed the process repeatedly. An explicit order takes precedence: an operator who resumes such a run knows
+    /// about the crashes.
+    async fn messages_for(
         &self,
         id: RunId,
         state: &RunState,
         journal: &mut RunJournal,
-    ) -> Result<Vec<Given>, RecoverError> {
-        let mut orders = self.orders_of(id).await?;
+    ) -> Result<Arrived, RecoverError> {
+        let mut arrived = self.arrived(id, journal.is_parked()).await?;
+        let orders = &mut arrived.orders;
         let ends = self.ends_of(id).await?;
         if ends > 0 {
             journal.suspect();
@@ -217,7 +237,7 @@ impl Engine {
             );
             orders.push(Given { order: Order::Suspend, message: None });
         }
-        Ok(orders)
+        Ok(arrived)
     }
 
     /// Prepares the engine to load runs one by one, on request; see [`Engine::recover_run`]. Call it once, instead of
@@ -318,12 +338,13 @@ impl Engine {
             watcher.resumes(&state);
         }
         let (report, ended) = watch::channel(None);
-        let orders = Vec::new();
-        let links = Links { inbox, watcher, respond, report, accepted: None, mailbox, orders, pass };
+        let (orders, callbacks) = (Vec::new(), VecDeque::new());
+        let links =
+            Links { inbox, watcher, respond, report, accepted: None, mailbox, orders, callbacks, pass };
         let run = Run::resume(state, Arc::clone(&self.inner.environment));
         let mut driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
         // Actions that the new run continues in the middle were admitted in the old one.
-        driver.admit_again();
+        driver.admit_again(None);
         claim.keep();
         self.adopt(id, driver, None);
         Ok(RunHandle { id, start, commands, accepted: None, response, ended })
@@ -339,10 +360,7 @@ impl Engine {
     /// Cancel safe.
     pub async fn response_of(&self, id: RunId) -> Result<Option<Value>, RecoverError> {
         loop {
-            let reached = {
-                let runs = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner);
-                runs.get(&id).map(|reached| reached.response.clone())
-            };
+            let reached = self.inner.awake.find(id, |reached| reached.response.clone());
             if let Some(mut response) = reached
                 && let Ok(response) = response.wait_for(Option::is_some).await
             {
@@ -485,9 +503,18 @@ impl Engine {
                 let (_, inbox) = mpsc::channel(1);
                 let (respond, report) = (watch::channel(None).0, watch::channel(None).0);
                 let mailbox = Arc::default();
-                let (orders, pass) = (Vec::new(), Pass::Free);
-                let links =
-                    Links { inbox, watcher: None, respond, report, accepted: None, mailbox, orders, pass };
+                let (orders, callbacks, pass) = (Vec::new(), VecDeque::new(), Pass::Free);
+                let links = Links {
+                    inbox,
+                    watcher: None,
+                    respond,
+                    report,
+                    accepted: None,
+                    mailbox,
+                    orders,
+                    callbacks,
+                    pass,
+                };
                 let run = Run::resume(state, Arc::clone(&self.inner.environment));
                 Driver::new(Arc::clone(&self.inner), run, None, links).unsubscribe().await;
             }
@@ -520,42 +547,37 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 struct Claim<'e> {
     engine: &'e Inner,
     run: RunId,
-    pass: Option<Pass>,
+    owned: Option<Owned>,
     kept: bool,
 }
 
 impl<'e> Claim<'e> {
     /// None when the run is in progress, or another task is loading it.
     fn of(engine: &'e Inner, run: RunId, reached: InProgress) -> Option<Claim<'e>> {
-        let mut runs = engine.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        match runs.entry(run) {
-            Entry::Occupied(_) => None,
-            Entry::Vacant(place) => {
-                place.insert(reached);
-                Some(Claim { engine, run, pass: engine.aside.take(run), kept: false })
-            }
-        }
+        // Under one lock: a run that leaves puts aside what it owns in the same moment.
+        let owned = engine.awake.enter(run, reached, || engine.aside.take(run))?;
+        Some(Claim { engine, run, owned, kept: false })
     }
 
     /// Keeps the entry: the run is in progress now. Returns what it owned before.
-    fn keep(mut self) -> Option<Pass> {
+    fn keep(mut self) -> Option<Owned> {
         self.kept = true;
-        self.pass.take()
+        self.owned.take()
     }
 
     /// Gives up the claim and what the run owned: it is over.
     fn give_up(mut self) {
-        self.pass = None;
+        self.owned = None;
     }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            if let Some(pass) = self.pass.take() {
-                self.engine.aside.put(self.run, pass);
+            if let Some(owned) = self.owned.take() {
+                self.engine.aside.keep(self.run, owned);
             }
-            self.engine.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+            self.engine.awake.remove(self.run);
         }
     }
 }

@@ -45,8 +45,15 @@ fn accepted_runs_end_on_a_failing_disk() {
     seeds::play(seeds.clone(), |seed| simulate(seed, &tally));
     // A simulation in which nothing goes wrong proves nothing.
     if seeds.end - seeds.start >= 200 {
-        let seen =
-            [&tally.accepted, &tally.refused, &tally.pauses, &tally.repeated, &tally.taken_up, &tally.large];
+        let seen = [
+            &tally.accepted,
+            &tally.refused,
+            &tally.pauses,
+            &tally.repeated,
+            &tally.taken_up,
+            &tally.large,
+            &tally.parked,
+        ];
         let seen = seen.map(Cell::get);
         assert!(seen.iter().all(|times| *times > 50), "too little happened: {tally:?}");
     }
@@ -64,6 +71,8 @@ struct Tally {
     taken_up: Cell<usize>,
     /// Large values.
     large: Cell<usize>,
+    /// Runs that were parked, at some looks at them.
+    parked: Cell<usize>,
 }
 
 fn add(count: &Cell<usize>, more: usize) {
@@ -159,6 +168,11 @@ async fn simulate(seed: u64, tally: &Tally) {
             .seed(seed)
             .store(Arc::new(store.clone()))
             .environment(Environment { run_duration_max: RUN_MAX, ..Environment::default() });
+        // Each process decides for itself whether runs that only wait leave memory, and how soon.
+        let builder = match seed.wrapping_add(life) % 4 {
+            0 => builder,
+            kind => builder.park_after(Duration::from_secs([1, 10, 60][kind as usize - 1])),
+        };
         let engine = world.serve(builder).build();
         engine.deploy(Arc::clone(&child), Vec::new());
         ledger.lock().unwrap().settle(&workflows);
@@ -231,6 +245,7 @@ async fn live(
             add(&tally.pauses, 1);
             store.resume().await.expect("it is not closed");
         }
+        add(&tally.parked, engine.runs_parked() as usize);
         // Reads that fail now may succeed later.
         if engine.release_held(None).await.is_err() {
             continue;

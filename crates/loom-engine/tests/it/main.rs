@@ -21,6 +21,7 @@ mod laws;
 mod long_loops;
 mod loops;
 mod owned;
+mod parked;
 mod pins;
 mod policies;
 mod queued;

@@ -1,0 +1,56 @@
+//! What a run reports: durable events, its response and its end.
+
+use std::sync::Arc;
+
+use super::Driver;
+use crate::{
+    durable::{self, RunJournal},
+    engine::{Engine, Pass, RunReport},
+    event::Event,
+    state::RunState,
+};
+
+impl Driver {
+    /// Reports durable events to the watcher and to waiting callers.
+    pub(super) fn show(&mut self, events: &[Event]) {
+        if self.is_over() {
+            // Before the end is reported, so that a caller who starts the next run in response finds a free place.
+            self.pass = Pass::Free;
+        }
+        if let Some(accepted) = self.accepted.take() {
+            accepted.send(()).ok();
+        }
+        if let Some(watcher) = &self.watcher {
+            watcher.events(self.run.state(), events);
+        }
+        for event in events {
+            if let Event::Responded { response, .. } = event
+                && let Some(respond) = &self.respond
+            {
+                respond.send_replace(Some(response.clone()));
+            }
+        }
+        if let Some(parent) = self.journal.as_ref().and_then(RunJournal::parent)
+            && events.iter().any(|event| durable::ends_for_parent(event, self.run.state()))
+        {
+            Engine::from_inner(&self.inner).wake(parent);
+        }
+    }
+
+    pub(super) fn report_end(&mut self) {
+        let state: &RunState = self.run.state();
+        let Some(id) = state.start().map(|start| start.run) else { return };
+        let report = RunReport {
+            id,
+            status: state.status(),
+            error: state.error().cloned(),
+            outputs: state.outputs().cloned(),
+            response: state.response().cloned(),
+        };
+        self.respond = None;
+        self.report.send_replace(Some(Arc::new(report)));
+        // Commands that are still sent come too late; their senders are notified immediately.
+        self.inbox.close();
+        while self.inbox.try_recv().is_ok() {}
+    }
+}

@@ -1,0 +1,99 @@
+//! The runs that are awake, and how one of them leaves without missing anything.
+//!
+//! Whoever has something for a run first makes it happen (a message is durable, a timer is due, a permit is given) and then
+//! looks for the run here. A run that is here is notified; any other has to be loaded. A run leaves only if it has not been
+//! notified since it last looked at everything, and both are checked under the lock under which others look for it. So whoever
+//! comes before the run has left is noticed by the run, and whoever comes later finds nobody.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::event::RunId;
+
+/// The runs that are awake, each with the channels to it.
+#[derive(Debug)]
+pub(crate) struct Awake<T>(Mutex<HashMap<RunId, Known<T>>>);
+
+#[derive(Debug)]
+struct Known<T> {
+    reached: T,
+    /// How often the run has been notified.
+    notices: u64,
+}
+
+/// How often a run had been notified when it began to look at everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen(u64);
+
+impl<T> Default for Awake<T> {
+    fn default() -> Awake<T> {
+        Awake(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<T> Awake<T> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Known<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a run, and performs `with` under the same lock. None if the run is here already.
+    pub(crate) fn enter<R>(&self, run: RunId, reached: T, with: impl FnOnce() -> R) -> Option<R> {
+        match self.lock().entry(run) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(place) => {
+                place.insert(Known { reached, notices: 0 });
+                Some(with())
+            }
+        }
+    }
+
+    /// Notifies a run: what was done before this call is seen by the run before it leaves. None if the run is not here; then
+    /// it has to be loaded. Returns the result of `with`, which gets the channels to the run.
+    pub(crate) fn notify<R>(&self, run: RunId, with: impl FnOnce(&T) -> R) -> Option<R> {
+        self.lock().get_mut(&run).map(|known| {
+            known.notices += 1;
+            with(&known.reached)
+        })
+    }
+
+    /// Passes the channels to a run to `with`, without a notice.
+    pub(crate) fn find<R>(&self, run: RunId, with: impl FnOnce(&T) -> R) -> Option<R> {
+        self.lock().get(&run).map(|known| with(&known.reached))
+    }
+
+    /// Whether a run is here.
+    pub(crate) fn contains(&self, run: RunId) -> bool {
+        self.lock().contains_key(&run)
+    }
+
+    /// The number of runs.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// To be called by a run before it looks at everything that may concern it.
+    pub(crate) fn look(&self, run: RunId) -> Seen {
+        Seen(self.lock().get(&run).map_or(0, |known| known.notices))
+    }
+
+    /// Removes a run that has looked at everything, unless it has been notified since. Performs `aside` under the same lock if
+    /// the run leaves, which it does not if `aside` returns false. Returns whether it has left.
+    pub(crate) fn leave(&self, run: RunId, seen: Seen, aside: impl FnOnce() -> bool) -> bool {
+        let mut runs = self.lock();
+        let leaves = runs.get(&run).is_some_and(|known| known.notices == seen.0) && aside();
+        if leaves {
+            runs.remove(&run);
+        }
+        leaves
+    }
+
+    /// Removes a run.
+    pub(crate) fn remove(&self, run: RunId) {
+        self.lock().remove(&run);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use loom_engine::{
     http_status,
     ports::{ActionHandler, Call, CallFuture, Clock},
 };
-use loom_expression::{MASK, Object, Value};
+use loom_expression::{MASK, Object, Value, percent};
 use loom_resilience::Idempotency;
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     requests::{Answer, Behaviour, Progress, Requests, Spec},
     script::ScriptHandler,
     transforms::transform_handlers,
-    url::{Url, encode_component},
+    url::Url,
 };
 
 /// The header that tells a connector its callback URL when the inputs of its webhook do not.
@@ -165,7 +165,7 @@ impl RequestHandler {
         ]
         .into_iter()
         .collect();
-        through(&service, &format!("/{}", encode_component(id)), &Value::from(request), Method::POST)
+        through(&service, &format!("/{}", percent::encode(id)), &Value::from(request), Method::POST)
     }
 
     /// An operation of API Management: its path has parameters, and its subscription key may be beside it.
@@ -273,7 +273,7 @@ fn fill(template: &Value) -> Result<String, Failure> {
         let (name, after) = after.split_once('}').ok_or_else(|| wrong("has a '{' without '}'"))?;
         let value = parameters.and_then(|parameters| parameters.get_ignore_case(name));
         let value = value.ok_or_else(|| wrong(&format!("has no parameter '{name}'")))?;
-        path.extend([before, &encode_component(&value.text())]);
+        path.extend([before, &percent::encode(&value.text())]);
         rest = after;
     }
     path.push_str(rest);
@@ -310,7 +310,7 @@ pub(crate) fn through(
 
 /// A POST of a value to a path below a service, for activities and actors.
 pub(crate) fn posted(service: &Service, segments: &[&str], body: Value) -> Result<Spec, Failure> {
-    let path: Vec<String> = segments.iter().map(|segment| encode_component(segment)).collect();
+    let path: Vec<String> = segments.iter().map(|segment| percent::encode(segment)).collect();
     let inputs = [("body", body)].into_iter().collect::<loom_expression::Object>();
     through(service, &path.join("/"), &inputs.into(), Method::POST)
 }

@@ -6,9 +6,9 @@ use hyper::{
     HeaderMap, Method,
     header::{self, HeaderName, HeaderValue},
 };
-use loom_expression::{Object, Timestamp, Value, ValueRef};
+use loom_expression::{Object, Timestamp, Value, ValueRef, percent};
 
-use crate::{Failure, url::encode_component};
+use crate::Failure;
 
 /// Identifies the action that sends a request.
 #[derive(Clone, Debug, Default)]
@@ -124,7 +124,7 @@ pub(crate) fn add_marks(headers: &mut HeaderMap, marks: &Marks, suppressed: bool
         ("x-ms-correlation-id", &marks.action_tracking_id),
     ] {
         // Names may contain any character; headers may not.
-        if let Ok(value) = HeaderValue::from_str(&encode_component(value))
+        if let Ok(value) = HeaderValue::from_str(&percent::encode(value))
             && !value.is_empty()
         {
             headers.entry(HeaderName::from_static(name)).or_insert(value);
@@ -146,7 +146,7 @@ pub(crate) fn add_idempotency_key(headers: &mut HeaderMap, method: &Method, key:
     for character in key.chars() {
         match character {
             ' '..='~' if character != '"' && character != '\\' && character != '%' => text.push(character),
-            other => text.push_str(&encode_component(other.encode_utf8(&mut [0; 4]))),
+            other => text.push_str(&percent::encode(other.encode_utf8(&mut [0; 4]))),
         }
     }
     text.push('"');

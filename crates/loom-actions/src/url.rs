@@ -7,7 +7,7 @@
 use std::fmt;
 
 use hyper::Uri;
-use loom_expression::{Value, ValueRef, envelope};
+use loom_expression::{Value, ValueRef, envelope, percent};
 
 /// The longest URL that is sent, in bytes.
 pub const URL_BYTES_MAX: usize = 16_384;
@@ -62,8 +62,8 @@ impl Url {
             Some((path, query)) => (path, Some(query)),
             None => (tail, None),
         };
-        let path = if path.is_empty() { "/".to_owned() } else { escaped(path) };
-        let url = Url { https, host, port, path, query: query.map(escaped) };
+        let path = if path.is_empty() { "/".to_owned() } else { percent::escape(path) };
+        let url = Url { https, host, port, path, query: query.map(percent::escape) };
         url.checked().map_err(refuse)
     }
 
@@ -95,7 +95,7 @@ impl Url {
         let mut url = self.clone();
         if path.is_empty() {
             if let Some(query) = query {
-                url.query = Some(escaped(query));
+                url.query = Some(percent::escape(query));
             }
         } else {
             let base = if path.starts_with('/') {
@@ -103,8 +103,8 @@ impl Url {
             } else {
                 &self.path[..=self.path.rfind('/').unwrap_or_default()]
             };
-            url.path = without_dots(&escaped(&format!("{base}{path}")));
-            url.query = query.map(escaped);
+            url.path = without_dots(&percent::escape(&format!("{base}{path}")));
+            url.query = query.map(percent::escape);
         }
         url.checked().map_err(|reason| UrlError { address: without_secrets(reference), reason })
     }
@@ -122,10 +122,10 @@ impl Url {
         let mut url = self.clone();
         let path = path.trim_start_matches('/');
         if !path.is_empty() {
-            url.path = format!("{}/{}", self.path.trim_end_matches('/'), escaped(path));
+            url.path = format!("{}/{}", self.path.trim_end_matches('/'), percent::escape(path));
         }
         if let Some(query) = query {
-            url.push_query(&escaped(query));
+            url.push_query(&percent::escape(query));
         }
         url.checked().map_err(|reason| UrlError { address: without_secrets(path), reason })
     }
@@ -165,10 +165,10 @@ impl Url {
     }
 
     fn push_member(&mut self, name: &str, value: &Value) {
-        let mut member = encode_component(name);
+        let mut member = percent::encode(name);
         if !value.is_null() {
             member.push('=');
-            member.push_str(&encode_component(&query_text(value)));
+            member.push_str(&percent::encode(&query_text(value)));
         }
         self.push_query(&member);
     }
@@ -326,42 +326,6 @@ fn without_dots(path: &str) -> String {
         }
     }
     format!("/{}", kept.join("/"))
-}
-
-/// Encodes the characters that must not occur in a URL, and leaves everything else unchanged, including escapes.
-/// A `%` that starts no escape is encoded, so that the result is always well formed.
-fn escaped(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = String::with_capacity(text.len());
-    for (at, &byte) in bytes.iter().enumerate() {
-        let escape = match byte {
-            b'%' => !bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => true,
-            other => !other.is_ascii_graphic(),
-        };
-        if escape { push_escape(&mut out, byte) } else { out.push(char::from(byte)) }
-    }
-    out
-}
-
-/// Encodes everything except the unreserved characters of RFC 3986.
-pub(crate) fn encode_component(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            push_escape(&mut out, byte);
-        }
-    }
-    out
-}
-
-fn push_escape(out: &mut String, byte: u8) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    out.push('%');
-    out.push(char::from(HEX[usize::from(byte >> 4)]));
-    out.push(char::from(HEX[usize::from(byte & 15)]));
 }
 
 /// A URL for a message: without query, fragment and user information.

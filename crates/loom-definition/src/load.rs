@@ -142,7 +142,7 @@ impl Definition {
             return Err(found.finish());
         };
         let kind = chosen.kind.map_or(WorkflowKind::Stateful, |node| {
-            node.text().and_then(shape::workflow_kind).unwrap_or_else(|| {
+            node.text().and_then(WorkflowKind::parse).unwrap_or_else(|| {
                 let message = format!("unknown workflow kind `{}`", node.text().unwrap_or(node.kind()));
                 found.warning(code::UNKNOWN_WORKFLOW_KIND, node.place, message).hint =
                     Some("use `Stateful`, `Stateless` or `Agentic`".to_owned());

@@ -26,7 +26,6 @@ use loom_expression::Value;
 
 pub(crate) use declarations::{parameter_template, value_type};
 pub(crate) use findings::Findings;
-pub(crate) use outline::workflow_kind;
 use outline::{Outline, Type};
 use paths::{Read, Timing};
 
@@ -385,11 +384,7 @@ fn tags(subject: &Subject<'_>) -> Value {
 ///
 /// Properties keep their order, because actions are numbered in that order and journals contain the numbers.
 fn source(subject: &Subject<'_>) -> String {
-    let kind = match subject.kind {
-        WorkflowKind::Stateful => "Stateful",
-        WorkflowKind::Stateless => "Stateless",
-        WorkflowKind::Agentic => "Agentic",
-    };
+    let kind = subject.kind.as_str();
     let mut members = vec![("kind", Value::from(kind)), ("definition", subject.definition.to_value())];
     if let Some(tags) = subject.tags {
         members.push(("tags", tags.to_value()));

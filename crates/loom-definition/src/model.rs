@@ -124,6 +124,27 @@ pub enum WorkflowKind {
     Agentic,
 }
 
+impl WorkflowKind {
+    /// The `kind` in definitions and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorkflowKind::Stateful => "Stateful",
+            WorkflowKind::Stateless => "Stateless",
+            WorkflowKind::Agentic => "Agentic",
+        }
+    }
+
+    /// Parses a `kind`, ignoring case. `agent` is another name of `agentic`.
+    pub(crate) fn parse(text: &str) -> Option<WorkflowKind> {
+        match text.to_ascii_lowercase().as_str() {
+            "stateful" => Some(WorkflowKind::Stateful),
+            "stateless" => Some(WorkflowKind::Stateless),
+            "agentic" | "agent" => Some(WorkflowKind::Agentic),
+            _ => None,
+        }
+    }
+}
+
 /// A declared parameter.
 #[derive(Clone, Debug)]
 pub struct Parameter {

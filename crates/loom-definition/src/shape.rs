@@ -9,11 +9,9 @@ use crate::{
     diagnostic::{code, did_you_mean},
     load::LoadOptions,
     lower::{Findings, value_type},
-    model::{ValueType, Workflow, same_name},
+    model::{ValueType, Workflow, WorkflowKind, same_name},
     text::{Member, Node, Shape},
 };
-
-pub(crate) use crate::lower::workflow_kind;
 
 /// The definition in a file, and what the file contains outside it.
 pub(crate) struct Chosen<'n> {
@@ -262,7 +260,10 @@ fn from_template<'n>(
         .filter(|values| values.members().is_some());
     Some(Chosen {
         definition,
-        kind: candidate.resource.get("kind").filter(|kind| kind.text().and_then(workflow_kind).is_some()),
+        kind: candidate
+            .resource
+            .get("kind")
+            .filter(|kind| kind.text().and_then(WorkflowKind::parse).is_some()),
         name: Some(candidate.name.clone()),
         tags: candidate.resource.get("tags").map(|tags| resolve(tags, template, found)),
         values,

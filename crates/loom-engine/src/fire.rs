@@ -4,7 +4,7 @@ use std::{cell::Cell, sync::Arc};
 
 use loom_definition::{
     Workflow,
-    model::{WorkflowKind, same_name},
+    model::same_name,
     trigger::{Trigger, TriggerKind},
 };
 use loom_expression::{
@@ -325,11 +325,7 @@ fn workflow_record(workflow: &Workflow, run: RunId) -> Value {
         ("type", Value::from("Microsoft.Logic/workflows/runs")),
         ("id", Value::from(format!("{id}/runs/{run}"))),
     ];
-    let kind = match workflow.kind {
-        WorkflowKind::Stateful => "Stateful",
-        WorkflowKind::Stateless => "Stateless",
-        WorkflowKind::Agentic => "Agentic",
-    };
+    let kind = workflow.kind.as_str();
     let tags = if workflow.tags.is_null() { Value::from(Object::new()) } else { workflow.tags.clone() };
     let members = [
         ("name", Value::from(Arc::clone(&workflow.name))),

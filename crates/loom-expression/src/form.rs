@@ -36,7 +36,7 @@ pub fn fields(body: &Value) -> Option<Vec<(String, Value)>> {
 
 /// Decodes `key=value&…`, where a plus sign stands for a space.
 pub fn decode(text: &str) -> Vec<(String, String)> {
-    let plain = |part: &str| String::from_utf8_lossy(&percent::decode(part, true)).into_owned();
+    let plain = |part: &str| percent::decode_form(part.as_bytes());
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))

@@ -11,7 +11,6 @@ use futures_util::FutureExt;
 use loom_definition::{
     Diagnostics, LoadOptions, RunStatus, Workflow,
     catalog::{Bump, Entry, Version},
-    model::WorkflowKind,
     trigger::{Trigger, TriggerKind},
 };
 use loom_engine::{
@@ -74,14 +73,7 @@ pub(crate) fn shown(shared: &Shared, deployment: &Deployment) -> Object {
     let mut object = Object::new();
     object.insert("name", Arc::clone(&workflow.name));
     object.insert("version", deployment.version.to_string());
-    object.insert(
-        "kind",
-        match workflow.kind {
-            WorkflowKind::Stateful => "Stateful",
-            WorkflowKind::Stateless => "Stateless",
-            WorkflowKind::Agentic => "Agentic",
-        },
-    );
+    object.insert("kind", workflow.kind.as_str());
     if let Some(description) = &workflow.description {
         object.insert("description", Arc::clone(description));
     }

@@ -18,7 +18,7 @@ use loom_engine::{
     ports::{ActionHandler, Clock, TriggerHandler},
     trace::TraceParent,
 };
-use loom_expression::{Object, Timestamp, Value};
+use loom_expression::{Object, Timestamp, Value, percent};
 use loom_resilience::{Observer, Policy, ResilienceRegistry};
 use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retention, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -355,12 +355,11 @@ impl Host {
 
     /// The signed URL that fires a trigger.
     pub fn trigger_url(&self, workflow: &str, trigger: &str) -> String {
-        let escape = crate::request::escape;
         format!(
             "{}/workflows/{}/triggers/{}/invoke?sig={}",
             self.settings.base,
-            escape(workflow),
-            escape(trigger),
+            percent::encode(workflow),
+            percent::encode(trigger),
             self.signer.trigger(workflow, trigger)
         )
     }

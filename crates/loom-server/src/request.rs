@@ -1,7 +1,5 @@
 //! Converts HTTP requests to trigger outputs: paths, queries, headers, bodies.
 
-use std::fmt::Write;
-
 use axum::{
     body::Body,
     http::{HeaderMap, StatusCode, Uri, header},
@@ -9,7 +7,7 @@ use axum::{
 use bytes::BytesMut;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use loom_engine::trace::TraceParent;
-use loom_expression::{Object, Value, form};
+use loom_expression::{Object, Value, form, percent};
 
 use crate::{received::Received, response::Problem, server::Shared};
 
@@ -184,49 +182,19 @@ pub(crate) fn relative_path(template: &str, path: &str) -> Option<Object> {
         match (wanted.next(), given.next()) {
             (None, None) => return Some(found),
             (Some(wanted), Some(given)) => {
-                let given = unescape(given);
+                let given = percent::decode(given);
                 match wanted.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
                     Some(_) if given.is_empty() => return None,
                     Some(name) => {
                         found.insert(name, given);
                     }
-                    None if unescape(wanted).eq_ignore_ascii_case(&given) => {}
+                    None if percent::decode(wanted).eq_ignore_ascii_case(&given) => {}
                     None => return None,
                 }
             }
             (Some(_), None) | (None, Some(_)) => return None,
         }
     }
-}
-
-/// Decodes `%XX`; invalid escapes are kept, and invalid UTF-8 is replaced.
-pub(crate) fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escaped = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3))
-            .flatten()
-            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        out.push(escaped.unwrap_or(bytes[at]));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Percent-encodes everything except unreserved characters.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            write!(out, "%{byte:02X}").expect("writing to a String cannot fail");
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{HeaderMap, Method, Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
+use loom_expression::percent;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -145,27 +146,7 @@ impl From<Infallible> for Hangup {
 pub(crate) fn query_members(query: &str) -> Vec<(String, String)> {
     let members = query.split('&').filter(|member| !member.is_empty()).map(|member| {
         let (name, value) = member.split_once('=').unwrap_or((member, ""));
-        (decoded(name), decoded(value))
+        (percent::decode_form(name.as_bytes()), percent::decode_form(value.as_bytes()))
     });
     members.collect()
-}
-
-/// Decodes percent-encoding; `+` is a space.
-pub(crate) fn decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
-        match (bytes[at], hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 2;
-            }
-            (b'+', _) => out.push(b' '),
-            (byte, _) => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }

@@ -16,7 +16,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
 use hyper::{HeaderMap, Method, header::HeaderValue};
 use loom_definition::RunStatus;
-use loom_expression::{Timestamp, Value};
+use loom_expression::{Timestamp, Value, percent};
 
 use crate::{
     args::whole_number,
@@ -239,7 +239,7 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
             let mut path = format!("/api/v1/runs?limit={limit}");
             for (name, value) in [("workflow", workflow), ("status", status), ("error", error)] {
                 if let Some(value) = value {
-                    path.extend(["&", name, "=", &escape(value)]);
+                    path.extend(["&", name, "=", &percent::encode(value)]);
                 }
             }
             let page = connection.ask(Method::GET, &path, "runs").await?;
@@ -315,14 +315,16 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
         RunsCommand::Resubmit { run, current, from } => {
             let mut which = format!("resubmit?definition={}", if *current { "current" } else { "same" });
             if let Some(action) = from {
-                which.extend(["&from=", &escape(action)]);
+                which.extend(["&from=", &percent::encode(action)]);
             }
             change(connection, &full_id(connection, run).await?, &which, args.from.json).await
         }
         RunsCommand::Delete { runs } => {
             for run in runs {
                 let run = full_id(connection, run).await?;
-                connection.ask(Method::DELETE, &format!("/api/v1/runs/{}", escape(&run)), "").await?;
+                connection
+                    .ask(Method::DELETE, &format!("/api/v1/runs/{}", percent::encode(&run)), "")
+                    .await?;
                 println!("{run}  deleted");
             }
             Ok(Exit::Success)
@@ -410,7 +412,7 @@ async fn full_id(connection: &Connection, typed: &str) -> Result<String, Refusal
 }
 
 async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Refusal> {
-    let path = format!("/api/v1/runs/{}", escape(run));
+    let path = format!("/api/v1/runs/{}", percent::encode(run));
     let found = connection.ask(Method::GET, &path, "id").await?;
     // Without its events, nothing is known of the actions of a run.
     let actions = match found.get("unreadable") {
@@ -471,7 +473,7 @@ fn by_status(action: &Value) -> String {
 
 /// Prints every execution of an action, page by page.
 async fn show_action(connection: &Connection, run: &str, action: &str, json: bool) -> Result<Exit, Refusal> {
-    let path = format!("/api/v1/runs/{}/actions/{}", escape(run), escape(action));
+    let path = format!("/api/v1/runs/{}/actions/{}", percent::encode(run), percent::encode(action));
     let mut cursor = String::new();
     loop {
         let page = connection.ask(Method::GET, &format!("{path}{cursor}"), "occurrences").await?;
@@ -483,7 +485,7 @@ async fn show_action(connection: &Connection, run: &str, action: &str, json: boo
             }
         }
         match page.get("next").and_then(Value::as_str) {
-            Some(next) => cursor = format!("?cursor={}", escape(next)),
+            Some(next) => cursor = format!("?cursor={}", percent::encode(next)),
             None => return Ok(Exit::Success),
         }
     }
@@ -574,7 +576,7 @@ async fn events(
     mut each: impl FnMut(&Value),
 ) -> Result<u64, Refusal> {
     loop {
-        let path = format!("/api/v1/runs/{}/events?after={after}", escape(run));
+        let path = format!("/api/v1/runs/{}/events?after={after}", percent::encode(run));
         let page = connection.ask(Method::GET, &path, "events").await?;
         for event in members(&page, "events") {
             each(event);
@@ -608,7 +610,7 @@ async fn signal(
         })?;
         headers.insert("idempotency-key", key);
     }
-    let path = format!("/api/v1/runs/{}/signals/{}", escape(run), escape(name));
+    let path = format!("/api/v1/runs/{}/signals/{}", percent::encode(run), percent::encode(name));
     let answer = connection.send(Method::POST, &path, headers, body.into_bytes()).await?;
     if json {
         console::json(&answer.to_json_text());
@@ -624,7 +626,7 @@ async fn signal(
 }
 
 async fn change(connection: &Connection, run: &str, what: &str, json: bool) -> Result<Exit, Refusal> {
-    let path = format!("/api/v1/runs/{}/{what}", escape(run));
+    let path = format!("/api/v1/runs/{}/{what}", percent::encode(run));
     let answer = connection.ask(Method::POST, &path, "id").await?;
     if json {
         console::json(&answer.to_json_text());
@@ -663,18 +665,6 @@ fn took(run: &Value) -> String {
         (Some(start), Some(end)) => duration(between(start, end)),
         _ => "-".to_owned(),
     }
-}
-
-/// Percent-encodes a path segment.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            other => write!(out, "%{other:02X}").expect("writing to a String cannot fail"),
-        }
-    }
-    out
 }
 
 /// Reads the token from the first line of a file that `given_by` names.

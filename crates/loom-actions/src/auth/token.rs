@@ -13,7 +13,7 @@ use hyper::{
     Method,
     header::{self, HeaderName, HeaderValue},
 };
-use loom_expression::{Object, Timestamp, Value};
+use loom_expression::{Object, Timestamp, Value, percent};
 use ring::{
     digest::{SHA1_FOR_LEGACY_USE_ONLY, digest},
     rand::{SecureRandom as _, SystemRandom},
@@ -27,7 +27,7 @@ use crate::{
     Failure,
     client::{Client, Identity, Request},
     content::encode_form,
-    url::{Url, encode_component},
+    url::Url,
 };
 
 /// Where tokens come from.
@@ -226,7 +226,7 @@ impl Tokens {
                 // own.
                 let operators = settings.authority_override.as_ref().unwrap_or(&settings.authority);
                 let named = authority.origin() == operators.origin();
-                let url = authority.below(&format!("{}/oauth2/token", encode_component(tenant)))?;
+                let url = authority.below(&format!("{}/oauth2/token", percent::encode(tenant)))?;
                 let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
                 let mut fields =
                     vec![field("grant_type", "client_credentials"), field("client_id", client_id)];

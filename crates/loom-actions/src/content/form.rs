@@ -1,6 +1,6 @@
 //! `application/x-www-form-urlencoded`, by the rules of the URL standard: `+` is a space, and everything is UTF-8.
 
-use loom_expression::{Object, Value, ValueRef, envelope};
+use loom_expression::{Object, Value, ValueRef, envelope, percent};
 
 pub(super) const TYPE: &str = "application/x-www-form-urlencoded";
 
@@ -8,8 +8,8 @@ pub(super) const TYPE: &str = "application/x-www-form-urlencoded";
 pub fn decode_form(bytes: &[u8]) -> Value {
     let pairs = bytes.split(|&byte| byte == b'&').map(|member| {
         let mut halves = member.splitn(2, |&byte| byte == b'=');
-        let key = unescaped(halves.next().unwrap_or_default());
-        let value = unescaped(halves.next().unwrap_or_default());
+        let key = percent::decode_form(halves.next().unwrap_or_default());
+        let value = percent::decode_form(halves.next().unwrap_or_default());
         [("key", Value::from(key)), ("value", Value::from(value))].into_iter().collect::<Object>()
     });
     pairs.collect::<Value>()
@@ -55,30 +55,5 @@ pub(super) fn fields_of_object(object: &Object) -> Option<Vec<(String, String)>>
 }
 
 fn push_escaped(out: &mut String, text: &str) {
-    out.push_str(&crate::url::encode_component(text).replace("%20", "+").replace('~', "%7E"));
-}
-
-fn unescaped(bytes: &[u8]) -> String {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        at += 1;
-        match byte {
-            b'+' => out.push(b' '),
-            b'%' => match bytes.get(at..at + 2).and_then(hex_byte) {
-                Some(decoded) => {
-                    out.push(decoded);
-                    at += 2;
-                }
-                None => out.push(b'%'),
-            },
-            other => out.push(other),
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn hex_byte(digits: &[u8]) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    Some((digit(digits[0])? * 16 + digit(digits[1])?) as u8)
+    out.push_str(&percent::encode(text).replace("%20", "+").replace('~', "%7E"));
 }

@@ -10,7 +10,7 @@ use loom_expression::{NameKind, Names, Value};
 use super::{Findings, findings::head};
 use crate::{
     diagnostic::code,
-    model::{ActionIdx, Block, BlockIdx, BlockRole, Variable, VariableIdx, WorkflowKind},
+    model::{ActionIdx, Block, BlockIdx, BlockRole, Variable, VariableIdx},
     text::{Member, Node, Place},
 };
 
@@ -527,14 +527,4 @@ fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(B
 /// Whether an object is an action rather than a map of actions: its `type` is a string.
 fn looks_like_action(node: &Node) -> bool {
     node.get("type").is_some_and(|kind| kind.text().is_some())
-}
-
-/// Parses the `kind` of a workflow, ignoring case.
-pub(crate) fn workflow_kind(text: &str) -> Option<WorkflowKind> {
-    match text.to_ascii_lowercase().as_str() {
-        "stateful" => Some(WorkflowKind::Stateful),
-        "stateless" => Some(WorkflowKind::Stateless),
-        "agentic" | "agent" => Some(WorkflowKind::Agentic),
-        _ => None,
-    }
 }

@@ -2,7 +2,10 @@
 
 use std::{ops::Range, sync::Arc};
 
-use loom_expression::Value;
+use loom_expression::{
+    Value,
+    json_escape::{self, Escape},
+};
 
 /// A range of bytes in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -289,16 +292,9 @@ pub fn file_offset(source: &str, place: Place, decoded: usize) -> usize {
 
 /// The bytes of an escape, and the bytes of its character in UTF-8.
 fn escape_lengths(rest: &str) -> (usize, usize) {
-    let unit = |text: &str| text.get(2..6).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-    if rest.as_bytes().get(1) != Some(&b'u') {
-        return (2, 1);
+    match json_escape::read(rest.as_bytes()) {
+        Some((Escape::Char(character), length)) => (length, character.len_utf8()),
+        Some((Escape::Half(_), length)) => (length, char::REPLACEMENT_CHARACTER.len_utf8()),
+        None => (2, 1),
     }
-    let Some(first) = unit(rest) else { return (2, 1) };
-    if (0xd800..0xdc00).contains(&first)
-        && rest.get(6..8) == Some("\\u")
-        && unit(&rest[6..]).is_some_and(|second| (0xdc00..0xe000).contains(&second))
-    {
-        return (12, 4);
-    }
-    (6, char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER).len_utf8())
 }

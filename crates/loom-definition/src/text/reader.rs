@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use loom_expression::json_escape::{self, Escape};
+
 use super::node::{Member, Node, Number, Place, Shape};
 
 /// Limits on the text that the reader accepts.
@@ -511,17 +513,36 @@ impl<'a> Reader<'a> {
 
     fn escape(&mut self) -> Step<char> {
         let start = self.at;
-        let character = match self.bytes.get(start + 1) {
-            Some(b'"') => '"',
-            Some(b'\\') => '\\',
-            Some(b'/') => '/',
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(b'u') => return self.unicode_escape(),
-            None => return Err(self.unclosed(start, self.bytes.len())),
+        let Some((escape, length)) = json_escape::read(&self.bytes[start..]) else {
+            return Err(self.invalid_escape(start));
+        };
+        self.at += length;
+        Ok(match escape {
+            Escape::Char(character) => character,
+            Escape::Half(_) => {
+                self.note(NoteKind::LoneSurrogate, start, start + length);
+                char::REPLACEMENT_CHARACTER
+            }
+        })
+    }
+
+    #[cold]
+    fn invalid_escape(&mut self, start: usize) -> Box<ReadError> {
+        match self.bytes.get(start + 1) {
+            None => self.unclosed(start, self.bytes.len()),
+            Some(b'u') => {
+                let end = (start + 2..self.bytes.len().min(start + 6))
+                    .find(|at| !self.bytes[*at].is_ascii_hexdigit())
+                    .unwrap_or(self.bytes.len().min(start + 6));
+                let mut error = self.fail(
+                    ReadErrorKind::Syntax,
+                    "expected four hexadecimal digits after \\u",
+                    start,
+                    end,
+                );
+                error.hint = Some("for example \\u00e9".to_owned());
+                error
+            }
             Some(_) => {
                 let width = self.source[start + 1..].chars().next().map_or(1, char::len_utf8);
                 let text = &self.source[start..start + 1 + width];
@@ -532,44 +553,9 @@ impl<'a> Reader<'a> {
                     start + 1 + width,
                 );
                 error.hint = Some("write a backslash as \\\\".to_owned());
-                return Err(error);
+                error
             }
-        };
-        self.at += 2;
-        Ok(character)
-    }
-
-    fn unicode_escape(&mut self) -> Step<char> {
-        let start = self.at;
-        let unit = |at: usize| {
-            let digits = self.bytes.get(at + 2..at + 6)?;
-            if !digits.iter().all(u8::is_ascii_hexdigit) {
-                return None;
-            }
-            u32::from_str_radix(&self.source[at + 2..at + 6], 16).ok()
-        };
-        let Some(first) = unit(start) else {
-            let end = (start + 2..self.bytes.len().min(start + 6))
-                .find(|at| !self.bytes[*at].is_ascii_hexdigit())
-                .unwrap_or(self.bytes.len().min(start + 6));
-            let mut error =
-                self.fail(ReadErrorKind::Syntax, "expected four hexadecimal digits after \\u", start, end);
-            error.hint = Some("for example \\u00e9".to_owned());
-            return Err(error);
-        };
-        if (0xd800..0xdc00).contains(&first)
-            && self.bytes.get(start + 6..start + 8) == Some(b"\\u")
-            && let Some(second) = unit(start + 6).filter(|second| (0xdc00..0xe000).contains(second))
-        {
-            self.at += 12;
-            let scalar = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
-            return Ok(char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER));
         }
-        self.at += 6;
-        Ok(char::from_u32(first).unwrap_or_else(|| {
-            self.note(NoteKind::LoneSurrogate, start, start + 6);
-            char::REPLACEMENT_CHARACTER
-        }))
     }
 
     fn number(&mut self) -> Step<Number> {

@@ -1,6 +1,6 @@
 //! Validates a schema as a whole, before any value is validated against it.
 
-use loom_expression::{Object, Value, ValueRef};
+use loom_expression::{Object, Value, ValueRef, percent};
 
 use super::{DEPTH_MAX, Problem, TYPES, place::Pointer};
 
@@ -20,7 +20,7 @@ pub(super) fn resolve<'a>(root: &'a Value, reference: &str) -> Result<&'a Value,
              by 'id' or URL are not supported"
         ))
     })?;
-    let pointer = unescaped(pointer).ok_or_else(nowhere)?;
+    let pointer = percent::decode_strictly(pointer).ok_or_else(nowhere)?;
     let mut target = root;
     for part in pointer.split('/').skip(1) {
         let key = part.replace("~1", "/").replace("~0", "~");
@@ -32,23 +32,6 @@ pub(super) fn resolve<'a>(root: &'a Value, reference: &str) -> Result<&'a Value,
         target = inner.ok_or_else(nowhere)?;
     }
     Ok(target)
-}
-
-/// Decodes percent-encoding. None when the result is not valid UTF-8.
-fn unescaped(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        if let (b'%', [high, low, after @ ..]) = (first, after) {
-            let digit = |byte: &u8| char::from(*byte).to_digit(16);
-            bytes.push((digit(high)? * 16 + digit(low)?) as u8);
-            rest = after;
-        } else {
-            bytes.push(*first);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// A count, which may be written with a zero fraction, such as `2.0`.

@@ -215,11 +215,11 @@ fn parse_data_uri(arguments: &Arguments<'_>) -> Result<(String, Vec<u8>), Failur
     let (kind, bytes) =
         match kind.len().checked_sub(7).and_then(|at| Some((kind.get(..at)?, kind.get(at..)?))) {
             Some((kind, encoding)) if encoding.eq_ignore_ascii_case(";base64") => {
-                let content = percent::decode(content, false);
+                let content = percent::decode_bytes(content);
                 let content = std::str::from_utf8(&content).map_err(|_| bad())?;
                 (kind, envelope::decode_base64(content).ok_or_else(bad)?)
             }
-            _ => (kind, percent::decode(content, false)),
+            _ => (kind, percent::decode_bytes(content)),
         };
     let kind = match kind {
         "" => "text/plain".to_owned(),
@@ -282,10 +282,10 @@ fn uri_component(arguments: &mut Arguments<'_>) -> Outcome {
 }
 
 fn uri_component_to_string(arguments: &mut Arguments<'_>) -> Outcome {
-    let bytes = percent::decode(arguments.str(0)?, true);
+    let bytes = percent::decode_form_bytes(arguments.str(0)?.as_bytes());
     Ok(Value::from(String::from_utf8_lossy(&bytes).as_ref()))
 }
 
 fn uri_component_to_binary(arguments: &mut Arguments<'_>) -> Outcome {
-    Ok(envelope::encode(OCTETS, &percent::decode(arguments.str(0)?, true)))
+    Ok(envelope::encode(OCTETS, &percent::decode_form_bytes(arguments.str(0)?.as_bytes())))
 }

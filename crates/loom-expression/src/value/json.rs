@@ -4,7 +4,10 @@
 use rust_decimal::Decimal;
 
 use super::{Array, Object, TextBuilder, Value};
-use crate::push_visible;
+use crate::{
+    json_escape::{self, Escape},
+    push_visible,
+};
 
 mod loose;
 
@@ -323,42 +326,20 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn escape(&mut self, text: &mut TextBuilder) -> Result<(), JsonError> {
-        let escaped = match self.bytes.get(self.at + 1) {
-            Some(b'"') => '"',
-            Some(b'\\') => '\\',
-            Some(b'/') => '/',
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(b'u') => return self.unicode_escape(text),
-            _ => return Err(self.error("unknown escape sequence; write a backslash as `\\\\`")),
-        };
-        self.at += 2;
-        text.push(escaped);
-        Ok(())
-    }
-
     /// Keeps an unpaired surrogate, and joins it with its other half if that follows.
-    fn unicode_escape(&mut self, text: &mut TextBuilder) -> Result<(), JsonError> {
-        let code = self.hex4(self.at + 2)?;
-        self.at += 6;
-        match char::from_u32(code) {
-            Some(c) => text.push(c),
-            None => text.push_half(code as u16),
+    fn escape(&mut self, text: &mut TextBuilder) -> Result<(), JsonError> {
+        let Some((escape, length)) = json_escape::read(&self.bytes[self.at..]) else {
+            return Err(match self.bytes.get(self.at + 1) {
+                Some(b'u') => self.error("`\\u` needs four hexadecimal digits"),
+                _ => self.error("unknown escape sequence; write a backslash as `\\\\`"),
+            });
+        };
+        self.at += length;
+        match escape {
+            Escape::Char(character) => text.push(character),
+            Escape::Half(unit) => text.push_half(unit),
         }
         Ok(())
-    }
-
-    fn hex4(&self, at: usize) -> Result<u32, JsonError> {
-        self.bytes
-            .get(at..at + 4)
-            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-            .ok_or_else(|| self.error("`\\u` needs four hexadecimal digits"))
     }
 
     fn digits(&mut self) -> Result<(), JsonError> {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use hyper::{StatusCode, Uri};
-use loom_expression::Value;
+use loom_expression::{Value, percent};
 use tempfile::TempDir;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     metrics::Metrics,
     shapes::Job,
 };
-use crate::remote::{escape, token};
+use crate::remote::token;
 
 /// The server under test.
 pub(super) struct Server {
@@ -121,18 +121,22 @@ impl Server {
 
     /// Deploys a workflow and returns the path that starts a run of it.
     pub(super) async fn deploy(&self, job: &Job) -> Result<Uri> {
-        let path = format!("/api/v1/workflows/{}", escape(&job.workflow));
+        let path = format!("/api/v1/workflows/{}", percent::encode(&job.workflow));
         let reply = self.ask("PUT", &path, job.definition.clone().into()).await?;
         if !reply.status.is_success() {
             bail!("cannot deploy {}: {}", job.shown, message(&reply));
         }
-        let path = format!("/workflows/{}/triggers/{}/invoke", escape(&job.workflow), escape(&job.trigger));
+        let path = format!(
+            "/workflows/{}/triggers/{}/invoke",
+            percent::encode(&job.workflow),
+            percent::encode(&job.trigger)
+        );
         path.parse().context("invalid trigger path")
     }
 
     /// Deletes a workflow.
     pub(super) async fn remove(&self, job: &Job) -> Result<()> {
-        let path = format!("/api/v1/workflows/{}", escape(&job.workflow));
+        let path = format!("/api/v1/workflows/{}", percent::encode(&job.workflow));
         self.ask("DELETE", &path, Bytes::new()).await.map(drop)
     }
 

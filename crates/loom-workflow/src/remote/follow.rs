@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use loom_actions::Streamed;
-use loom_expression::Value;
+use loom_expression::{Value, percent};
 
 use super::{
     connection::{Connection, Refusal},
-    escape, events,
+    events,
 };
 
 /// The wait before a stream is opened again, unless the server sets another.
@@ -28,7 +28,7 @@ pub(super) async fn follow(
 ) -> Result<(), Refusal> {
     let (mut after, mut failures, mut ended, mut wait) = (0, 0, false, RECONNECT);
     loop {
-        let opened = connection.open(&format!("/api/v1/runs/{}/events", escape(run)), after).await;
+        let opened = connection.open(&format!("/api/v1/runs/{}/events", percent::encode(run)), after).await;
         let mut stream = match opened {
             Ok(Some(stream)) => stream,
             Ok(None) => {

@@ -5,9 +5,9 @@ use std::{fmt::Write as _, path::PathBuf};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueHint};
 use hyper::{HeaderMap, Method};
-use loom_expression::{Value, Visible};
+use loom_expression::{Value, Visible, percent};
 
-use super::{From, Refusal, connection::Connection, escape, members, text, with_connection};
+use super::{From, Refusal, connection::Connection, members, text, with_connection};
 use crate::{console, exit::Exit, files, live::part_name, run::policies_in};
 
 const EXIT_CODES: &str = "\
@@ -73,7 +73,7 @@ enum ResilienceCommand {
 
 /// Runs `loom resilience`.
 pub(crate) fn resilience(args: &ResilienceArgs) -> Result<Exit> {
-    let path = |service: &str| format!("/api/v1/resilience/{}", escape(service));
+    let path = |service: &str| format!("/api/v1/resilience/{}", percent::encode(service));
     let change = |service: &str, change: &str| format!("{}/{change}", path(service));
     let (method, path, body) = match &args.command {
         ResilienceCommand::List => (Method::GET, "/api/v1/resilience".to_owned(), None),

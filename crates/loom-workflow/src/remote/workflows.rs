@@ -3,9 +3,9 @@
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use hyper::{HeaderMap, Method};
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Value, percent};
 
-use super::{From, Refusal, escape, members, text, with_connection};
+use super::{From, Refusal, members, text, with_connection};
 use crate::{console, exit::Exit};
 
 /// Options of `loom workflows`.
@@ -159,9 +159,9 @@ pub(crate) fn workflows(args: &WorkflowsArgs) -> Result<Exit> {
 
 /// The path of an operation on a workflow or on one of its triggers.
 fn path(name: &str, trigger: Option<&str>, then: &str) -> String {
-    let mut path = format!("/api/v1/workflows/{}", escape(name));
+    let mut path = format!("/api/v1/workflows/{}", percent::encode(name));
     if let Some(trigger) = trigger {
-        path.extend(["/triggers/", &escape(trigger)]);
+        path.extend(["/triggers/", &percent::encode(trigger)]);
     }
     path.push_str(then);
     path

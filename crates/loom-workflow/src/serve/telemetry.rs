@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use loom_expression::percent;
 use loom_server::TelemetrySettings;
 
 /// The settings of the exporter, or None if no traces are sent. `variable` reads the environment.
@@ -78,29 +79,14 @@ fn pairs(variable: &str, text: &str) -> Result<Vec<(String, String)>> {
     let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
     let pair = |member: &str| {
         let (name, value) = member.split_once('=')?;
-        let name = decoded(name.trim())?;
-        (!name.is_empty()).then_some((name, decoded(value.trim())?))
+        let name = percent::decode_strictly(name.trim())?;
+        (!name.is_empty()).then_some((name, percent::decode_strictly(value.trim())?))
     };
     let pairs: Option<Vec<_>> = members.map(pair).collect();
     match pairs {
         Some(pairs) => Ok(pairs),
         None => bail!("{variable} must have the form name=value,name=value, percent-encoded"),
     }
-}
-
-/// Decodes percent-encoding. None if it is malformed.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let mut digit = || char::from(bytes.next()?).to_digit(16);
-            out.push((digit()? << 4 | digit()?) as u8);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
 }
 
 /// Parses a whole number from 1 to 10⁹, which is more than any of these settings needs.

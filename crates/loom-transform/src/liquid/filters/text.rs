@@ -1,10 +1,8 @@
 //! String filters: case, encodings, truncation, dates.
 
-use std::fmt::Write as _;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liquid_core::model::{Value, ValueView};
-use loom_expression::{NoNames, Object, Options, RecordedContext, Template};
+use loom_expression::{NoNames, Object, Options, RecordedContext, Template, percent};
 
 /// Capitalizes every word, as the filter `Capitalize` of DotLiquid 2.0 does.
 pub(super) fn title_case(text: &str) -> String {
@@ -23,39 +21,12 @@ pub(super) fn title_case(text: &str) -> String {
 
 /// Percent-encodes a string, with `+` for a space.
 pub(super) fn url_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b' ' => out.push('+'),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
-    out
+    percent::encode(text).replace("%20", "+")
 }
 
 /// Decodes a percent-encoded string. Invalid escapes stay unchanged.
 pub(super) fn url_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let digits =
-            text.get(at + 1..at + 3).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        let code = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (byte, code) {
-            (b'%', Some(code)) => {
-                out.push(code);
-                at += 2;
-            }
-            (b'+', _) => out.push(b' '),
-            _ => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent::decode_form(text.as_bytes())
 }
 
 /// Escapes the five reserved characters of HTML as entities.

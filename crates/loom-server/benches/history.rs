@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--test");
-    let items = if quick { 100 } else { 40_000 };
+    let items = if quick { 100 } else { 50_000 };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -165,7 +165,7 @@ fn open(directory: &Path) -> Arc<dyn Store> {
     Arc::new(SqliteStore::open(directory, options).expect("the store opens"))
 }
 
-/// A loop with five events for each of `items`.
+/// A loop with four events for each of `items`.
 fn calls(items: usize, repetitions: u32) -> Arc<Workflow> {
     let text = format!(
         r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{

@@ -17,11 +17,11 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
-use loom_expression::form;
+use loom_expression::{form, percent};
 use loom_ui::pages::{self, Visit};
 
 use crate::{
-    request::{self, escape, read_body},
+    request::{self, read_body},
     server::{Caller, Shared},
 };
 use documents::Documents;
@@ -100,7 +100,7 @@ async fn only_visitors(State(ui): State<Ui>, mut request: Request, next: Next) -
             let path = request.uri().path_and_query().map_or("/ui/runs", |path| path.as_str());
             let is_page = request.method().is_safe();
             let next = if is_page { path } else { "/ui/runs" };
-            return redirect(&format!("/ui/login?next={}", escape(next)));
+            return redirect(&format!("/ui/login?next={}", percent::encode(next)));
         }
         Caller::Allowed => Visitor::default(),
         Caller::Session { csrf } => Visitor { csrf: Some(csrf) },

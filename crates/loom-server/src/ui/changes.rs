@@ -6,11 +6,11 @@ use axum::{
     extract::State,
     http::{Method, Response, StatusCode},
 };
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Value, percent};
 use loom_ui::pages::{body_of, fields_of};
 
 use super::{Entered, Ui, Visitor, documents::Refused, redirect, refusal, views::version_of};
-use crate::{path::Path, request::escape};
+use crate::path::Path;
 
 /// Leads to a page, or says why the change was refused.
 fn led(ui: &Ui, visitor: &Visitor, to: Result<String, Refused>) -> Response<Body> {
@@ -36,18 +36,18 @@ pub(super) async fn run(
     Path((id, change)): Path<(String, String)>,
 ) -> Response<Body> {
     let done = async {
-        let base = format!("/api/v1/runs/{}", escape(&id));
+        let base = format!("/api/v1/runs/{}", percent::encode(&id));
         match change.as_str() {
             "cancel" | "suspend" | "resume" => {
                 ui.documents.ask(Method::POST, &format!("{base}/{change}"), None).await?;
-                Ok(format!("/ui/runs/{}?done={change}", escape(&id)))
+                Ok(format!("/ui/runs/{}?done={change}", percent::encode(&id)))
             }
             "resubmit" => {
                 let definition = entered.get("definition").unwrap_or("same");
-                let path = format!("{base}/resubmit?definition={}", escape(definition));
+                let path = format!("{base}/resubmit?definition={}", percent::encode(definition));
                 let new = ui.documents.ask(Method::POST, &path, None).await?;
                 let new = new.get("id").and_then(Value::as_str).unwrap_or_default();
-                Ok(format!("/ui/runs/{}?done=resubmit", escape(new)))
+                Ok(format!("/ui/runs/{}?done=resubmit", percent::encode(new)))
             }
             "delete" => {
                 ui.documents.ask(Method::DELETE, &base, None).await?;
@@ -70,9 +70,9 @@ pub(super) async fn workflow(
             return Err(unknown(&change));
         }
         ui.documents
-            .ask(Method::POST, &format!("/api/v1/workflows/{}/{change}", escape(&name)), None)
+            .ask(Method::POST, &format!("/api/v1/workflows/{}/{change}", percent::encode(&name)), None)
             .await?;
-        Ok(format!("/ui/workflows/{}?done={change}", escape(&name)))
+        Ok(format!("/ui/workflows/{}?done={change}", percent::encode(&name)))
     };
     led(&ui, &visitor, done.await)
 }
@@ -85,7 +85,8 @@ pub(super) async fn trigger(
     Path((name, trigger, change)): Path<(String, String, String)>,
 ) -> Response<Body> {
     let done = async {
-        let base = format!("/api/v1/workflows/{}/triggers/{}", escape(&name), escape(&trigger));
+        let base =
+            format!("/api/v1/workflows/{}/triggers/{}", percent::encode(&name), percent::encode(&trigger));
         match change.as_str() {
             "run" => {
                 let mut outputs = Object::new();
@@ -97,17 +98,17 @@ pub(super) async fn trigger(
                 let run = begun.get("runs").and_then(|runs| runs.index(0)).and_then(Value::as_str);
                 // A condition of the trigger may prevent a run.
                 Ok(run.map_or_else(
-                    || format!("/ui/runs?workflow={}", escape(&name)),
-                    |run| format!("/ui/runs/{}?done=run", escape(run)),
+                    || format!("/ui/runs?workflow={}", percent::encode(&name)),
+                    |run| format!("/ui/runs/{}?done=run", percent::encode(run)),
                 ))
             }
             "rotate" => {
                 ui.documents.ask(Method::POST, &format!("{base}/rotate-signature"), None).await?;
-                Ok(format!("/ui/workflows/{}?done=rotate", escape(&name)))
+                Ok(format!("/ui/workflows/{}?done=rotate", percent::encode(&name)))
             }
             "enable" | "disable" => {
                 ui.documents.ask(Method::POST, &format!("{base}/{change}"), None).await?;
-                Ok(format!("/ui/workflows/{}?done={change}", escape(&name)))
+                Ok(format!("/ui/workflows/{}?done={change}", percent::encode(&name)))
             }
             other => Err(unknown(other)),
         }
@@ -117,10 +118,10 @@ pub(super) async fn trigger(
 
 /// The body that was entered, by the fields of the trigger's schema.
 async fn body(ui: &Ui, name: &str, trigger: &str, entered: &Entered) -> Result<Option<Value>, Refused> {
-    let base = format!("/api/v1/workflows/{}", escape(name));
+    let base = format!("/api/v1/workflows/{}", percent::encode(name));
     let workflow = ui.documents.get(&base).await?;
     let version = workflow.get("version").and_then(Value::as_str).unwrap_or_default();
-    let version = ui.documents.get(&format!("{base}/versions/{}", escape(version))).await?;
+    let version = ui.documents.get(&format!("{base}/versions/{}", percent::encode(version))).await?;
     let loaded = version_of(name, &version);
     let schema = loaded.as_deref().and_then(|loaded| loaded.find_trigger(trigger)?.kind.schema());
     let fields = schema.as_deref().map(fields_of).unwrap_or_default();
@@ -137,7 +138,7 @@ pub(super) async fn service(
     Extension(visitor): Extension<Visitor>,
     Path((service, change)): Path<(String, String)>,
 ) -> Response<Body> {
-    let path = format!("/api/v1/resilience/{}/{}", escape(&service), escape(&change));
+    let path = format!("/api/v1/resilience/{}/{}", percent::encode(&service), percent::encode(&change));
     let done = ui.documents.ask(Method::POST, &path, None).await;
-    led(&ui, &visitor, done.map(|_| format!("/ui/resilience?done={}", escape(&change))))
+    led(&ui, &visitor, done.map(|_| format!("/ui/resilience?done={}", percent::encode(&change))))
 }

@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     http::{Response, StatusCode, Uri},
 };
-use loom_expression::Value;
+use loom_expression::{Value, percent};
 use loom_ui::pages::{self, RunFilter, RunPage, StatusPage, Tab, WorkflowPage};
 
 use super::{
@@ -14,10 +14,7 @@ use super::{
     documents::{Refused, loaded},
     html, refusal,
 };
-use crate::{
-    path::Path,
-    request::{self, escape},
-};
+use crate::{path::Path, request};
 
 /// The number of runs, and of events, on a page.
 const RUNS: usize = 50;
@@ -75,7 +72,7 @@ pub(super) async fn run(
 }
 
 async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
-    let base = format!("/api/v1/runs/{}", escape(id));
+    let base = format!("/api/v1/runs/{}", percent::encode(id));
     let run = ui.documents.get(&base).await?;
     let tab = Tab::parse(&given(uri, "tab"));
     let is_forgotten = run.get("forgotten").is_some();
@@ -94,11 +91,11 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
                     let cursor = if cursor.is_empty() {
                         String::new()
                     } else {
-                        format!("&cursor={}", escape(&cursor))
+                        format!("&cursor={}", percent::encode(&cursor))
                     };
                     action = ui
                         .documents
-                        .get(&format!("{base}/actions/{}?limit=1{cursor}", escape(&name)))
+                        .get(&format!("{base}/actions/{}?limit=1{cursor}", percent::encode(&name)))
                         .await?;
                 }
             }
@@ -108,7 +105,7 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
                 let after = if after.is_empty() { "0" } else { &after };
                 events = ui
                     .documents
-                    .get(&format!("{base}/events?limit={EVENTS}&after={}", escape(after)))
+                    .get(&format!("{base}/events?limit={EVENTS}&after={}", percent::encode(after)))
                     .await?;
             }
             Tab::Data => {}
@@ -163,13 +160,13 @@ pub(super) async fn workflow(
     uri: Uri,
 ) -> Response<Body> {
     let page = async {
-        let base = format!("/api/v1/workflows/{}", escape(&name));
+        let base = format!("/api/v1/workflows/{}", percent::encode(&name));
         let workflow = ui.documents.get(&base).await?;
         let versions = ui.documents.get(&format!("{base}/versions")).await?;
         let number = given(&uri, "version");
         let current = workflow.get("version").and_then(Value::as_str).unwrap_or_default();
         let number = if number.is_empty() { current } else { &number };
-        let version = ui.documents.get(&format!("{base}/versions/{}", escape(number))).await?;
+        let version = ui.documents.get(&format!("{base}/versions/{}", percent::encode(number))).await?;
         let loaded = version_of(&name, &version);
         let drawing = loaded.as_deref().map(|loaded| {
             let hash = blake3::Hash::from_bytes(loaded.hash).to_hex();

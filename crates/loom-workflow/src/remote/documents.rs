@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use hyper::Method;
-use loom_expression::Value;
+use loom_expression::{Value, percent};
 
-use super::{From, escape, full_id, with_connection};
+use super::{From, full_id, with_connection};
 use crate::exit::Exit;
 
 impl From {
@@ -35,7 +35,7 @@ pub(crate) fn with_run(
 ) -> Result<Exit> {
     let mut read = None;
     let exit = with_connection(from, false, async |connection| {
-        let path = format!("/api/v1/runs/{}", escape(&full_id(connection, run).await?));
+        let path = format!("/api/v1/runs/{}", percent::encode(&full_id(connection, run).await?));
         let definition = connection.ask(Method::GET, &format!("{path}/definition"), "definition").await?;
         let actions = connection.ask(Method::GET, &format!("{path}/actions"), "actions").await?;
         read = Some(RunDocuments { definition, actions });

@@ -7,6 +7,7 @@
 mod hold;
 mod host;
 mod routes;
+mod secret_list;
 mod server;
 mod sessions;
 mod shown_settings;
@@ -63,6 +64,7 @@ pub use host::{Host, HostError, HostSettings, LiveSettings, Recovery};
 pub use metrics::ProcessUsage;
 pub use policies::PoliciesRefused;
 pub use redact::{HIDDEN, hide, without_credentials};
+pub use secret_list::SecretList;
 pub use server::{Server, ServerSettings, Token, is_loopback};
 pub use shown_settings::ShownSettings;
 pub use switches::DisabledBy;

@@ -18,7 +18,7 @@ use loom_expression::Value;
 use crate::{
     api, backfill, callers, invoke, metrics, openapi, pause,
     response::Problem,
-    run_definition,
+    run_definition, secret_list,
     server::{Caller, Shared},
     services, shown_settings, signals, sse, ui,
 };
@@ -107,6 +107,7 @@ pub(crate) fn guarded() -> Routes {
         .on(Method::DELETE, "/api/v1/resilience/{service}", services::delete_policy)
         .post("/api/v1/resilience/{service}/{change}", services::change)
         .get("/api/v1/openapi.json", openapi::document)
+        .get("/api/v1/secrets", secret_list::secrets)
         .get("/api/v1/settings", shown_settings::settings)
         .get("/metrics", metrics::page)
 }

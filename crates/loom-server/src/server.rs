@@ -27,8 +27,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
 use crate::{
-    Host, callers::Callers, impatient::Impatient, received::Bodies, routes, sessions::Sessions,
-    shown_settings::ShownSettings, sign,
+    Host, callers::Callers, impatient::Impatient, received::Bodies, routes, secret_list::SecretList,
+    sessions::Sessions, shown_settings::ShownSettings, sign,
 };
 
 /// The settings of a server.
@@ -60,6 +60,8 @@ pub struct ServerSettings {
     /// The settings of the program, as `GET /api/v1/settings` shows them: objects with `name`, `value` and `origin`, secrets
     /// redacted. Default: none.
     pub shown: Vec<Value>,
+    /// The names and versions of secrets, as `GET /api/v1/secrets` lists them. Default: none.
+    pub secrets: SecretList,
     /// The time requests in progress may take once the server accepts no more connections. Default: 10 s.
     pub drain_timeout: Duration,
 }
@@ -79,6 +81,7 @@ impl Default for ServerSettings {
             watchers_max: 1_024,
             drain_timeout: Duration::from_secs(10),
             shown: Vec::new(),
+            secrets: SecretList::default(),
         }
     }
 }

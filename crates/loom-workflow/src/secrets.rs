@@ -20,6 +20,7 @@ use loom_actions::secrets::{
 };
 use loom_engine::{clock::SystemClock, ports::Clock};
 use loom_expression::{Object, Timestamp, Value, Visible};
+use loom_server::SecretList;
 
 use crate::{
     config::{Config, Flags, Values},
@@ -517,6 +518,24 @@ fn to_json(properties: &SecretProperties, now: Timestamp) -> Value {
     let tags: Object = tags.map(|(tag, value)| (Arc::clone(tag), Value::from(Arc::clone(value)))).collect();
     object.insert("tags", tags);
     object.into()
+}
+
+/// The secrets of a file as the API of a server lists them: names and versions, no values. A file that does not exist has none.
+pub(crate) fn published(file: Option<&Path>) -> SecretList {
+    let vault = file.map(|file| vault(file, None));
+    SecretList::new(move || {
+        let Some(vault) = vault.as_ref().filter(|vault| vault.path().exists()) else { return Ok(Vec::new()) };
+        let now = SystemClock.now();
+        let mut listed = Vec::new();
+        for newest in vault.list().map_err(|error| error.to_string())? {
+            let versions = vault.versions(&newest.name).map_err(|error| error.to_string())?;
+            let versions: Vec<Value> = versions.iter().map(|version| to_json(version, now)).collect();
+            let mut object = to_json(&newest, now).into_object().unwrap_or_default();
+            object.insert("versions", versions);
+            listed.push(object.into());
+        }
+        Ok(listed)
+    })
 }
 
 /// A hint for a name that does not exist.

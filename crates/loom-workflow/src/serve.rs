@@ -155,6 +155,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         write_timeout: values.write_timeout,
         bodies_bytes_max: values.bodies_bytes_max,
         shown: config.published(),
+        secrets: crate::secrets::published(values.secrets.as_deref()),
         ..ServerSettings::default()
     };
     let server = Server::new(Arc::clone(&host), settings);

@@ -204,6 +204,12 @@ pub(super) async fn resilience(
     sent(&ui, &visitor, page)
 }
 
+/// `GET /ui/secrets`.
+pub(super) async fn secrets(State(ui): State<Ui>, Extension(visitor): Extension<Visitor>) -> Response<Body> {
+    let page = ui.documents.get("/api/v1/secrets").await;
+    sent(&ui, &visitor, page.map(|secrets| pages::secrets(&ui.visit(&visitor), &secrets)))
+}
+
 /// `GET /ui/status`.
 pub(super) async fn status(State(ui): State<Ui>, Extension(visitor): Extension<Visitor>) -> Response<Body> {
     // A server that is not healthy or not ready says so with an error status; its document is what the page shows.

@@ -1,9 +1,9 @@
 //! The pages below `/ui/`: what they show, who may see them, and what their forms do.
 
 use hyper::Method;
-use loom_server::ServerSettings;
+use loom_server::{SecretList, ServerSettings};
 
-use crate::support::{Plan, Reply, World, list, requested, text};
+use crate::support::{Plan, Reply, World, json, list, requested, text};
 
 const TOKEN: &str = "a token of the test";
 
@@ -168,9 +168,14 @@ async fn a_form_starts_a_run_from_the_schema_of_the_trigger() {
 #[tokio::test]
 async fn without_a_session_every_page_of_a_guarded_server_leads_to_the_login() {
     let world = guarded().await;
-    for path in
-        ["/ui/runs?status=Failed", "/ui/workflows", "/ui/resilience", "/ui/status", "/ui/runs/0000000000000"]
-    {
+    for path in [
+        "/ui/runs?status=Failed",
+        "/ui/workflows",
+        "/ui/resilience",
+        "/ui/secrets",
+        "/ui/status",
+        "/ui/runs/0000000000000",
+    ] {
         let reply = visit(&world, Method::GET, path, "loom-session=00", "").await;
         let location = reply.header("location").unwrap_or_default();
         assert!(reply.status == 303 && location.starts_with("/ui/login?next=%2Fui%2F"), "{path}: {location}");
@@ -265,6 +270,38 @@ async fn a_form_of_another_site_changes_nothing() {
     let named = world.send(Method::GET, "http://evil.example/ui/runs", &[], "").await.whole().await;
     assert_eq!(named.status, 421);
     assert_eq!(list(&world.get("/api/v1/runs").await.json(), "runs").len(), 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn secrets_and_settings_are_listed_as_the_program_publishes_them() {
+    let secret = r#"{"name": "api-key", "version": 2, "state": "enabled", "createdOn": "2026-01-31T12:00:00Z", "expiresOn": null,
+        "versions": [{"name": "api-key", "version": 1, "state": "disabled"}, {"name": "api-key", "version": 2, "state": "enabled"}]}"#;
+    let setting = r#"{"name": "runs-max", "value": 7, "origin": "LOOM_RUNS_MAX"}"#;
+    let settings = ServerSettings {
+        secrets: SecretList::new(move || Ok(vec![json(secret)])),
+        shown: vec![json(setting)],
+        ..ServerSettings::default()
+    };
+    let world = World::start(Plan { settings, ..Plan::default() }).await;
+    let listed = world.get("/api/v1/secrets").await.json();
+    assert_eq!(text(&list(&listed, "secrets")[0], "name"), "api-key");
+    let html = page(&world, "/ui/secrets").await;
+    assert!(html.contains("api-key") && html.contains("2026-01-31 12:00:00"), "{html}");
+    let listed = world.get("/api/v1/settings").await.json();
+    assert_eq!(text(&list(&listed, "settings")[0], "origin"), "LOOM_RUNS_MAX");
+    let html = page(&world, "/ui/status").await;
+    assert!(html.contains("runs-max") && html.contains("LOOM_RUNS_MAX"), "{html}");
+    world.stop().await;
+
+    let settings = ServerSettings {
+        secrets: SecretList::new(|| Err("a secret path".to_owned())),
+        ..ServerSettings::default()
+    };
+    let world = World::start(Plan { settings, ..Plan::default() }).await;
+    let refused = world.get("/api/v1/secrets").await;
+    assert_eq!((refused.status, refused.error().as_str()), (500, "SecretsUnreadable"));
+    assert!(!refused.text().contains("a secret path"));
     world.stop().await;
 }
 

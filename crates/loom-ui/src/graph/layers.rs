@@ -20,7 +20,9 @@ const BENDS_MAX: usize = 20_000;
 /// How often the order of the ranks is improved from the top and from the bottom.
 const SWEEPS: usize = 6;
 /// How often the positions are improved.
-const SETTLING: usize = 10;
+const SETTLING: usize = 16;
+/// In how many of the last of these both sides count.
+const STRAIGHTENING: usize = 6;
 
 /// An edge from a node to a later one, with the width of its label if it has one.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +63,8 @@ struct Vertex {
     up: Vec<usize>,
     down: Vec<usize>,
     x: f64,
+    /// The one below that leads furthest down, if others do not.
+    main: Option<usize>,
 }
 
 /// Lays out nodes of these sizes. Edges that would close a cycle are ignored.
@@ -70,6 +74,7 @@ pub(super) fn lay_out(sizes: &[(f64, f64)], edges: &[Edge]) -> Layers {
     }
     let mut plan = Plan::new(sizes, edges);
     plan.order();
+    plan.find_mains();
     plan.settle();
     plan.finish(sizes.len())
 }
@@ -101,6 +106,7 @@ impl Plan {
             up: Vec::new(),
             down: Vec::new(),
             x: 0.0,
+            main: None,
         });
         let mut plan = Plan {
             vertices: vertices.collect(),
@@ -131,6 +137,7 @@ impl Plan {
                         up: Vec::new(),
                         down: Vec::new(),
                         x: 0.0,
+                        main: None,
                     });
                     label = width.map(|_| vertex).or(label);
                     chain.push(vertex);
@@ -226,6 +233,19 @@ impl Plan {
         total
     }
 
+    /// Finds the main line through each vertex, which is drawn straight; shorter branches are drawn beside it.
+    fn find_mains(&mut self) {
+        let mut height = vec![0_usize; self.vertices.len()];
+        for vertex in self.ranks.iter().rev().flatten().copied() {
+            let below = &self.vertices[vertex].down;
+            let Some(most) = below.iter().map(|down| height[*down]).max() else { continue };
+            height[vertex] = most + 1;
+            let mut furthest = below.iter().copied().filter(|down| height[*down] == most);
+            let first = furthest.next();
+            self.vertices[vertex].main = first.filter(|_| furthest.next().is_none());
+        }
+    }
+
     /// Finds the positions across: each vertex as near to the middle of its neighbours as the order and the gaps allow.
     fn settle(&mut self) {
         for rank in 0..self.ranks.len() {
@@ -240,22 +260,43 @@ impl Plan {
         }
         let count = self.ranks.len();
         for round in 0..SETTLING {
-            let from_top = round % 2 == 0;
+            let is_last = round + STRAIGHTENING >= SETTLING;
+            // The last round that looks at one side only is from the top, so that ends follow what they belong to. In the last
+            // rounds both sides count, so that edges come out straight.
+            let from_top = round % 2 == 1;
             for step in 0..count {
                 let rank = if from_top { step } else { count - 1 - step };
-                // In the last rounds both sides count, so that edges come out straight.
-                self.settle_rank(rank, from_top || round + 2 >= SETTLING, !from_top || round + 2 >= SETTLING);
+                self.settle_rank(rank, from_top || is_last, !from_top || is_last);
             }
         }
+        self.straighten();
         let left = self.vertices.iter().map(|vertex| vertex.x - vertex.width / 2.0).fold(f64::MAX, f64::min);
         for vertex in &mut self.vertices {
             vertex.x -= left;
         }
     }
 
-    /// The positions that minimize the weighted squares of the distances from the wanted ones: isotonic regression by
-    /// pooling adjacent violators.
     fn settle_rank(&mut self, rank: usize, above: bool, below: bool) {
+        self.place(rank, |plan, vertex| plan.wanted(vertex, above, below));
+    }
+
+    /// Makes main lines exactly straight, from the top; what is beside them gives way.
+    fn straighten(&mut self) {
+        for rank in 1..self.ranks.len() {
+            self.place(rank, |plan, vertex| {
+                let own = &plan.vertices[vertex];
+                match own.up[..] {
+                    [only] if plan.vertices[only].main == Some(vertex) => (plan.vertices[only].x, 1_000.0),
+                    [] | [_] => (own.x, 1.0),
+                    [..] => plan.wanted(vertex, true, false),
+                }
+            });
+        }
+    }
+
+    /// Finds the positions in a rank that minimize the weighted squares of the distances from the wanted ones: isotonic
+    /// regression by pooling adjacent violators.
+    fn place(&mut self, rank: usize, wanted: impl Fn(&Plan, usize) -> (f64, f64)) {
         let row = &self.ranks[rank];
         let mut offset = 0.0;
         let mut offsets = Vec::with_capacity(row.len());
@@ -266,7 +307,7 @@ impl Plan {
                 offset += self.distance(row[at - 1], *vertex);
             }
             offsets.push(offset);
-            let (wanted, weight) = self.wanted(*vertex, above, below);
+            let (wanted, weight) = wanted(self, *vertex);
             pools.push(((wanted - offset) * weight, weight, 1));
             while let [.., left, right] = pools[..] {
                 if left.0 / left.1 <= right.0 / right.1 {
@@ -291,9 +332,12 @@ impl Plan {
         let sides = [(above, &own.up, false), (below, &own.down, true)];
         let (mut sum, mut weights) = (0.0, 0.0);
         for (_, near, is_below) in sides.into_iter().filter(|(counts, ..)| *counts) {
-            for near in near.iter().map(|near| &self.vertices[*near]) {
+            for at in near {
+                let near = &self.vertices[*at];
+                let is_main = if is_below { own.main == Some(*at) } else { near.main == Some(vertex) };
                 // Long edges should be straight above all, and bend where they begin.
                 let weight = match (own.real, near.real) {
+                    _ if is_main => 30.0,
                     (false, false) => 8.0,
                     (false, true) if is_below => 6.0,
                     (true, false) if !is_below => 3.0,
@@ -432,6 +476,18 @@ mod tests {
         let left: Vec<f64> = laid.corners.iter().map(|(x, _)| x.round()).collect();
         assert_eq!(left, [64.0, 0.0, 128.0, 64.0]);
         assert!(laid.corners[1].1.total_cmp(&laid.corners[2].1).is_eq());
+    }
+
+    #[test]
+    fn a_long_branch_is_a_straight_line_with_short_ones_beside_it() {
+        // 0 → 1 → 2 → 3, and a handler beside each.
+        let edges = [edge(0, 1), edge(0, 4), edge(1, 2), edge(1, 5), edge(2, 3), edge(2, 6), edge(3, 7)];
+        let laid = lay_out(&[SIZE; 8], &edges);
+        let left: Vec<f64> = laid.corners[..4].iter().map(|(x, _)| *x).collect();
+        assert!(left.iter().all(|x| (x - left[0]).abs() < 0.1), "{left:?}");
+        // A handler is beside the line, not far from it.
+        let far = laid.corners[4..].iter().map(|(x, _)| (x - left[0]).abs()).fold(0.0, f64::max);
+        assert!(far < 160.0, "{far}");
     }
 
     #[test]

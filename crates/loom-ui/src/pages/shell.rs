@@ -23,8 +23,13 @@ pub struct Visit<'a> {
 }
 
 /// The entries of the navigation: path below `/ui/`, and title.
-const SECTIONS: [(&str, &str); 4] =
-    [("runs", "Runs"), ("workflows", "Workflows"), ("resilience", "Resilience"), ("status", "Status")];
+const SECTIONS: [(&str, &str); 5] = [
+    ("runs", "Runs"),
+    ("workflows", "Workflows"),
+    ("resilience", "Resilience"),
+    ("secrets", "Secrets"),
+    ("status", "Status"),
+];
 
 /// How the script keeps a page up to date.
 #[derive(Clone, Copy, Debug)]
@@ -152,13 +157,16 @@ pub(super) fn confirmed(
 
 /// A status as a coloured badge with a sign.
 pub(super) fn badge(status: &str) -> Markup {
-    let tone = match status {
-        "Succeeded" | "Closed" | "Enabled" | "Current" | "ok" | "running" => "ok",
-        "Failed" | "TimedOut" | "Aborted" | "Unreadable" | "Open" | "Isolated" | "failing" => "bad",
-        "Running" => "run",
-        "Cancelled" | "Suspended" | "Held" | "Retrying" | "HalfOpen" | "Disabled" | "paused" => "warn",
-        _ => "idle",
-    };
+    let tone =
+        match status {
+            "Succeeded" | "Closed" | "Enabled" | "Current" | "enabled" | "ok" | "running" => "ok",
+            "Failed" | "TimedOut" | "Aborted" | "Unreadable" | "Open" | "Isolated" | "failing"
+            | "expired" => "bad",
+            "Running" => "run",
+            "Cancelled" | "Suspended" | "Held" | "Retrying" | "HalfOpen" | "Disabled" | "paused"
+            | "disabled" => "warn",
+            _ => "idle",
+        };
     html! { span class={ "badge " (tone) } { (clean(status)) } }
 }
 

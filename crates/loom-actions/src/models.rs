@@ -19,7 +19,7 @@ use loom_engine::{
 use loom_expression::{Object, Value};
 use loom_models::{
     Answer as ModelAnswer, Endpoint, Head, Json, Limits, Message, ModelError, OutputFormat, OutputSchema,
-    Request, ScriptState, StopReason, Usage,
+    Price, Request, ScriptState, StopReason, Usage,
 };
 
 use crate::{
@@ -325,7 +325,7 @@ impl Asked {
         outputs.insert("stopReason", reason(&answer.stop));
         outputs.insert("model", answer.model.as_deref().unwrap_or(&self.model.named_by_provider));
         if let Some(usage) = answer.usage {
-            outputs.insert("usage", used(usage));
+            outputs.insert("usage", used(usage, self.model.price));
         }
         Ok(outputs.into())
     }
@@ -376,9 +376,9 @@ fn reason(stop: &StopReason) -> &str {
     }
 }
 
-fn used(usage: Usage) -> Value {
+fn used(usage: Usage, price: Option<Price>) -> Value {
     let count = |tokens: u64| Value::from(i64::try_from(tokens).unwrap_or(i64::MAX));
-    let used: Object = [
+    let mut used: Object = [
         ("inputTokens", count(usage.input_tokens)),
         ("outputTokens", count(usage.output_tokens)),
         ("totalTokens", count(usage.total())),
@@ -387,5 +387,8 @@ fn used(usage: Usage) -> Value {
     ]
     .into_iter()
     .collect();
+    if let Some(price) = price {
+        used.insert("costMicros", count(price.cost_micros(usage)));
+    }
     used.into()
 }

@@ -83,7 +83,10 @@ impl Decoder {
         let content_type = head.get("content-type").unwrap_or_default().to_ascii_lowercase();
         let body = if !head.is_success() {
             Body::Error(Vec::new())
-        } else if content_type.starts_with("application/json") && endpoint.api != Api::Ollama {
+        } else if content_type.starts_with("text/html")
+            || content_type.starts_with("application/json") && endpoint.api != Api::Ollama
+        {
+            // A page where an answer should be is read whole as well, and then is not JSON.
             Body::Whole(Vec::new())
         } else if endpoint.api == Api::Ollama {
             Body::Stream(Frames::lines(limits.event_bytes_max))

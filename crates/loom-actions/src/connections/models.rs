@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use loom_expression::Value;
-use loom_models::{Dialect, Endpoint, KeyHeader, Script};
+use loom_models::{Dialect, Endpoint, KeyHeader, Price, Script};
 
 use super::{Service, Sources};
 use crate::{Failure, url::Url};
 
 /// The properties of an entry.
-const PROPERTIES: [&str; 11] = [
+const PROPERTIES: [&str; 12] = [
     "api",
     "model",
     "baseUrl",
@@ -20,6 +20,7 @@ const PROPERTIES: [&str; 11] = [
     "authentication",
     "dialect",
     "keyHeader",
+    "price",
     "replies",
 ];
 
@@ -41,6 +42,8 @@ pub(crate) struct Model {
     pub(crate) name: Arc<str>,
     /// The model, as the provider names it.
     pub(crate) named_by_provider: String,
+    /// What its tokens cost.
+    pub(crate) price: Option<Price>,
     /// Where the answers come from.
     pub(crate) source: Source,
 }
@@ -78,9 +81,16 @@ impl Written {
             },
         };
         let required = |name: &str| text(name)?.ok_or_else(|| format!("it has no '{name}'."));
+        let price = match value.get("price").filter(|value| !value.is_null()) {
+            None => None,
+            Some(price) => Some(
+                serde_json::from_str::<Price>(&price.to_json_text())
+                    .map_err(|error| format!("'price' is wrong: {error}."))?,
+            ),
+        };
         let api = required("api")?;
         if api.eq_ignore_ascii_case("scripted") {
-            return self.scripted(&value, text("model")?);
+            return self.scripted(&value, text("model")?, price);
         }
         let mut endpoint = match api.to_ascii_lowercase().as_str() {
             "openai" => Endpoint::openai(),
@@ -127,20 +137,17 @@ impl Written {
         let authentication = value.get("authentication").cloned().unwrap_or_default();
         let service = Service { headers, authentication, ..Service::new(base) };
         let source = Source::Provider(Box::new((endpoint, service)));
-        Ok(Model { name: Arc::clone(&self.name), named_by_provider: model, source })
+        Ok(Model { name: Arc::clone(&self.name), named_by_provider: model, price, source })
     }
 
     /// A model that needs no provider, for tests and examples.
-    fn scripted(&self, value: &Value, model: Option<&str>) -> Result<Model, String> {
+    fn scripted(&self, value: &Value, model: Option<&str>, price: Option<Price>) -> Result<Model, String> {
         let replies = value.get("replies").ok_or_else(|| "it has no 'replies'.".to_owned())?;
         let script = format!(r#"{{"replies": {}}}"#, replies.to_json_text());
         let script: Script =
             serde_json::from_str(&script).map_err(|error| format!("'replies' is wrong: {error}."))?;
         let named_by_provider = model.unwrap_or("scripted").to_owned();
-        Ok(Model {
-            name: Arc::clone(&self.name),
-            named_by_provider,
-            source: Source::Script(Arc::new(script)),
-        })
+        let source = Source::Script(Arc::new(script));
+        Ok(Model { name: Arc::clone(&self.name), named_by_provider, price, source })
     }
 }

@@ -202,15 +202,14 @@ async fn what_a_secret_prompt_becomes_stays_secret() {
 #[tokio::test]
 async fn a_scripted_model_needs_no_provider() {
     let file = json(
-        r#"{"models": {"test": {"api": "scripted", "replies": [
+        r#"{"models": {"test": {"api": "scripted", "price": {"input": 0.25, "output": "1.5"}, "replies": [
             {"error": {"kind": "overloaded", "message": "later", "waitMs": 1}},
             {"when": {"last": "mood"}, "json": {"mood": "fine"}},
-            {"text": "Good day"}]}}}"#,
+            {"text": "Good day", "usage": {"inputTokens": 1000, "outputTokens": 200}}]}}}"#,
     );
-    let value =
-        r#"{"said": "@body('Ask')", "tokens": "@greater(outputs('Ask')?['usage']?['totalTokens'], 0)"}"#;
+    let value = r#"{"said": "@body('Ask')", "cost": "@outputs('Ask')?['usage']?['costMicros']"}"#;
     let said = told(&*executed(&file, r#"{"prompt": "Hello"}"#, value).await);
-    assert_eq!(said, json(r#"{"said": "Good day", "tokens": true}"#), "after a failure that was tried again");
+    assert_eq!(said, json(r#"{"said": "Good day", "cost": 550}"#), "after a failure that was tried again");
     let inputs = r#"{"prompt": "What mood?", "schema": {"type": "object", "required": ["mood"]}}"#;
     let said = told(&*executed(&file, inputs, r#""@body('Ask')?['mood']""#).await);
     assert_eq!(said, "fine".into());

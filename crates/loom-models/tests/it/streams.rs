@@ -534,6 +534,17 @@ fn fails_once(stream: &str) -> ModelError {
 }
 
 #[test]
+fn a_page_where_a_stream_should_be_is_malformed() {
+    for endpoint in [local(), Endpoint::openai_responses(), Endpoint::anthropic(), Endpoint::ollama()] {
+        let head = Head::new(200, [("content-type", "text/html; charset=utf-8")]);
+        let mut decoder = Decoder::new(&endpoint, head, Limits::default(), 0);
+        decoder.feed(b"<html>Sign in</html>", &mut Vec::new()).expect("it waits for the whole");
+        let error = decoder.finish(&mut Vec::new()).expect_err("it is a page");
+        assert_eq!(error.kind, ErrorKind::Malformed);
+    }
+}
+
+#[test]
 fn what_follows_the_end_is_ignored_and_a_cancelled_answer_keeps_its_part() {
     let more = format!("{CHAT}data: {{\"choices\":[{{\"delta\":{{\"content\":\"more\"}}}}]}}\n\n");
     assert_eq!(decode(&local(), &[more.as_bytes()]).expect("it ended").1.message.text(), "Hello, wörld 🌍");

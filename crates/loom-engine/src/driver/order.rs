@@ -55,16 +55,19 @@ impl Driver {
         {
             return self.first_callback();
         }
-        if let Some((timer, due)) = self.overdue()
-            && !self.has_earlier(due).await
-        {
-            return Some(Envelope::new(Command::TimerFired(timer)));
+        let mut held = false;
+        if let Some((timer, due)) = self.overdue() {
+            if !self.has_earlier(due).await {
+                return Some(Envelope::new(Command::TimerFired(timer)));
+            }
+            held = true;
         }
         // A draining engine starts nothing, so it admits no run either.
         let waits = self.run.state().waits && !draining;
         let now = self.clock.now();
-        // A timer that is due here waits for what has happened before it.
-        let timer = self.first_to_fire(now).map(|(_, wait)| wait).filter(|wait| !wait.is_zero());
+        // A held timer waits for what has happened before it. One that became due since it was checked above ends the sleep at
+        // once.
+        let timer = self.first_to_fire(now).map(|(_, wait)| wait).filter(|wait| !(held && wait.is_zero()));
         let wait = timer.into_iter().fold(time::between(now.run, end), Duration::min);
         let until_woken = self.time_to_wake();
         let wait = wait.min(self.parks_in(until_woken).unwrap_or_else(|| self.looks_again_in()));

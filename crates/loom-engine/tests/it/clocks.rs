@@ -53,6 +53,35 @@ impl Clock for Wall {
     }
 }
 
+/// A clock that advances whenever it is read, so that timers become due between two readings.
+struct Ticking {
+    steady: TokioClock,
+    step_ms: i64,
+    readings: AtomicI64,
+}
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        let ahead = self.readings.fetch_add(1, Ordering::SeqCst) * self.step_ms * 10_000;
+        Timestamp::from_ticks(self.steady.now().ticks() + ahead).unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_that_becomes_due_between_two_readings_of_the_clock_fires_at_once() {
+    let actions =
+        r#"{"W": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Second"}}, "runAfter": {}}}"#;
+    for step_ms in 1..=1000 {
+        let service = Service::new(|_, _| (Duration::ZERO, ok("{}")));
+        let clock = Ticking { steady: TokioClock::starting_at(now()), step_ms, readings: AtomicI64::new(0) };
+        let engine = support::engine(&service).clock(Arc::new(clock)).build();
+        let began = Instant::now();
+        let report = engine.run(RunRequest::manual(workflow(actions), Vec::new(), None)).await.unwrap();
+        assert_eq!(report.expect("the run ends").status, RunStatus::Succeeded);
+        assert!(began.elapsed() <= Duration::from_secs(2), "{step_ms} ms a reading: {:?}", began.elapsed());
+    }
+}
+
 /// One run with a clock that can be adjusted.
 struct Set {
     wall: Arc<Wall>,

@@ -31,7 +31,7 @@ struct Row {
     units: u64,
 }
 
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 9] = [
     runs("chain of 10 Compose", (100, 600)),
     runs("Foreach of 1,000 Compose", (2, 7)),
     runs("Until of 100 iterations", (5, 25)),
@@ -42,6 +42,13 @@ const ROWS: [Row; 8] = [
         name: "call through a policy pipeline",
         program: "instructions-steps",
         case: "pipeline",
+        repeated: (1_000, 6_000),
+        units: 1,
+    },
+    Row {
+        name: "call through a policy without parts",
+        program: "instructions-steps",
+        case: "without-parts",
         repeated: (1_000, 6_000),
         units: 1,
     },

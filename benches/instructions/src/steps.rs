@@ -24,19 +24,22 @@ fn main() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime can be built");
     match option("--case") {
-        Some("pipeline") => runtime.block_on(calls(count)),
+        Some("pipeline") => {
+            let limit = Limit::per_second(1_000_000_000).burst(1_000_000_000);
+            runtime.block_on(calls(count, Policy::standard().limit(limit)));
+        }
+        Some("without-parts") => runtime.block_on(calls(count, Policy::none())),
         Some("durable") => runtime.block_on(runs(count)),
-        other => panic!("--case must be pipeline or durable (got {other:?})"),
+        other => panic!("--case must be pipeline, without-parts or durable (got {other:?})"),
     }
 }
 
-/// Calls through two timeouts, retries, a retry budget, a circuit breaker and a rate limit, none of which intervenes.
-async fn calls(count: u32) {
-    let limit = Limit::per_second(1_000_000_000).burst(1_000_000_000);
+/// Calls through a policy, of which no part intervenes. The standard policy has two timeouts, retries, a retry budget, a circuit
+/// breaker and here a rate limit.
+async fn calls(count: u32, policy: Policy) {
     // The system clock calibrates itself, which takes a varying number of instructions.
     let clock = Clock::manual(&ManualClock::new());
-    let pipeline =
-        Pipeline::new("bench", Policy::standard().limit(limit), clock, None).expect("the policy is valid");
+    let pipeline = Pipeline::new("bench", policy, clock, None).expect("the policy is valid");
     for _ in 0..count {
         let called = pipeline
             .call()

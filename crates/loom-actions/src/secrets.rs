@@ -1,6 +1,6 @@
 //! Secrets of the host: where `secret('name')` is looked up.
 //!
-//! [`Vault`] keeps secrets in one encrypted file, with versions; [`SecretFolder`] reads what a supervisor mounted,
+//! [`Vault`] keeps secrets in one encrypted file, with versions; [`SecretDirectory`] reads what a supervisor mounted,
 //! one file for each; [`FixedSecrets`] were given to the host when it started. [`Secrets`] asks them in order.
 //!
 //! A name may pin a version: `secret('api-key@3')`. Without one, the newest version is used that is enabled, is
@@ -19,7 +19,7 @@ mod tests;
 pub use self::{
     error::SecretError,
     key::MasterKey,
-    provider::{FixedSecrets, Provided, SecretFolder, SecretProvider, Secrets},
+    provider::{FixedSecrets, Provided, SecretDirectory, SecretProvider, Secrets},
     record::{NewSecret, SecretProperties},
     vault::{KeySource, Vault},
 };

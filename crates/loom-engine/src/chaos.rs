@@ -130,7 +130,7 @@ fn strikes(
     let context = ChaosContext::new(&call.definition().name, seed).attempt(call.attempt);
     // Injections of one plan are independent of each other.
     let own = plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index as u64);
-    is_meant && Injection::new(injection.rate).seed(own).strikes(&context)
+    is_meant && Injection::new(injection.rate).seed(own).applies(&context)
 }
 
 /// The named policy of the action.

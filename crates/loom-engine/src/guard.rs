@@ -617,7 +617,7 @@ impl Guarded {
         let limit = left.map(|left| (began, left));
         // The circuit is checked first, so that nothing is spent on a call that it would reject.
         if let [.., (inner, _)] = &self.services[..]
-            && let Err(refused) = inner.ask_breaker(began)
+            && let Err(refused) = inner.check_breaker(began)
         {
             return refusal_result(&refused.by(inner.name()));
         }

@@ -150,7 +150,7 @@ impl CircuitBreaker {
     #[inline]
     pub fn peek(&self, now: Instant) -> Result<(), Refused> {
         let word = Word(self.word.load(Ordering::Acquire));
-        if word.is_counting_closed() {
+        if word.is_counting_closed() || word.is_off() {
             return Ok(());
         }
         match self.obstacle(word, now) {
@@ -165,7 +165,7 @@ impl CircuitBreaker {
         if word.is_isolated() {
             return Some(Refused::new(Rule::Isolated, None));
         }
-        if word.mode() == Mode::Off {
+        if word.is_off() {
             return None;
         }
         match word.phase() {
@@ -184,19 +184,30 @@ impl CircuitBreaker {
     /// Admits a call. `lease` is how long a probe may take, where the caller knows it.
     #[inline]
     pub(crate) fn enter(&self, now: Instant, lease: Option<Duration>) -> Result<Ticket, Refused> {
+        self.enter_for(now, || lease)
+    }
+
+    /// As [`enter`](Self::enter); the lease is computed only for a call that may be a probe.
+    #[inline]
+    pub(crate) fn enter_for(
+        &self,
+        now: Instant,
+        lease: impl FnOnce() -> Option<Duration>,
+    ) -> Result<Ticket, Refused> {
         let word = Word(self.word.load(Ordering::Acquire));
         if word.is_counting_closed() {
             return Ok(Ticket::plain(word.generation(), now));
         }
-        self.enter_guarded(word, now, lease)
+        if word.is_off() {
+            return Ok(Ticket::inert(now));
+        }
+        self.enter_guarded(word, now, lease())
     }
 
     #[cold]
     fn enter_guarded(&self, word: Word, now: Instant, lease: Option<Duration>) -> Result<Ticket, Refused> {
         let attempt = if word.is_isolated() {
             Err(Refused::new(Rule::Isolated, None))
-        } else if word.mode() == Mode::Off {
-            return Ok(Ticket::inert(now));
         } else {
             match word.phase() {
                 Phase::Closed => Ok(Ticket::plain(word.generation(), now)),

@@ -4,7 +4,7 @@
 //! injected latency runs into the attempt timeout, an injected fault counts in the breaker. It is never part of a
 //! [`Policy`](crate::Policy), so no configuration of a service can switch it on.
 //!
-//! Each injection has a rate, a gate and a seed of its own ([`Injection`]). Whether it strikes is a pure function of its
+//! Each injection has a rate, a gate and a seed of its own ([`Injection`]). Whether it applies is a pure function of its
 //! seed, the seed of the call and the number of the attempt, so a run under the same seeds gets the same faults.
 //!
 //! ```
@@ -102,14 +102,14 @@ impl<'a> ChaosContext<'a> {
 
 type Gate = Arc<dyn Fn(&ChaosContext<'_>) -> bool + Send + Sync>;
 
-/// When an injection strikes: at a rate, behind a gate, from a seed.
+/// When an injection applies: at a rate, behind a gate, from a seed.
 ///
 /// ```
 /// # use loom_resilience::chaos::{ChaosContext, Injection};
 /// let injection = Injection::new(0.25).seed(7).gate(|context| context.service == "billing");
-/// let hits = (0..1_000).filter(|seed| injection.strikes(&ChaosContext::new("billing", *seed))).count();
+/// let hits = (0..1_000).filter(|seed| injection.applies(&ChaosContext::new("billing", *seed))).count();
 /// assert!((200..300).contains(&hits), "about a quarter of the calls: {hits}");
-/// assert!(!injection.strikes(&ChaosContext::new("search", 1)));
+/// assert!(!injection.applies(&ChaosContext::new("search", 1)));
 /// ```
 #[derive(Clone)]
 pub struct Injection {
@@ -139,8 +139,8 @@ impl Injection {
         self
     }
 
-    /// Whether the injection strikes this attempt. Always the same for the same context.
-    pub fn strikes(&self, context: &ChaosContext<'_>) -> bool {
+    /// Whether the injection applies to this attempt. Always the same for the same context.
+    pub fn applies(&self, context: &ChaosContext<'_>) -> bool {
         let attempt = (u64::from(context.attempt) << 32) | u64::from(context.copy);
         let random = mix(mix(self.seed ^ seed_of(context.service), context.seed), attempt);
         // The upper 53 bits are a fraction in [0, 1) that a `f64` holds exactly.
@@ -325,7 +325,7 @@ impl<T, E> Chaos<T, E> {
     {
         let attempt = context.attempt;
         for (injection, effect) in &self.effects {
-            if !injection.strikes(&context) {
+            if !injection.applies(&context) {
                 continue;
             }
             let kind = effect.kind();

@@ -185,7 +185,7 @@ impl RateLimiter {
 
     /// Takes permits without reporting to the observer.
     #[inline]
-    fn grab(&self, permits: u32, now: Instant) -> Result<Reservation, Refused> {
+    pub(crate) fn grab(&self, permits: u32, now: Instant) -> Result<Reservation, Refused> {
         match self.gate.load(Ordering::Acquire) {
             GATE_OFF => return Ok(Reservation::NOTHING),
             GATE_OPEN | GATE_OBSERVING => {

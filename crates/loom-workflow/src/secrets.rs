@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueHint};
 use loom_actions::secrets::{
-    FixedSecrets, KeySource, MasterKey, NewSecret, SecretError, SecretFolder, SecretProperties,
+    FixedSecrets, KeySource, MasterKey, NewSecret, SecretDirectory, SecretError, SecretProperties,
     SecretProvider, Secrets, Vault,
 };
 use loom_engine::{clock::SystemClock, ports::Clock};
@@ -45,7 +45,7 @@ pub(crate) fn source(file: Option<&Path>, directory: Option<&Path>) -> Result<Se
         if !directory.is_dir() {
             bail!("--secrets-dir: {} is not a directory", directory.display());
         }
-        providers.push(Arc::new(SecretFolder::new(directory)));
+        providers.push(Arc::new(SecretDirectory::new(directory)));
     }
     providers.push(Arc::new(of_environment(
         env::vars_os()

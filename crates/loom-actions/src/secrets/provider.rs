@@ -168,16 +168,16 @@ impl SecretProvider for FixedSecrets {
 /// requested, so a renewed secret takes effect immediately. One line break at the end of a file is ignored. The
 /// secrets have no versions.
 #[derive(Clone, Debug)]
-pub struct SecretFolder(PathBuf);
+pub struct SecretDirectory(PathBuf);
 
-impl SecretFolder {
+impl SecretDirectory {
     /// Secrets in this directory.
-    pub fn new(directory: impl Into<PathBuf>) -> SecretFolder {
-        SecretFolder(directory.into())
+    pub fn new(directory: impl Into<PathBuf>) -> SecretDirectory {
+        SecretDirectory(directory.into())
     }
 }
 
-impl SecretProvider for SecretFolder {
+impl SecretProvider for SecretDirectory {
     fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Provided>, SecretError> {
         let path = self.0.join(name);
         let text = match fs::read_to_string(&path) {

@@ -315,7 +315,7 @@ async fn the_first_provider_that_knows_a_name_is_used() {
     let given = [("given".to_owned(), "from the start".to_owned()), ("gone".to_owned(), "y".to_owned())];
     let secrets = Secrets::new(vec![
         vault,
-        Arc::new(SecretFolder::new(&directory)),
+        Arc::new(SecretDirectory::new(&directory)),
         Arc::new(FixedSecrets::new(given).unwrap()),
     ]);
     for (name, expected) in [
@@ -382,7 +382,7 @@ async fn a_version_that_was_read_is_read_again_until_it_is_gone() {
     assert_eq!(&*secrets.read("token@1", None).await.unwrap().value, "third");
     assert!(secrets.read(&first.name, Some(&version)).await.is_err(), "it is another one");
 
-    let unversioned = Secrets::new(vec![Arc::new(SecretFolder::new(world.directory.path()))]);
+    let unversioned = Secrets::new(vec![Arc::new(SecretDirectory::new(world.directory.path()))]);
     std::fs::write(world.directory.path().join("mounted"), "x").unwrap();
     assert_eq!(unversioned.read("mounted", None).await.unwrap().version, None);
 }

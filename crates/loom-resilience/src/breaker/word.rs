@@ -38,6 +38,12 @@ impl Word {
         self.0 & (PHASE | OFF | ISOLATED) == 0
     }
 
+    /// Off and not isolated: every call passes.
+    #[inline]
+    pub(super) const fn is_off(self) -> bool {
+        self.0 & (OFF | ISOLATED) == OFF
+    }
+
     #[inline]
     pub(super) const fn generation(self) -> u32 {
         (self.0 >> GENERATION_SHIFT) as u32

@@ -117,7 +117,7 @@ impl Pipeline {
         lease: Option<Duration>,
         now: Instant,
     ) -> Result<Entry, Refused> {
-        self.ask_breaker(now)?;
+        self.check_breaker(now)?;
         let taken = Permits::new(&self.limiter, self.limiter.try_reserve(permits, now)?);
         let place = if self.bulkhead.is_on() { Some(self.bulkhead.try_enter()?) } else { None };
         let ticket = self.breaker.enter(now, lease)?;
@@ -164,16 +164,34 @@ impl Pipeline {
         Entry { ticket, at, has_place, observed }
     }
 
+    /// Admission without a wait: the common case, which needs no future of its own. `None` when only [`enter`](Self::enter)
+    /// can tell. Nothing is taken or reported then.
+    #[inline]
+    pub(super) fn enter_at_once(&self, options: &Options, now: Instant) -> Option<Result<Entry, Refused>> {
+        let is_late = options.deadline.is_some_and(|deadline| now >= deadline);
+        if is_late || self.bulkhead.is_on() || self.breaker.peek(now).is_err() {
+            return None;
+        }
+        let taken = Permits::new(&self.limiter, self.limiter.grab(options.permits, now).ok()?);
+        let ticket = self.breaker.enter_for(now, || self.lease(options, now));
+        Some(ticket.map(|ticket| self.entry(ticket, taken, None, now)))
+    }
+
+    /// How long a probe keeps its slot.
+    fn lease(&self, options: &Options, now: Instant) -> Option<Duration> {
+        options.lease.or_else(|| self.limit_of(options, now).0)
+    }
+
     /// Requests admission by every part, waiting for permits until the deadline.
     ///
     /// # Cancel safety
     /// Dropping the future returns everything that was taken.
-    pub(super) async fn enter(&self, options: Options, mut now: Instant) -> Result<Entry, Refused> {
-        let Options { permits, deadline, permit_by, .. } = options;
+    pub(super) async fn enter(&self, options: &Options, mut now: Instant) -> Result<Entry, Refused> {
+        let Options { permits, deadline, permit_by, .. } = *options;
         if deadline.is_some_and(|deadline| now >= deadline) {
             return Err(Refused::new(Rule::Deadline, None));
         }
-        self.ask_breaker(now)?;
+        self.check_breaker(now)?;
         let permit_by = [deadline, permit_by].into_iter().flatten().min();
         let (taken, waited) = self.limiter.reserve(permits, left(permit_by, now), now).await?;
         let taken = Permits::new(&self.limiter, taken);
@@ -189,8 +207,7 @@ impl Pipeline {
         } else {
             None
         };
-        let lease = options.lease.or_else(|| self.limit_of(options, now).0);
-        let ticket = self.breaker.enter(now, lease)?;
+        let ticket = self.breaker.enter_for(now, || self.lease(options, now))?;
         Ok(self.entry(ticket, taken, place, now))
     }
 
@@ -199,7 +216,7 @@ impl Pipeline {
     /// # Errors
     /// [`Refused`] while the circuit admits no calls.
     #[inline]
-    pub fn ask_breaker(&self, now: Instant) -> Result<(), Refused> {
+    pub fn check_breaker(&self, now: Instant) -> Result<(), Refused> {
         self.breaker.peek(now).inspect_err(|refused| {
             self.reporter.emit(|service| crate::Event::Refused { service, refused, enforced: true });
         })

@@ -167,7 +167,7 @@ impl<'a, J> Attempt<'a, J> {
         J: Classifier<T, E>,
     {
         let now = self.pipeline.clock.now();
-        let guarded = self.pipeline.guarded(self.options, now, self.observed, &self.classifier, |_| work());
+        let guarded = self.pipeline.guarded(&self.options, now, self.observed, &self.classifier, |_| work());
         let (ended, _) = guarded.await;
         match ended {
             Ended::Done(result, _) => result.map_err(AttemptError::Failed),
@@ -181,7 +181,7 @@ impl Pipeline {
     /// One guarded attempt that starts at `now`. Returns its outcome, and when it ended.
     pub(super) async fn guarded<T, E, F, Fut, J>(
         &self,
-        options: Options,
+        options: &Options,
         now: Instant,
         parts: Option<&ObservedParts>,
         classifier: &J,
@@ -192,7 +192,11 @@ impl Pipeline {
         Fut: Future<Output = Result<T, E>>,
         J: Classifier<T, E>,
     {
-        let entry = match self.enter(options, now).await {
+        let entered = match self.enter_at_once(options, now) {
+            Some(entered) => entered,
+            None => self.enter(options, now).await,
+        };
+        let entry = match entered {
             Ok(entry) => entry,
             Err(refused) => return (Ended::Refused(refused), self.clock.now()),
         };
@@ -238,7 +242,7 @@ impl Pipeline {
 
     /// The timeout of an attempt that starts at `started`, and whether the deadline of the call shortens it.
     #[inline]
-    pub(super) fn limit_of(&self, options: Options, started: Instant) -> (Option<Duration>, bool) {
+    pub(super) fn limit_of(&self, options: &Options, started: Instant) -> (Option<Duration>, bool) {
         let own = match options.timeout {
             Some((limit, Mode::Enforce)) => Some(limit),
             Some((_, Mode::Observe | Mode::Off)) => None,

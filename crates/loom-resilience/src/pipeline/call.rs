@@ -304,7 +304,7 @@ impl<'a, J, B> Call<'a, J, B> {
     /// # Cancel safety
     /// Dropping the future returns what was taken and drops the attempt in flight; the circuit counts it only if it was
     /// slow. What `work` handed to other tasks or threads continues.
-    pub async fn run<T, E, F, Fut>(self, mut work: F) -> Result<T, CallError<E>>
+    pub async fn run<T, E, F, Fut>(mut self, mut work: F) -> Result<T, CallError<E>>
     where
         F: FnMut(AttemptInfo) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -314,14 +314,15 @@ impl<'a, J, B> Call<'a, J, B> {
         let pipeline = self.pipeline;
         let call_started = pipeline.clock.now();
         let mut now = call_started;
-        let mut options = self.options;
+        // In place: the options are large enough for a copy of them to be felt.
+        let options = &mut self.options;
         if let Some(total) = pipeline.total_limit() {
             let end = now + total;
             options.deadline = Some(options.deadline.map_or(end, |deadline| deadline.min(end)));
         }
         let deadline = options.deadline;
         let call_seed = self.seed;
-        let mut seed = self.seed;
+        let mut drawn = self.seed;
         let is_hedged = pipeline.hedges(self.idempotency, self.retries);
         let mut refusals = 0;
         let mut last = None;
@@ -339,7 +340,7 @@ impl<'a, J, B> Call<'a, J, B> {
                 pipeline.observe_total(call_started, end);
                 return Ok(value);
             }
-            let seed = *seed.get_or_insert_with(|| pipeline.next_seed());
+            let seed = *drawn.get_or_insert_with(|| pipeline.next_seed());
             let refused = matches!(ended, Ended::Refused(_));
             refusals += u32::from(refused);
             let asked = if refused { refusals } else { number };
@@ -468,7 +469,7 @@ impl Pipeline {
     #[inline(never)]
     fn boxed_hedged<'a, T, E, F, Fut, J>(
         &'a self,
-        options: Options,
+        options: &'a Options,
         now: Instant,
         classifier: &'a J,
         begin: F,
@@ -487,7 +488,7 @@ impl Pipeline {
     async fn hedged<T, E, F, Fut, J>(
         &self,
         hedge: HedgeConfig,
-        options: Options,
+        options: &Options,
         now: Instant,
         classifier: &J,
         mut begin: F,

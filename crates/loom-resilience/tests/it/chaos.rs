@@ -120,9 +120,9 @@ async fn a_closed_gate_injects_nothing() {
 #[test]
 fn a_rate_outside_0_to_1_is_coerced_and_reported() {
     let context = ChaosContext::new("billing", 1);
-    for (rate, strikes) in [(-0.1, false), (1.1, true), (f64::NAN, false), (f64::INFINITY, true)] {
+    for (rate, applies) in [(-0.1, false), (1.1, true), (f64::NAN, false), (f64::INFINITY, true)] {
         let injection = Injection::new(rate);
-        assert_eq!(injection.strikes(&context), strikes, "{rate}");
+        assert_eq!(injection.applies(&context), applies, "{rate}");
         let error = injection.validate().unwrap_err().to_string();
         assert_eq!(error, "chaos.rate: must be between 0 and 1");
     }
@@ -173,16 +173,16 @@ fn injections_have_rates_and_seeds_of_their_own() {
     let (mut first, mut second, mut both) = (0_u32, 0_u32, 0_u32);
     for seed in 0..10_000 {
         let context = ChaosContext::new("billing", seed);
-        let strikes = (one.strikes(&context), other.strikes(&context));
-        assert_eq!(strikes.0, twin.strikes(&context));
-        first += u32::from(strikes.0);
-        second += u32::from(strikes.1);
-        both += u32::from(strikes == (true, true));
+        let applies = (one.applies(&context), other.applies(&context));
+        assert_eq!(applies.0, twin.applies(&context));
+        first += u32::from(applies.0);
+        second += u32::from(applies.1);
+        both += u32::from(applies == (true, true));
     }
     assert!((2_850..3_150).contains(&first) && (2_850..3_150).contains(&second), "{first}, {second}");
     assert!((750..1_050).contains(&both), "nine percent coincide: {both}");
     // The attempts of one call are struck independently.
-    let attempts = (1..=1_000).filter(|n| one.strikes(&ChaosContext::new("billing", 5).attempt(*n))).count();
+    let attempts = (1..=1_000).filter(|n| one.applies(&ChaosContext::new("billing", 5).attempt(*n))).count();
     assert!((230..370).contains(&attempts), "{attempts}");
 }
 

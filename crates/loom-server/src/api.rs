@@ -568,7 +568,7 @@ pub(crate) async fn resubmit(
             "A run can only be resubmitted on a running server, which executes the new run.",
         ));
     }
-    if shared.host.engine.runs_in_progress() >= shared.host.live().runs_max {
+    if !shared.host.has_room().await {
         return Err(refusal(FireError::Busy));
     }
     if !shared.host.store_runs() {
@@ -662,6 +662,7 @@ pub(crate) async fn health(State(shared): State<Shared>) -> Response<Body> {
     object.insert("store", condition);
     object.insert("durability", health.durability.to_string());
     object.insert("runsInProgress", shared.host.engine.runs_in_progress() as i64);
+    object.insert("runsParked", shared.host.engine.runs_parked() as i64);
     object.insert("runsHeld", shared.host.engine.held().len() as i64);
     json(status, &object.into())
 }

@@ -37,6 +37,9 @@ use crate::{
     triggers,
 };
 
+/// How long the start of a run waits for runs that are about to leave memory.
+const ROOM_WAIT: Duration = Duration::from_secs(2);
+
 /// The settings of a host.
 #[derive(Clone, Debug)]
 pub struct HostSettings {
@@ -61,9 +64,11 @@ pub struct HostSettings {
     /// Whether workflows from files that were deployed before are listed although their files are not known: for a host that
     /// only inspects a data directory.
     pub lists_stored: bool,
-    /// The maximum number of runs in progress; further ones are rejected with `429`. Recovered runs, and those of a firing that starts
+    /// The maximum number of runs in memory; further ones are rejected with `429`. Recovered runs, and those of a firing that starts
     /// more than 256, wait in a queue instead.
     pub runs_max: usize,
+    /// How long a run that only waits stays in memory; see `EngineBuilder::park_after`. None keeps all runs in memory.
+    pub park_after: Option<Duration>,
     /// The time a caller waits for a Response before it gets `504`; the run continues.
     pub response_timeout: Duration,
     /// The client of triggers that poll or subscribe; without it such triggers fail.
@@ -93,6 +98,7 @@ impl HostSettings {
             disabled: BTreeSet::new(),
             lists_stored: false,
             runs_max: 10_000,
+            park_after: None,
             response_timeout: Duration::from_mins(2),
             trigger_calls: None,
             retention: Retention::DEFAULT,
@@ -204,6 +210,10 @@ impl Host {
         let callbacks = signer.callbacks(&settings.base);
         environment.callbacks = Some(callbacks.clone());
         let sender = Arc::new(Sender::default());
+        let builder = match settings.park_after {
+            Some(after) => builder.park_after(after),
+            None => builder,
+        };
         let engine = builder
             .default_handler(
                 EffectKind::Custom(batch::TYPE.into()),
@@ -449,7 +459,7 @@ impl Host {
                 trigger: Arc::clone(trigger),
             });
         }
-        if self.engine.runs_in_progress() >= self.live().runs_max {
+        if !self.has_room().await {
             return Err(FireError::Busy);
         }
         if !self.store_runs() {
@@ -528,8 +538,14 @@ impl Host {
         *self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether another run may start. Waits for a moment if runs that only wait can make room for it.
+    pub(crate) async fn has_room(&self) -> bool {
+        self.engine.room_for_run(self.live().runs_max, ROOM_WAIT).await
+    }
+
     /// Replaces the live settings.
     pub fn adopt(&self, live: LiveSettings) {
+        self.engine.set_runs_max(live.runs_max);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
     }
 

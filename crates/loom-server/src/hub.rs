@@ -62,6 +62,12 @@ impl Watcher for Hub {
         }
     }
 
+    fn parked(&self, run: RunId) {
+        if let Some(recorder) = &self.recorder {
+            recorder.forget(run);
+        }
+    }
+
     fn gone(&self, run: RunId) {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = watched.get(&run) {

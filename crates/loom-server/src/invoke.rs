@@ -469,6 +469,10 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
     let (run, effect) = shared.host.callbacks.recognize(token).ok_or_else(callback_not_found)?;
     shared.callers.check_site_of_address(request.headers(), true)?;
     let engine = &shared.host.engine;
+    let key = idempotency::key(request.headers())?.map(str::to_owned);
+    if engine.knows_callback(run, key.as_deref()).await {
+        return Ok(json(StatusCode::OK, &Object::new().into()));
+    }
     let (_, state) = engine.state_of(run).await?.ok_or_else(callback_not_found)?;
     if state.status().is_final() {
         return Err(run_ended());
@@ -485,7 +489,7 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
         body.becomes(&value)?;
         payload.insert("body", value);
     }
-    match engine.deliver(run, effect, payload.into()).await {
+    match engine.deliver_once(run, effect, payload.into(), key.as_deref()).await {
         Delivered::Taken => return Ok(json(StatusCode::OK, &Object::new().into())),
         Delivered::NotAwaited => return Err(not_awaited()),
         Delivered::NotInProgress => {}

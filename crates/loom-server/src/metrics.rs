@@ -100,8 +100,10 @@ fn runs(page: &mut Page, host: &Host) {
     for (name, counts) in &workflows {
         durations(page, "loom_run_duration_seconds", ("workflow", name), &counts.took);
     }
-    page.head("loom_runs_in_progress", "gauge", "Runs in progress in this process.");
+    page.head("loom_runs_in_progress", "gauge", "Runs in progress in the memory of this process.");
     page.sample("loom_runs_in_progress", &[], host.engine.runs_in_progress());
+    page.head("loom_runs_parked", "gauge", "Runs in progress that only wait, and are not in memory.");
+    page.sample("loom_runs_parked", &[], host.engine.runs_parked());
     page.head("loom_runs_held", "gauge", "Runs held because the store is unavailable.");
     page.sample("loom_runs_held", &[], host.engine.held().len());
     page.head(

@@ -285,6 +285,7 @@ async fn open_host(
     host.disabled = settings.project().disabled();
     let live = live(&config.values);
     host.runs_max = live.runs_max;
+    host.park_after = Some(config.values.park_after);
     host.retention = live.retention;
     host.response_timeout = live.response_timeout;
     host.telemetry = telemetry;

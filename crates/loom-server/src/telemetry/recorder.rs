@@ -73,6 +73,11 @@ impl Recorder {
         }
     }
 
+    /// Forgets a run that has left memory; see [`Recorder::resumes`].
+    pub(crate) fn forget(&self, run: RunId) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+
     /// Continues a run that is resumed from the store.
     pub(crate) fn resumes(&self, state: &RunState) {
         let Some(start) = state.start() else { return };

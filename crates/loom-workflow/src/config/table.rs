@@ -96,9 +96,12 @@ settings! {
         retain_rows: u64 = count(0, u64::MAX).default("1000000").live();
     }
     "Limits" {
-        /// The maximum number of runs in progress; further ones are rejected with 429. Runs resumed at a start, and those of a
-        /// `splitOn` with more than 256 items, wait in a queue.
+        /// The maximum number of runs in memory; further ones are rejected with 429. Runs resumed at a start, and those of a
+        /// `splitOn` with more than 256 items, wait in a queue. Runs that only wait leave memory; see park-after.
         runs_max: u64 = count(1, 4_294_967_295).default("10000").live();
+        /// How long a run stays in memory while it only waits for a signal, a callback or a child workflow. A run that waits for a
+        /// timer leaves memory at once, if the timer is due later than that.
+        park_after: Duration = duration(1, 86_400).default("10s");
         /// The evaluation steps of all expressions of one action. A function call is one step, plus more in proportion to the size of
         /// its inputs and result.
         evaluation_steps_max: u64 = count(1_000, u64::MAX).default("20000000").shared();

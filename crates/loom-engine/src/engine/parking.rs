@@ -265,8 +265,8 @@ impl Engine {
                 tracing::warn!(%error, "cannot read the timers of parked runs; trying again");
                 wait = wait.max(AGAIN);
             }
-            // Nothing is due as long as no run is parked.
-            let waits_for_time = self.runs_parked() > 0;
+            // Without timers, only a new one matters.
+            let waits_for_time = !self.inner.wheel.is_empty(&*durable.store).await;
             tokio::select! {
                 () = tokio::time::sleep(wait), if waits_for_time => {}
                 () = self.inner.wheel.changed() => {}

@@ -419,6 +419,9 @@ impl Engine {
                 }
             }
         }
+        if let Err(error) = self.count_those_parked().await {
+            tracing::warn!(%error, "cannot count the parked runs");
+        }
         first_error.map_or(Ok(released), Err)
     }
 

@@ -127,6 +127,15 @@ impl Wheel {
         }
     }
 
+    /// Whether there is no timer, neither here nor in the store. False if the store cannot say.
+    pub(crate) async fn is_empty(&self, store: &dyn Store) -> bool {
+        if !self.lock().due.is_empty() {
+            return false;
+        }
+        let query = TimerQuery { shards: Shards::ALL, until: UnixMillis(i64::MAX), after: None, limit: 1 };
+        store.timers(query).await.is_ok_and(|timers| timers.is_empty())
+    }
+
     /// Waits until a timer was added.
     pub(crate) async fn changed(&self) {
         self.earlier.notified().await;

@@ -8,6 +8,7 @@ mod models;
 use std::sync::{Arc, LazyLock};
 
 use loom_actions::Url;
+use loom_connectors::{Connection, Connector, NoFiles};
 use loom_definition::{Definition, LoadOptions, Workflow};
 use loom_engine::journal;
 use loom_expression::{
@@ -20,9 +21,10 @@ pub use models::{model_anthropic, model_chat, model_door, model_ollama, model_re
 pub type Check = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Check); 17] = [
+pub const TARGETS: [(&str, Check); 18] = [
     ("body", body),
     ("calls", calls),
+    ("description", description),
     ("evaluate", evaluate),
     ("journal", journal),
     ("json", json),
@@ -50,6 +52,39 @@ pub fn json(bytes: &[u8]) {
         let again = Value::from_json_str(&value.to_json_text_pretty()).expect("our own text is JSON");
         assert_eq!(again, value);
         assert_eq!(again.bytes(), value.bytes());
+    }
+}
+
+/// Any bytes are a description of an API or an error, and whatever its operations are, a call of one stays below the address
+/// of its connection. A line `---` separates the document from its file of properties.
+pub fn description(bytes: &[u8]) {
+    const OPERATIONS: usize = 24;
+    const MARK: &[u8] = b"\n---\n";
+    const BASE: &str = "https://fixed.example/base";
+    let mark = bytes.windows(MARK.len()).position(|window| window == MARK);
+    let (document, properties) = match mark {
+        Some(at) => (&bytes[..at], bytes.get(at + MARK.len()..)),
+        None => (bytes, None),
+    };
+    let Ok(connector) = Connector::read("fuzzed", document, properties, Arc::new(NoFiles)) else { return };
+    let parameters = ["api_key", "token", "username", "password"].map(|name| (name, Value::from("x").into_secret()));
+    let connection = Connection::new(parameters.into_iter().collect()).with_base_url(BASE);
+    for entry in connector.operations().take(OPERATIONS) {
+        for fields in [connector.fields(entry.id()), connector.results(entry.id())].into_iter().flatten() {
+            assert!(fields.iter().all(|field| !field.name.is_empty()));
+        }
+        for optional in [false, true] {
+            let Ok(example) = connector.example(entry.id(), optional) else { continue };
+            let Ok(call) = connector.call(entry.id(), &example.into(), &connection, Some("https://call.back/x")) else {
+                continue;
+            };
+            let looked_up = vec![Value::from("y"); call.lookups().len()];
+            for request in [Ok(call.described()), call.request(&looked_up)].into_iter().flatten() {
+                let url = request.url.text();
+                let rest = url.strip_prefix(BASE).expect("the request stays below the connection's address");
+                assert!(rest.starts_with('/') && rest.is_ascii() && !rest.contains([' ', '#']), "{url}");
+            }
+        }
     }
 }
 

@@ -1,0 +1,93 @@
+//! What an operation returns: the schema of its response, and how results are divided into pages.
+
+use loom_expression::Value;
+
+use crate::{
+    Error, Field,
+    bounds::Budget,
+    connector::Context,
+    document::{Document, Node},
+    operation::Operation,
+    policy::Action,
+    schema,
+};
+
+/// How results are divided into pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Paging {
+    /// The property of a response with the address of the next page.
+    pub next_link: String,
+    /// The property with the items.
+    pub items: String,
+}
+
+/// `x-ms-pageable`, or the policy that rewrites the link to the next page.
+pub(crate) fn paging(context: &Context<'_>, operation: &Operation) -> Option<Paging> {
+    let by_policy = context.policies(&operation.id).find_map(|policy| match &policy.action {
+        Ok(Action::NextLink { property }) => Some(property.clone()),
+        _ => None,
+    });
+    let node = operation.node.get("x-ms-pageable");
+    let link = node.as_ref().and_then(|node| node.text("nextLinkName").map(str::to_owned));
+    let items = node.as_ref().and_then(|node| node.text("itemName").map(str::to_owned));
+    Some(Paging { next_link: link.or(by_policy)?, items: items.unwrap_or_else(|| "value".to_owned()) })
+}
+
+/// The schema of the body of a response; of any success without a status.
+fn schema_of(document: &Document, operation: &Operation, status: Option<u16>) -> Result<Option<Node>, Error> {
+    let Some(responses) = operation.node.get("responses") else { return Ok(None) };
+    let Some(all) = responses.value.as_object() else { return Ok(None) };
+    let found = match status {
+        Some(status) => {
+            let exact = responses.get(&status.to_string());
+            exact
+                .or_else(|| responses.get(&format!("{}XX", status / 100)))
+                .or_else(|| responses.get("default"))
+        }
+        None => {
+            let success = all
+                .iter()
+                .filter(|(status, _)| status.starts_with('2'))
+                .min_by_key(|(status, _)| (**status).clone());
+            success.map(|(_, response)| responses.beside(response)).or_else(|| responses.get("default"))
+        }
+    };
+    let Some(response) = found else { return Ok(None) };
+    let response = document.resolve(response)?;
+    if let Some(schema) = response.get("schema") {
+        return Ok(Some(schema));
+    }
+    let Some(content) = response.get("content") else { return Ok(None) };
+    let media = content.value.as_object().and_then(|content| {
+        let json = content.iter().find(|(kind, _)| kind.contains("json"));
+        json.or_else(|| content.iter().next()).map(|(_, media)| media.clone())
+    });
+    Ok(media.and_then(|media| content.beside(&media).get("schema")))
+}
+
+/// The properties of the body of a response with success.
+pub(crate) fn fields(document: &Document, operation: &Operation) -> Result<Vec<Field>, Error> {
+    let mut fields = Vec::new();
+    if let Some(schema) = schema_of(document, operation, None)? {
+        schema::body_fields(document, &schema, "body", true, 0, &mut Budget::new(), &mut fields)?;
+    }
+    Ok(fields)
+}
+
+/// The body in the type of its schema: services send JSON with the content type of text.
+pub(crate) fn by_schema(document: &Document, operation: &Operation, status: u16, body: Value) -> Value {
+    let Some(text) = body.as_str().filter(|text| text.trim_start().starts_with(['{', '['])) else {
+        return body;
+    };
+    let schema = schema_of(document, operation, Some(status)).ok().flatten();
+    let schema = schema.and_then(|schema| document.resolve(schema).ok());
+    let wants_json = schema.is_some_and(|schema| matches!(schema.text("type"), Some("object" | "array")));
+    if !wants_json {
+        return body;
+    }
+    match Value::read_json(text) {
+        Ok(value) => value.labelled(body.labels()),
+        Err(_) => body,
+    }
+}

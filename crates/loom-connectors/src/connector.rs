@@ -18,7 +18,7 @@ use crate::{
     error::kind_of,
     example,
     operation::{self, Server, object_of},
-    policy::Policy,
+    policy::{Action, Policy},
     properties::{ConnectionParameter, Properties},
 };
 
@@ -111,6 +111,31 @@ impl Connector {
             by_id.entry(entry.id.to_lowercase()).or_insert(at);
         }
         Ok(Connector(Arc::new(Inner { name, document, is_v2, entries, by_id, properties })))
+    }
+
+    /// The same connector with a script in C# beside it, which runs for all operations unless the file of properties names
+    /// those that it runs for.
+    #[must_use]
+    pub fn with_script(mut self) -> Connector {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.properties.scripts.get_or_insert_default();
+        }
+        self
+    }
+
+    /// The address of the service: that of the connection, or the one in the description. `None` when a policy or a variable
+    /// decides.
+    pub fn address(&self, connection: &Connection) -> Option<String> {
+        if let Some(own) = connection.base_url() {
+            return Some(own.trim_end_matches('/').to_owned());
+        }
+        if self.0.properties.policies.iter().any(|policy| matches!(policy.action, Ok(Action::SetHost { .. })))
+        {
+            return None;
+        }
+        let none = Node::made(Value::NULL);
+        let url = self.context().server(&none, &none).url.filter(|url| !url.contains('{'))?;
+        Some(url.trim_end_matches('/').to_owned())
     }
 
     /// The name that the connector was read with.

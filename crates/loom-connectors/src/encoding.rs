@@ -21,7 +21,7 @@ pub(crate) fn leniently(text: &str) -> String {
     for byte in text.bytes() {
         if byte <= b' '
             || byte >= 0x7f
-            || matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+            || matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
         {
             push_escaped(&mut out, byte);
         } else {

@@ -89,8 +89,8 @@ impl Properties {
             Some(operations) => {
                 let named: Vec<String> =
                     operations.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-                // A list that is there and empty has the script run for nothing.
-                (!named.is_empty()).then_some(named)
+                // An empty list has the script run for everything.
+                Some(named)
             }
             None => value.get("script").is_some_and(|script| !script.is_null()).then(Vec::new),
         };

@@ -53,6 +53,14 @@ pub(crate) enum TokenRequest {
         client_id: String,
         proof: Proof,
     },
+    /// Client credentials or a refresh token at any token endpoint (RFC 6749, sections 4.4 and 6).
+    Endpoint {
+        url: String,
+        client_id: String,
+        client_secret: Option<String>,
+        refresh_token: Option<String>,
+        scope: String,
+    },
     /// The managed identity of the machine.
     ManagedIdentity { audience: String, identity: Option<String> },
 }
@@ -154,6 +162,14 @@ impl Credentials {
                     proof,
                 }))
             }
+            // Of connections with a description.
+            "oauth" => Ok(Credentials::Token(TokenRequest::Endpoint {
+                url: text(value, "tokenUrl")?,
+                client_id: text(value, "clientId")?,
+                client_secret: optional(value, "clientSecret"),
+                refresh_token: optional(value, "refreshToken"),
+                scope: optional(value, "scope").unwrap_or_default(),
+            })),
             "managedserviceidentity" => Ok(Credentials::Token(TokenRequest::ManagedIdentity {
                 audience: optional(value, "audience")
                     .unwrap_or_else(|| "https://management.azure.com/".to_owned()),

@@ -5,7 +5,8 @@
 //!
 //! ```json
 //! {
-//!   "connections": {"crm": {"baseUrl": "https://crm.example.com/api", "headers": {"x-tenant": "7"},
+//!   "connections": {"sharepoint": {"description": "sharepoint.swagger.json", "parameters": {"token": "@secret('sp')"}},
+//!                   "crm": {"baseUrl": "https://crm.example.com/api", "headers": {"x-tenant": "7"},
 //!                           "authentication": {"type": "Basic", "username": "u", "password": "p"}}},
 //!   "functions":   {"pricing": {"baseUrl": "https://pricing.example.com/api/price"}},
 //!   "workflows":   {"child": "https://flows.example.com/child"},
@@ -36,9 +37,15 @@ use loom_definition::{
 };
 use loom_expression::{Object, Value, ValueRef};
 
+use loom_connectors::Connector;
+
 pub(crate) use self::models::{Model, Source};
 pub use self::sources::Sources;
-use crate::{Failure, url::Url};
+use crate::{
+    Failure,
+    described::{Described, Description},
+    url::Url,
+};
 
 /// The header in which API Management expects its subscription key.
 pub(crate) const SUBSCRIPTION_KEY: &str = "Ocp-Apim-Subscription-Key";
@@ -71,6 +78,8 @@ struct Entry {
     service: Result<Service, String>,
     /// How to make the service again, when the result may differ the next time.
     renewed: Option<Arc<Recipe>>,
+    /// The description, and the evaluated members of the entry.
+    described: Option<(Arc<Description>, Result<Value, String>)>,
 }
 
 /// The configuration that a service is made from.
@@ -138,10 +147,19 @@ impl Connections {
             return;
         }
         let evaluated = sources.evaluate(raw);
+        let name: Arc<str> = name.into();
+        let description = match section {
+            Section::Managed | Section::Gateway | Section::Connections => {
+                Description::from_value(&name, raw, sources.directory.as_deref())
+            }
+            _ => None,
+        };
         let service = match &evaluated {
+            Ok(_) if description.is_some() => Err("it has a description instead of an address.".to_owned()),
             Ok(value) => Service::from_value(value, section.address_members()),
             Err(reason) => Err(reason.clone()),
         };
+        let described = description.map(|description| (Arc::new(description), evaluated.clone()));
         let table = match section {
             Section::Managed | Section::Gateway | Section::Connections => &mut self.managed,
             Section::FunctionApps | Section::Functions => &mut self.functions,
@@ -155,10 +173,9 @@ impl Connections {
             }
             Section::Models | Section::Ignored => return,
         };
-        let name: Arc<str> = name.into();
         let renewed = mentions_secret(raw)
             .then(|| Arc::new(Recipe { section, raw: raw.clone(), sources: sources.clone() }));
-        table.insert(name.to_lowercase(), Entry { name: Arc::clone(&name), service, renewed });
+        table.insert(name.to_lowercase(), Entry { name: Arc::clone(&name), service, renewed, described });
         if let Ok(value) = &evaluated {
             let ids = [value.get("connection"), value.get("function"), value.get("workflow")];
             let ids = ids
@@ -175,8 +192,10 @@ impl Connections {
     /// Adds a connection.
     #[must_use]
     pub fn with(mut self, name: &str, service: Service) -> Connections {
-        self.managed
-            .insert(name.to_lowercase(), Entry { name: name.into(), service: Ok(service), renewed: None });
+        self.managed.insert(
+            name.to_lowercase(),
+            Entry { name: name.into(), service: Ok(service), renewed: None, described: None },
+        );
         self
     }
 
@@ -215,7 +234,8 @@ impl Connections {
     /// # Errors
     /// [`Failure`] when no connection is named, or when it cannot be used.
     pub fn of_host(&self, host: &Value) -> Result<Cow<'_, Service>, Failure> {
-        let named = name_in(host)
+        let named = self
+            .named(host)
             .ok_or_else(|| Failure::bad_request("The action's 'host' does not name a connection."))?;
         if self.is_provider(named) && entry(&self.managed, &self.aliases, named).is_none() {
             let message = format!(
@@ -226,6 +246,59 @@ impl Connections {
             return Err(Failure::lasting("ConnectionNotFound", message));
         }
         find(&self.managed, &self.aliases, named, "connection")
+    }
+
+    /// The connection with a description that a `host` names; `None` when it names another, or none.
+    pub(crate) fn described(&self, host: &Value) -> Option<Result<Described, Failure>> {
+        let entry = entry(&self.managed, &self.aliases, self.named(host)?)?;
+        let (description, evaluated) = entry.described.as_ref()?;
+        let value = match &entry.renewed {
+            Some(recipe) => recipe.sources.evaluate(&recipe.raw),
+            None => evaluated.clone(),
+        };
+        let described = value.and_then(|value| Ok(Described::new(description.connector()?, &value)));
+        Some(described.map_err(|reason| {
+            let message = format!("The connection '{}' cannot be used: {reason}", entry.name);
+            Failure::lasting("ConnectionNotFound", message)
+        }))
+    }
+
+    /// The names of the connections with a description, in alphabetical order.
+    pub fn described_names(&self) -> impl Iterator<Item = &str> {
+        self.managed.values().filter(|entry| entry.described.is_some()).map(|entry| &*entry.name)
+    }
+
+    /// The connector of a connection with a description; `None` when there is no such connection.
+    ///
+    /// # Errors
+    /// Why its description cannot be read.
+    pub fn connector(&self, name: &str) -> Option<Result<Connector, String>> {
+        let (description, _) = entry(&self.managed, &self.aliases, name)?.described.as_ref()?;
+        Some(description.connector().cloned())
+    }
+
+    /// What is wrong with a connection with a description: its description cannot be read, or its parameters are not those
+    /// that the description declares.
+    pub fn check_described(&self, name: &str) -> Vec<String> {
+        let host: Object = [("connectionName", name)].into_iter().collect();
+        match self.described(&host.into()) {
+            None => Vec::new(),
+            Some(Err(failure)) => vec![failure.message.to_string()],
+            Some(Ok(described)) => {
+                let errors = described.connector.check_connection(&described.connection);
+                errors.iter().map(ToString::to_string).collect()
+            }
+        }
+    }
+
+    /// The name in a `host` that the file knows: that of its connection, or of its API, as exported flows have it.
+    fn named<'a>(&self, host: &'a Value) -> Option<&'a str> {
+        let known = |name: &str| entry(&self.managed, &self.aliases, name).is_some();
+        let name = name_in(host);
+        if name.is_some_and(known) {
+            return name;
+        }
+        host.get("apiId").and_then(Value::as_str).filter(|id| known(id)).or(name)
     }
 
     /// Whether the file lists a connection with this name under `serviceProviderConnections`, which have no URL.
@@ -253,7 +326,9 @@ impl Connections {
             };
             let own = parameter.get("value").unwrap_or(parameter).get(name);
             let ids = ["connectionId", "connectionName"].into_iter().filter_map(|id| own?.get(id)?.as_str());
-            let found = ids.chain([name]).any(|id| entry(&self.managed, &self.aliases, id).is_some());
+            let api = host.get("apiId").and_then(Value::as_str);
+            let found =
+                ids.chain([name]).chain(api).any(|id| entry(&self.managed, &self.aliases, id).is_some());
             if !found && !missing.iter().any(|known| known == name) {
                 missing.push(name.to_owned());
             }
@@ -443,8 +518,18 @@ fn entry<'a>(table: &'a Table, aliases: &BTreeMap<String, Arc<str>>, named: &str
     let alias = aliases.get(&named).and_then(|name| direct(&name.to_lowercase()));
     let segment = named.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     direct(&named).or(alias).or_else(|| direct(segment)).or_else(|| {
+        // Flows call an API `shared_sharepointonline`, and their connections to it `shared_sharepointonline_1`.
         let alike = |name: &str| name.replace('-', "_");
-        table.iter().find(|(name, _)| alike(name) == alike(segment)).map(|(_, entry)| entry)
+        let bare = |name: &str| {
+            let name = alike(name);
+            let name = name.strip_prefix("shared_").unwrap_or(&name);
+            let end = name.rsplit_once('_').filter(|(_, number)| number.parse::<u32>().is_ok());
+            end.map_or(name, |(name, _)| name).to_owned()
+        };
+        let exact = table.iter().find(|(name, _)| alike(name) == alike(segment));
+        let by_api =
+            || table.iter().find(|(name, entry)| entry.described.is_some() && bare(name) == bare(segment));
+        exact.or_else(by_api).map(|(_, entry)| entry)
     })
 }
 

@@ -23,6 +23,7 @@ use crate::{
     Failure, Settings,
     client::TlsError,
     connections::{SUBSCRIPTION_KEY, Service, host_of},
+    described::{self, Described},
     headers::Marks,
     models::ModelHandler,
     requests::{Answer, Behaviour, Progress, Requests, Spec},
@@ -209,27 +210,76 @@ impl RequestHandler {
         Ok(())
     }
 
+    /// The connection with a description that the inputs name, if they do.
+    pub(crate) fn described(&self, inputs: &Value) -> Option<Result<Described, Failure>> {
+        let is_connection = self.kind == Kind::Connection;
+        let connections = &self.requests.settings().connections;
+        is_connection.then(|| connections.described(&host_of(inputs)))?
+    }
+
+    /// One attempt of a call of a described operation.
+    async fn attempt_described(
+        &self,
+        call: &Call,
+        described: &Described,
+        inputs: &Value,
+    ) -> Result<Progress, Failure> {
+        let callback = match call.phase {
+            Phase::Subscribe => Some(callback_of(call)?),
+            Phase::Call | Phase::Admit | Phase::Unsubscribe => None,
+        };
+        let plan = described.plan(inputs, callback)?;
+        let (marks, mut behaviour) = (marks(call), behaviour(call, self.kind));
+        behaviour.paging = plan.paging();
+        self.requests.carry_out(&plan, &marks, &behaviour, call.resume.as_ref()).await
+    }
+
     async fn attempt(&self, call: &Call) -> Result<Progress, Failure> {
         let inputs = match call.phase {
             Phase::Subscribe => subscription(&call.inputs),
             Phase::Call | Phase::Admit | Phase::Unsubscribe => call.inputs.clone(),
         };
+        if let Some(described) = self.described(&inputs) {
+            let described = described?;
+            return match described::subscribed(&inputs) {
+                None => self.attempt_described(call, &described, &inputs).await,
+                Some((inputs, response)) => match described.unsubscription(inputs, response)? {
+                    Some(spec) => {
+                        let behaviour = Behaviour { no_polling: true, ..behaviour(call, self.kind) };
+                        self.requests.perform(&spec, &marks(call), &behaviour, None).await
+                    }
+                    None => Ok(Progress::Final(nothing_to_end())),
+                },
+            };
+        }
+        if described::subscribed(&inputs).is_some() {
+            return Ok(Progress::Final(nothing_to_end()));
+        }
         let mut spec = self.spec(&inputs, &call.definition().type_name)?;
         if call.phase == Phase::Subscribe {
             if inputs.get("method").is_none() {
                 spec.method = Method::POST;
             }
-            let callback = call.callback.as_deref().ok_or_else(|| {
-                Failure::lasting(
-                    "CallbackUrlNotAvailable",
-                    "The action waits for a callback, but no server is running to receive it; start the workflow with `loom serve`.",
-                )
-            })?;
-            self.add_callback(&mut spec, &inputs, callback)?;
+            self.add_callback(&mut spec, &inputs, callback_of(call)?)?;
         }
         let behaviour = behaviour(call, self.kind);
         self.requests.perform(&spec, &marks(call), &behaviour, call.resume.as_ref()).await
     }
+}
+
+fn callback_of(call: &Call) -> Result<&str, Failure> {
+    call.callback.as_deref().ok_or_else(|| {
+        Failure::lasting(
+            "CallbackUrlNotAvailable",
+            "The action waits for a callback, but no server is running to receive it; start the workflow with `loom serve`.",
+        )
+    })
+}
+
+/// The response of a request that is not made, because the service named nothing that would end the subscription.
+pub(crate) fn nothing_to_end() -> Answer {
+    let outputs: Object = [("statusCode", Value::from(204))].into_iter().collect();
+    Answer { status: 204, outputs: outputs.into(), after: None, of_accepted: false, learned: None }
 }
 
 /// The name of a service, as it appears in metrics and messages. A name that is derived from a secret is replaced by
@@ -358,6 +408,9 @@ impl ActionHandler for RequestHandler {
                 Some(named(address, Url::parse(address.as_str()?).ok()?.origin()))
             }
             Kind::Connection => {
+                if let Some(described) = self.described(&inputs) {
+                    return Some(described.ok()?.service());
+                }
                 let base = &self.requests.settings().connections.of_host(&host_of(&inputs)).ok()?.base;
                 Some(base.shown().trim_end_matches('/').into())
             }
@@ -373,6 +426,10 @@ impl ActionHandler for RequestHandler {
     /// By the method (RFC 9110, section 9.2.2).
     fn is_idempotent(&self, inputs: &Value) -> bool {
         let inputs = subscription(inputs);
+        if let Some(described) = self.described(&inputs) {
+            let method = described.ok().and_then(|described| described.method(&inputs));
+            return method.is_some_and(|method| Idempotency::of_method(&method).may_repeat());
+        }
         match self.kind {
             Kind::Address | Kind::Connection => self
                 .spec(&inputs, "")

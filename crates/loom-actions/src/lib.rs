@@ -12,6 +12,7 @@ mod auth;
 mod client;
 mod connections;
 mod content;
+mod described;
 mod egress;
 mod failure;
 mod handlers;

@@ -48,6 +48,8 @@ pub struct Project {
     pub secret_settings: Vec<Arc<str>>,
     /// The content of `connections.json`.
     pub connections: Option<Value>,
+    /// The directory of that file, to which the paths in it are relative.
+    pub connections_directory: Option<PathBuf>,
     /// The content of `host.json`.
     pub host: Option<Value>,
 }
@@ -201,6 +203,10 @@ impl Project {
             parameters: in_project(PARAMETERS)?,
             app_settings,
             secret_settings,
+            connections_directory: match connections {
+                Some(path) => path.parent().map(Path::to_path_buf),
+                None => directory.map(Path::to_path_buf),
+            },
             connections: match connections {
                 Some(path) => read(path)?,
                 None => in_project(CONNECTIONS)?,
@@ -250,6 +256,7 @@ impl Project {
             parameters: parameters.map(|(name, value)| (name.to_string(), value.clone())).collect(),
             secrets: secrets.clone(),
             masker: masker.clone(),
+            directory: self.connections_directory.clone(),
         };
         Connections::from_json(file, &sources)
     }

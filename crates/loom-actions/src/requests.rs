@@ -26,6 +26,7 @@ use crate::{
     auth::{Archives, Credentials, TokenRequest, Tokens, Used},
     client::{Client, Identity, Reply, Request, Resolve, SystemResolver, TlsError},
     content,
+    described::Plan,
     headers::{self, Marks},
     url::Url,
 };
@@ -80,6 +81,8 @@ pub struct Behaviour {
     pub chunked: bool,
     /// Follows pages until there are this many items (`paginationPolicy.minimumItemCount`).
     pub minimum_items: Option<u64>,
+    /// The properties of a page with the items and with the address of the next page, when a description names them.
+    pub paging: Option<(String, String)>,
     /// The timeout of one request, instead of the one in the settings.
     pub timeout: Option<Duration>,
 }
@@ -199,6 +202,38 @@ impl Requests {
             }
             _ => Ok(Progress::Final(answer)),
         }
+    }
+
+    /// Makes the requests of a described operation: what it looks up first, then the request itself.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no response, or when a lookup did not succeed.
+    pub(crate) async fn carry_out(
+        &self,
+        plan: &Plan,
+        marks: &Marks,
+        behaviour: &Behaviour,
+        resume: Option<&Value>,
+    ) -> Result<Progress, Failure> {
+        let mut looked_up = Vec::with_capacity(plan.lookups().len());
+        for lookup in plan.lookups() {
+            // A poll for the result has no use for them.
+            if resume.is_some() {
+                looked_up.push(Value::NULL);
+                continue;
+            }
+            let spec = plan.lookup(lookup)?;
+            let whole =
+                Behaviour { no_polling: true, paging: None, minimum_items: None, ..behaviour.clone() };
+            let found = match Box::pin(self.perform(&spec, marks, &whole, None)).await? {
+                Progress::Final(answer) if answer.is_success() => answer,
+                // The service's own refusal says more than one of ours would.
+                refused => return Ok(refused),
+            };
+            looked_up.push(lookup.value(found.outputs.get("body").unwrap_or(&Value::NULL)));
+        }
+        let spec = plan.spec(&looked_up)?;
+        Box::pin(self.perform(&spec, marks, behaviour, resume)).await.map(|progress| plan.received(progress))
     }
 
     /// The request to send, without credentials.

@@ -9,9 +9,12 @@ use loom_engine::{
 };
 use loom_expression::{Object, Value};
 
+use loom_connectors::Poll;
+
 use crate::{
-    Failure,
-    handlers::{Kind, RequestHandler, ended, subscription},
+    Failure, content,
+    described::{self, Described},
+    handlers::{Kind, RequestHandler, ended, nothing_to_end, subscription},
     headers::Marks,
     requests::{Answer, Behaviour, Progress, Requests, Spec},
     url::Url,
@@ -35,6 +38,18 @@ impl TriggerRequests {
             TriggerPurpose::Subscribe => subscription(&call.inputs),
             TriggerPurpose::Poll | TriggerPurpose::Unsubscribe => call.inputs.clone(),
         };
+        if let Some(described) = handler.described(&inputs) {
+            return self.attempt_described(call, &described?, &inputs).await;
+        }
+        let inputs = match described::subscribed(&inputs) {
+            None => inputs,
+            // A connection without a description ends its subscription at the address that the service named.
+            Some(_) if call.address.is_none() => return Ok(Progress::Final(nothing_to_end())),
+            Some(_) => {
+                let host = inputs.get("host").cloned().unwrap_or_default();
+                Object::single("host".into(), host).into()
+            }
+        };
         let mut spec = handler.spec(&inputs, "")?;
         if inputs.get("method").is_none_or(Value::is_null) {
             spec.method = match call.ask {
@@ -51,10 +66,89 @@ impl TriggerRequests {
         }
         let behaviour = Behaviour { no_polling: true, ..Behaviour::default() };
         let progress = self.requests.perform(&spec, &marks(call), &behaviour, None).await?;
-        Ok(match progress {
-            Progress::Final(answer) => Progress::Final(with_whole_location(answer, spec.target())),
-            pending @ Progress::Pending { .. } => pending,
+        Ok(absolute(progress, spec.target()))
+    }
+}
+
+/// The parameters for the query of the next poll, in the place of an address: `?name=value&…`.
+const STATE: char = '?';
+
+impl TriggerRequests {
+    /// A request for an operation of a connection with a description.
+    async fn attempt_described(
+        &self,
+        call: &TriggerCall,
+        described: &Described,
+        inputs: &Value,
+    ) -> Result<Progress, Failure> {
+        let behaviour = Behaviour { no_polling: true, ..Behaviour::default() };
+        if call.ask == TriggerPurpose::Unsubscribe
+            && let Some((inputs, response)) = described::subscribed(inputs)
+        {
+            return match described.unsubscription(inputs, response)? {
+                Some(spec) => self.requests.perform(&spec, &marks(call), &behaviour, None).await,
+                None => Ok(Progress::Final(nothing_to_end())),
+            };
+        }
+        let callback = call.callback.as_deref().filter(|_| call.ask == TriggerPurpose::Subscribe);
+        let mut plan = described.plan(inputs, callback)?;
+        let state = call.address.as_deref().and_then(|address| address.strip_prefix(STATE));
+        if let Some(state) = state {
+            plan.set_queries(&queries_of(state));
+        }
+        if let Some(address) = call.address.as_deref().filter(|_| state.is_none()) {
+            let mut spec = plan.spec(&[])?;
+            continue_at(&mut spec, address)?;
+            let progress = self.requests.perform(&spec, &marks(call), &behaviour, None).await?;
+            return Ok(absolute(plan.received(progress), spec.target()));
+        }
+        let asked = plan.spec(&vec![Value::NULL; plan.lookups().len()])?;
+        let progress = self.requests.carry_out(&plan, &marks(call), &behaviour, None).await?;
+        Ok(match (progress, plan.poll()) {
+            (Progress::Final(answer), Some(poll)) if call.ask == TriggerPurpose::Poll => {
+                Progress::Final(polled(answer, &poll, state))
+            }
+            (progress, _) => absolute(progress, asked.target()),
         })
+    }
+}
+
+/// The response to a poll whose state is in its query. Without items, and the first time, it starts no run: the first poll
+/// only finds out where the service is. The state takes the place of the address for the next poll.
+fn polled(mut answer: Answer, poll: &Poll, state: Option<&str>) -> Answer {
+    let Some(mut outputs) = answer.outputs.as_object().cloned().filter(|_| answer.is_success()) else {
+        return answer;
+    };
+    let found = poll.read(outputs.get("body").unwrap_or(&Value::NULL));
+    let is_empty = found.items.is_null() || found.items.as_array().is_some_and(|items| items.is_empty());
+    let mut queries = state.map(queries_of).unwrap_or_default();
+    queries.extend(found.queries.iter().map(|(name, value)| (Arc::clone(name), value.clone())));
+    let fields: Vec<(String, String)> =
+        queries.iter().map(|(name, value)| (name.to_string(), value.text().into_owned())).collect();
+    let mut headers = outputs.get("headers").and_then(Value::as_object).cloned().unwrap_or_default();
+    headers.insert("Location", format!("{STATE}{}", content::encode_form(&fields)));
+    outputs.insert("headers", headers);
+    if is_empty || state.is_none() {
+        answer.status = 202;
+        outputs.insert("statusCode", 202);
+    }
+    answer.outputs = outputs.into();
+    answer
+}
+
+fn queries_of(state: &str) -> Object {
+    let fields = content::decode_form(state.as_bytes());
+    let fields = fields.as_array().into_iter().flatten().filter_map(|field| {
+        let name = field.get("key")?.as_str().filter(|name| !name.is_empty())?;
+        Some((name, field.get("value")?.clone()))
+    });
+    fields.collect()
+}
+
+fn absolute(progress: Progress, asked: &Url) -> Progress {
+    match progress {
+        Progress::Final(answer) => Progress::Final(with_whole_location(answer, asked)),
+        pending @ Progress::Pending { .. } => pending,
     }
 }
 

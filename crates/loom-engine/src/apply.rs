@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use loom_definition::{
     BlockIdx, RunStatus, Status, VariableIdx, Workflow,
-    model::{Action, ActionKind},
+    model::{Action, ActionKind, EffectKind},
 };
-use loom_expression::{Timestamp, Value};
+use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
     event::{EffectId, Event, FrameId, Next, Outcome, Phase, Place, Purpose, TimerId},
@@ -256,7 +256,10 @@ impl RunState {
             return;
         }
         let FramePhase::Open = self.frame(place.frame).phase else { return };
-        let secure = self.workflow.action(place.action).secure;
+        let action = self.workflow.action(place.action);
+        let secure = action.secure;
+        let subscribed =
+            matches!(next, Next::Callback).then(|| subscription(&action.kind, outcome)).flatten();
         let Some(call) = self.activity_mut(place).call.as_mut() else { return };
         if call.effect == Some(effect) {
             call.effect = None;
@@ -271,7 +274,10 @@ impl RunState {
                 }
             }
             Next::Poll { resume, .. } => call.resume = Some(resume.clone()),
-            Next::Callback => call.subscribed = Some(effect),
+            Next::Callback => {
+                call.subscribed = Some(effect);
+                call.resume = subscribed;
+            }
             Next::Execute => {
                 call.admitted = Some(effect);
                 call.to_execute = true;
@@ -574,3 +580,25 @@ enum IterationResult {
     Output(Value),
     Attempt(Value),
 }
+
+/// The part of the response to a subscription that the request which ends it may need: the `Location`, and a body that is not
+/// large. Only for a connector that is not told how to unsubscribe.
+fn subscription(kind: &ActionKind, outcome: &Outcome) -> Option<Value> {
+    let ActionKind::Effect { effect: EffectKind::ApiConnectionWebhook, inputs, .. } = kind else {
+        return None;
+    };
+    if inputs.source_value().get("unsubscribe").is_some() {
+        return None;
+    }
+    let outputs = outcome.outputs.as_ref()?;
+    let headers = outputs.get("headers").and_then(Value::as_object);
+    let location = headers.and_then(|headers| headers.get_ignore_case("Location")).cloned();
+    let body = outputs.get("body").filter(|body| body.bytes() <= SUBSCRIPTION_BYTES_MAX).cloned();
+    let headers = location.map(|location| Value::from(Object::single("Location".into(), location)));
+    let parts = [("headers", headers), ("body", body)];
+    let parts = parts.into_iter().filter_map(|(name, part)| Some((name, part?)));
+    Some(parts.collect::<Object>().into())
+}
+
+/// The most bytes of a body that is kept with a subscription.
+const SUBSCRIPTION_BYTES_MAX: u64 = 64 << 10;

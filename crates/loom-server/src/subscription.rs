@@ -430,11 +430,21 @@ async fn unsubscribe_of(
             Some(Unsubscribe { inputs: own.into(), address: None, through_connection })
         }
         Ok(_) => {
-            let location = answered?.location().filter(|_| through_connection)?;
+            let location = answered?.location().filter(|_| through_connection);
             let host = inputs.get("host").or_else(|| inputs.get("subscribe")?.get("host"))?;
-            let request: Object = [("host", host.clone())].into_iter().collect();
-            let inputs = Value::from(request);
-            Some(Unsubscribe { inputs, address: Some(location.into()), through_connection })
+            let mut request: Object = [("host", host.clone())].into_iter().collect();
+            // A connector with a description may name another operation that ends the subscription.
+            if through_connection && host.get("operationId").is_some() {
+                request = inputs.as_object().cloned().unwrap_or_default();
+                request.insert("$subscribed", response_of(answered?.outcome.outputs.as_ref()?));
+            } else {
+                location?;
+            }
+            Some(Unsubscribe {
+                inputs: request.into(),
+                address: location.map(Into::into),
+                through_connection,
+            })
         }
         Err(error) => {
             let trigger = &task.trigger().name;
@@ -443,6 +453,19 @@ async fn unsubscribe_of(
         }
     }
 }
+
+/// The parts of the response to a subscription that the request which ends it may need.
+fn response_of(outputs: &Value) -> Value {
+    let headers = outputs.get("headers").and_then(Value::as_object);
+    let location = headers.and_then(|headers| headers.get_ignore_case("Location")).cloned();
+    let body = outputs.get("body").filter(|body| body.bytes() <= RESPONSE_BYTES_MAX).cloned();
+    let headers = location.map(|location| Value::from(Object::single("Location".into(), location)));
+    let parts = [("headers", headers), ("body", body)];
+    parts.into_iter().filter_map(|(name, part)| Some((name, part?))).collect::<Object>().into()
+}
+
+/// The most bytes of a body that is stored with a subscription.
+const RESPONSE_BYTES_MAX: u64 = 64 << 10;
 
 /// Unsubscribes and deletes the record. If the service keeps failing, the subscription is abandoned in the end.
 async fn leave(host: &Arc<Host>, mut subscription: Subscription) {

@@ -67,7 +67,8 @@ pub fn description(bytes: &[u8]) {
         None => (bytes, None),
     };
     let Ok(connector) = Connector::read("fuzzed", document, properties, Arc::new(NoFiles)) else { return };
-    let parameters = ["api_key", "token", "username", "password"].map(|name| (name, Value::from("x").into_secret()));
+    let parameters =
+        ["api_key", "token", "username", "password"].map(|name| (name, Value::from("x").into_secret()));
     let connection = Connection::new(parameters.into_iter().collect()).with_base_url(BASE);
     for entry in connector.operations().take(OPERATIONS) {
         for fields in [connector.fields(entry.id()), connector.results(entry.id())].into_iter().flatten() {
@@ -75,7 +76,9 @@ pub fn description(bytes: &[u8]) {
         }
         for optional in [false, true] {
             let Ok(example) = connector.example(entry.id(), optional) else { continue };
-            let Ok(call) = connector.call(entry.id(), &example.into(), &connection, Some("https://call.back/x")) else {
+            let Ok(call) =
+                connector.call(entry.id(), &example.into(), &connection, Some("https://call.back/x"))
+            else {
                 continue;
             };
             let looked_up = vec![Value::from("y"); call.lookups().len()];

@@ -120,11 +120,13 @@ pub(crate) struct Used {
 pub(crate) struct Tokens {
     settings: TokenSettings,
     slots: Mutex<HashMap<TokenRequest, Slot>>,
+    /// The refresh tokens that endpoints returned in place of those they were given.
+    rotated: Mutex<HashMap<TokenRequest, String>>,
 }
 
 impl Tokens {
     pub(crate) fn new(settings: TokenSettings) -> Tokens {
-        Tokens { settings, slots: Mutex::new(HashMap::new()) }
+        Tokens { settings, slots: Mutex::default(), rotated: Mutex::default() }
     }
 
     fn slot(&self, request: &TokenRequest) -> Slot {
@@ -201,6 +203,14 @@ impl Tokens {
             Failure::lasting("Unauthorized", format!("The response of '{url}' has no usable 'access_token'."))
         })?;
         header.set_sensitive(true);
+        if let TokenRequest::Endpoint { refresh_token: Some(_), .. } = request
+            && let Some(next) = answer.get("refresh_token").and_then(Value::as_str)
+        {
+            let mut rotated = self.rotated.lock().unwrap_or_else(PoisonError::into_inner);
+            if rotated.len() < TOKENS_MAX || rotated.contains_key(request) {
+                rotated.insert(request.clone(), next.to_owned());
+            }
+        }
         // Some endpoints send the number as a string. A token without a lifetime is used once.
         let life =
             answer.get("expires_in").and_then(|life| life.text().trim().parse::<u64>().ok()).unwrap_or(0);
@@ -247,6 +257,29 @@ impl Tokens {
                 wire.body = Bytes::from(form);
                 let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
                 wire.headers.insert(header::CONTENT_TYPE, kind);
+                Ok(wire)
+            }
+            TokenRequest::Endpoint { url, client_id, client_secret, refresh_token, scope } => {
+                let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+                let mut fields = vec![field("client_id", client_id)];
+                fields.extend(client_secret.as_ref().map(|secret| field("client_secret", secret)));
+                match refresh_token {
+                    Some(given) => {
+                        let rotated = self.rotated.lock().unwrap_or_else(PoisonError::into_inner);
+                        fields.push(field("grant_type", "refresh_token"));
+                        fields.push(field("refresh_token", rotated.get(request).unwrap_or(given)));
+                    }
+                    None => fields.push(field("grant_type", "client_credentials")),
+                }
+                if !scope.is_empty() {
+                    fields.push(field("scope", scope));
+                }
+                let mut wire = Request::get(Url::parse(url)?, settings.timeout);
+                wire.method = Method::POST;
+                wire.body = Bytes::from(encode_form(&fields));
+                let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+                wire.headers.insert(header::CONTENT_TYPE, kind);
+                wire.headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
                 Ok(wire)
             }
             TokenRequest::ManagedIdentity { audience, identity } => {

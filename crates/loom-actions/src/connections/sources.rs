@@ -1,6 +1,6 @@
 //! The values that templates in a connections file may refer to.
 
-use std::{cell::Cell, collections::BTreeMap};
+use std::{cell::Cell, collections::BTreeMap, path::PathBuf};
 
 use loom_expression::{
     Context, Lookup, LookupError, Masker, Name, NoNames, Options, Template, Value, context::same_name,
@@ -20,6 +20,8 @@ pub struct Sources {
     pub secrets: Secrets,
     /// Learns the secrets that are read, to mask them.
     pub masker: Masker,
+    /// The directory of the connections file, to which the paths of descriptions are relative.
+    pub directory: Option<PathBuf>,
 }
 
 /// Limits how deeply parameters may refer to each other, and ends cycles.

@@ -35,9 +35,10 @@ impl Requests {
         let Some(mut body) = answer.outputs.get("body").and_then(Value::as_object).cloned() else {
             return Ok(answer);
         };
-        let Some(mut items) = body.get("value").and_then(Value::as_array).cloned() else { return Ok(answer) };
+        let (list, links) = names(behaviour);
+        let Some(mut items) = body.get(list).and_then(Value::as_array).cloned() else { return Ok(answer) };
         let mut base = reply.url.clone();
-        let mut next = next_link(&Value::from(body.clone()));
+        let mut next = next_link(&Value::from(body.clone()), &links);
         let mut bytes = reply.body.len();
         let mut seen = HashSet::new();
         while let Some(link) = next.take() {
@@ -75,11 +76,11 @@ impl Requests {
             }
             base = reply.url.clone();
             let page = page.outputs.get("body").cloned().unwrap_or_default();
-            append(&mut items, &page);
-            next = next_link(&page);
+            append(&mut items, &page, list);
+            next = next_link(&page, &links);
         }
-        body.insert("value", items);
-        let name = NEXT.iter().find_map(|name| body.name_ignore_case(name)).cloned();
+        body.insert(list, items);
+        let name = links.iter().find_map(|name| body.name_ignore_case(name)).cloned();
         match (name, next) {
             (Some(name), Some(link)) => {
                 body.insert(name, link);
@@ -97,13 +98,22 @@ impl Requests {
     }
 }
 
-fn append(items: &mut Array, page: &Value) {
-    for item in page.get("value").and_then(Value::as_array).into_iter().flatten() {
+/// The property with the items, and those that may have the address of the next page: as a description says, or as the
+/// language does.
+fn names(behaviour: &Behaviour) -> (&str, Vec<&str>) {
+    match &behaviour.paging {
+        Some((items, link)) => (items, vec![link]),
+        None => ("value", NEXT.to_vec()),
+    }
+}
+
+fn append(items: &mut Array, page: &Value, list: &str) {
+    for item in page.get(list).and_then(Value::as_array).into_iter().flatten() {
         items.push(item.clone());
     }
 }
 
-fn next_link(body: &Value) -> Option<String> {
-    let link = NEXT.iter().find_map(|name| body.get(name)?.as_str())?;
+fn next_link(body: &Value, links: &[&str]) -> Option<String> {
+    let link = links.iter().find_map(|name| body.get(name)?.as_str())?;
     (!link.trim().is_empty()).then(|| link.to_owned())
 }

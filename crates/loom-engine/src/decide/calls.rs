@@ -402,8 +402,9 @@ impl Decider<'_> {
         scope.current = Some(place);
         scope.callback = callback.as_deref();
         // Evaluated again, because it may refer to the response of the subscription.
-        let Ok(request) = inputs.evaluate(&scope) else { return };
-        let Some(request) = request.get("unsubscribe").cloned() else { return };
+        let Ok(whole) = inputs.evaluate(&scope) else { return };
+        let own = whole.get("unsubscribe").cloned();
+        let Some(request) = own.or_else(|| of_response(&whole, call.resume.as_ref())) else { return };
         let effect = self.next_effect();
         self.push_attempt(place, 1, effect, Phase::Unsubscribe, Some(request));
     }
@@ -428,6 +429,16 @@ impl Decider<'_> {
         self.set_limit(place);
         self.set_timer(place, due, Purpose::Wait);
     }
+}
+
+/// The request that ends the subscription of a connector which is not told how: its inputs, and what its service responded. The
+/// handler knows what the connector's description says about it.
+fn of_response(inputs: &Value, response: Option<&Value>) -> Option<Value> {
+    let host = inputs.get("host")?;
+    host.get("operationId")?;
+    let mut request = inputs.as_object()?.clone();
+    request.insert("$subscribed", response?.clone());
+    Some(request.into())
 }
 
 /// Whether a `Wait` ends at a wall-clock time, not after a duration.

@@ -263,6 +263,14 @@ impl Connections {
         }))
     }
 
+    /// The connector of the connection with a description that a `host` of a definition names, which may be an expression over
+    /// the parameter `$connections`.
+    pub(crate) fn connector_of(&self, host: &Value) -> Option<Result<Connector, String>> {
+        let written = name_in(host).and_then(in_connections);
+        let name = written.or_else(|| self.named(host))?;
+        self.connector(name)
+    }
+
     /// The names of the connections with a description, in alphabetical order.
     pub fn described_names(&self) -> impl Iterator<Item = &str> {
         self.managed.values().filter(|entry| entry.described.is_some()).map(|entry| &*entry.name)

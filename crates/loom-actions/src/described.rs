@@ -15,10 +15,15 @@ use std::{
 use loom_connectors::{
     Call, Connection, Connector, Credentials, Error, Files, Lookup, Parts, Poll, Request, Unsubscribe,
 };
+use loom_definition::{
+    Workflow,
+    model::{ActionKind, EffectKind},
+    trigger::TriggerKind,
+};
 use loom_expression::{Object, Value};
 
 use crate::{
-    Failure,
+    Connections, Failure,
     connections::host_of,
     requests::{Answer, Progress, Spec},
 };
@@ -391,4 +396,88 @@ pub(crate) fn refused(error: &Error) -> Failure {
         Error::Unsupported { .. } => Failure::lasting("OperationNotSupported", sentence(error.to_string())),
         _ => Failure::lasting("BadRequest", sentence(error.to_string())),
     }
+}
+
+/// What is wrong with the call of a described operation, found before it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallProblem {
+    /// JSON pointer to the place in the file of the definition.
+    pub pointer: String,
+    /// What is wrong, without a full stop.
+    pub message: String,
+    /// Whether the operation cannot be called at all, whatever its arguments.
+    pub is_unusable: bool,
+}
+
+impl Connections {
+    /// Checks the calls of described operations, as far as they are known before expressions are evaluated, in the order of the
+    /// definition.
+    pub fn check_calls(&self, workflow: &Workflow) -> Vec<CallProblem> {
+        let mut problems = Vec::new();
+        for trigger in &workflow.triggers {
+            if let TriggerKind::ApiConnection { inputs } | TriggerKind::ApiConnectionWebhook { inputs } =
+                &trigger.kind
+            {
+                self.check_call(inputs.source_value(), &trigger.pointer, &mut problems);
+            }
+        }
+        for action in &workflow.actions {
+            if let ActionKind::Effect { effect, inputs, .. } = &action.kind
+                && matches!(effect, EffectKind::ApiConnection | EffectKind::ApiConnectionWebhook)
+            {
+                self.check_call(inputs.source_value(), &action.pointer, &mut problems);
+            }
+        }
+        problems
+    }
+
+    fn check_call(&self, inputs: &Value, pointer: &str, problems: &mut Vec<CallProblem>) {
+        let host = host_of(inputs);
+        let Some(connector) = self.connector_of(&host) else { return };
+        let mut add = |rest: &str, message: String, is_unusable| {
+            problems.push(CallProblem { pointer: format!("{pointer}/inputs{rest}"), message, is_unusable });
+        };
+        let connector = match connector {
+            Ok(connector) => connector,
+            Err(reason) => return add("/host", reason, true),
+        };
+        let Some(id) = operation_of(inputs) else {
+            let text =
+                |name: &str| inputs.get(name).and_then(Value::as_str).filter(|text| !text.contains('@'));
+            if let (Some(path), Some(method)) = (text("path"), text("method"))
+                && connector.find(method, path).is_none()
+            {
+                let message = format!(
+                    "connector `{}` has no operation `{} {path}`",
+                    connector.name(),
+                    method.to_ascii_uppercase()
+                );
+                add("/path", message, true);
+            }
+            return;
+        };
+        if !is_known(&id.into()) {
+            return;
+        }
+        let parameters = inputs.get("parameters").cloned().unwrap_or_default();
+        match connector.check(id, &parameters, &is_known) {
+            Err(error) => add("/host/operationId", error.to_string(), true),
+            Ok(found) => {
+                for problem in found {
+                    let steps = problem
+                        .path
+                        .iter()
+                        .map(|step| format!("/{}", step.to_string().replace('~', "~0").replace('/', "~1")));
+                    add(&format!("/parameters{}", steps.collect::<String>()), problem.message, false);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a value of a definition is itself, and not an expression that is still to be evaluated.
+fn is_known(value: &Value) -> bool {
+    let Some(text) = value.as_str() else { return true };
+    !text.contains("@{") && (!text.starts_with('@') || text.starts_with("@@"))
 }

@@ -45,6 +45,7 @@ pub use self::{
         Body, DecodeError, EncodeError, boundary_of, decode, decode_form, decode_leniently, decode_multipart,
         decode_within, encode, encode_form,
     },
+    described::CallProblem,
     egress::{Egress, EgressError},
     failure::Failure,
     handlers::{RequestHandler, remote_workflow_handler, request_handlers, requests},

@@ -18,7 +18,7 @@ pub use suggest::{did_you_mean, nearest};
 
 use loom_expression::{Object, Value};
 
-use crate::text::position;
+use crate::text::{self, position};
 
 #[cfg(test)]
 mod tests;
@@ -77,6 +77,32 @@ impl Diagnostic {
             span: quoted.unwrap_or(0..0),
             label: String::new(),
             hint: Some(hint),
+            related: Vec::new(),
+        }
+    }
+
+    /// An error in the call of a described operation, at a JSON pointer in `source`: of the operation itself when it cannot be
+    /// called, otherwise of its arguments.
+    pub fn call(pointer: &str, source: &str, message: String, is_unusable: bool) -> Diagnostic {
+        let read = text::read(source, &text::Limits::default()).ok();
+        let mut at = pointer;
+        // The innermost value that is there.
+        let span = loop {
+            let found = read.as_ref().and_then(|read| read.root.follow(at));
+            match (found, at.rfind('/')) {
+                (Some(node), _) => break node.place.range(),
+                (None, Some(end)) => at = &at[..end],
+                (None, None) => break 0..0,
+            }
+        };
+        Diagnostic {
+            code: if is_unusable { code::CALL_UNUSABLE } else { code::CALL_MISMATCH },
+            severity: Severity::Error,
+            message,
+            pointer: at.to_owned(),
+            span,
+            label: String::new(),
+            hint: None,
             related: Vec::new(),
         }
     }

@@ -99,6 +99,9 @@ pub(crate) enum Command {
     Workflows(crate::remote::WorkflowsArgs),
     /// Inspect and control circuit breakers and rate limiters.
     Resilience(crate::remote::ResilienceArgs),
+    /// Show and check the connectors of a project: connections with a description of their API.
+    #[command(after_help = CONNECTORS_HELP)]
+    Connectors(crate::connectors::ConnectorsArgs),
     /// Manage the encrypted secrets that workflows read with `secret('NAME')`.
     Secrets(crate::secrets::SecretsArgs),
     /// Show the settings of `loom serve` and their sources.
@@ -122,6 +125,18 @@ Exit codes:
   5  the run TimedOut
   6  the run was Aborted by the engine
   130  interrupted; a durable run can be resumed (--durable --resume RUN)";
+
+const CONNECTORS_HELP: &str = "\
+Examples:
+  loom connectors list
+  loom connectors show sharepoint
+  loom connectors show sharepoint GetItems
+  loom connectors check
+
+Exit codes:
+  0  done
+  2  invalid arguments, or a file cannot be read
+  3  a connector or an operation is not there, or a check found problems";
 
 const EVAL_HELP: &str = "\
 Examples:

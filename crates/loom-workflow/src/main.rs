@@ -13,6 +13,7 @@ mod args;
 mod bench;
 mod chaos;
 mod config;
+mod connectors;
 mod data;
 mod eval;
 mod example;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         Command::Runs(args) => remote::runs(&args, console),
         Command::Workflows(args) => remote::workflows(&args),
         Command::Resilience(args) => remote::resilience(&args),
+        Command::Connectors(args) => connectors::command(&args),
         Command::Secrets(args) => secrets::command(&args),
         Command::Config(args) => config::command(&args),
         Command::Bench(args) => bench::command(&args, console),

@@ -147,6 +147,12 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
             let missing = missing.into_iter().filter(|_| knows_connections);
             findings
                 .extend(missing.map(|(name, remedy)| Diagnostic::connection_missing(&name, &source, remedy)));
+            let calls = settings.connections().check_calls(&bound.loaded.workflow);
+            findings.extend(
+                calls
+                    .into_iter()
+                    .map(|call| Diagnostic::call(&call.pointer, &source, call.message, call.is_unusable)),
+            );
             findings
         }
         Err(diagnostics) => diagnostics.0,

@@ -131,4 +131,6 @@ codes! {
 
     // The project.
     CONNECTION_MISSING = "L0700" "connection without a definition": "An action uses a connection that no connections file defines, so it fails with `ConnectionNotFound`. Add it to `connections.json`, or to the file of `--connections`; `loom explain connections` shows the format.";
+    CALL_MISMATCH = "L0701" "call that its description refuses": "The `parameters` of an action do not match the operation that it calls: a required one is missing, one has another type than the description of the connector says, or the operation has none of this name. The action would fail with `OpenApiOperationParameterValidationFailed` before anything is sent. `loom connectors show NAME OPERATION` lists what the operation takes.";
+    CALL_UNUSABLE = "L0702" "operation that cannot be called": "The description of a connector cannot be read, has no operation of this name, or needs something for it that Loom does not have: a script in C#, or a policy that is not supported. `loom connectors list` shows the connectors of the project, `loom connectors show NAME` the operations of one.";
 }

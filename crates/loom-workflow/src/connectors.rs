@@ -1,0 +1,282 @@
+//! `loom connectors`: what the connections with a description offer, and whether they can be used.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use loom_connectors::{Connector, Field, Operation, TriggerKind, Unsubscribe, Value};
+use loom_expression::{Visible, nearest};
+
+use crate::{
+    config::{Config, Flags},
+    console,
+    exit::Exit,
+    run::Settings,
+};
+
+/// The arguments of `loom connectors`.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectorsArgs {
+    #[command(subcommand)]
+    command: ConnectorsCommand,
+    #[command(flatten)]
+    flags: Flags<false>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConnectorsCommand {
+    /// List the connectors and how many operations each has.
+    List,
+    /// Show a connector's parameters and operations, or what one operation takes and returns.
+    Show {
+        /// The connection.
+        name: String,
+        /// The operation.
+        operation: Option<String>,
+    },
+    /// Check that each description can be read, that each connection has the parameters that its description requires, and
+    /// which operations cannot be called.
+    Check {
+        /// The connection; all of them without it.
+        name: Option<String>,
+    },
+}
+
+/// Runs the command.
+pub(crate) fn command(args: &ConnectorsArgs) -> Result<Exit> {
+    // The connections file is that of a workflow of the project in the working directory, or the one of `--connections`.
+    let config = Config::resolve(&args.flags, &[PathBuf::from("workflow/workflow.json")])?;
+    let settings = Settings::read(&config)?;
+    let exit = match &args.command {
+        ConnectorsCommand::List => list(&settings),
+        ConnectorsCommand::Show { name, operation } => show(&settings, name, operation.as_deref()),
+        ConnectorsCommand::Check { name } => check(&settings, name.as_deref()),
+    };
+    Ok(exit)
+}
+
+fn list(settings: &Settings) -> Exit {
+    let connections = settings.connections();
+    let mut exit = Exit::Success;
+    let mut count = 0;
+    for name in connections.described_names() {
+        count += 1;
+        match connections.connector(name) {
+            Some(Ok(connector)) => {
+                let operations = connector.operations().len();
+                let triggers = connector.operations().filter(|entry| entry.is_trigger()).count();
+                let triggers =
+                    if triggers == 0 { String::new() } else { format!(", {triggers} of them triggers") };
+                println!("{name}: {}; {operations} operations{triggers}", title(&connector));
+            }
+            Some(Err(reason)) => {
+                console::error(format_args!("connection `{name}`: {reason}"));
+                exit = exit.worse(Exit::Refused);
+            }
+            None => {}
+        }
+    }
+    if count == 0 {
+        eprintln!("loom: no connection has a description; `loom explain connections` shows how to add one");
+    }
+    exit
+}
+
+fn title(connector: &Connector) -> String {
+    let title = connector.title();
+    if title.is_empty() { "no title".to_owned() } else { title }
+}
+
+/// The connector with a name, or the exit after the error was reported.
+fn named(settings: &Settings, name: &str) -> Result<Connector, Exit> {
+    let connections = settings.connections();
+    match connections.connector(name) {
+        Some(Ok(connector)) => Ok(connector),
+        Some(Err(reason)) => {
+            console::error(format_args!("connection `{name}`: {reason}"));
+            Err(Exit::Refused)
+        }
+        None => {
+            let near = nearest(name, connections.described_names());
+            let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            console::error(format_args!("no connection `{name}` with a description{near}"));
+            Err(Exit::Refused)
+        }
+    }
+}
+
+fn show(settings: &Settings, name: &str, operation: Option<&str>) -> Exit {
+    let connector = match named(settings, name) {
+        Ok(connector) => connector,
+        Err(exit) => return exit,
+    };
+    match operation {
+        None => {
+            show_connector(&connector);
+            Exit::Success
+        }
+        Some(id) => match show_operation(&connector, id) {
+            Ok(()) => Exit::Success,
+            Err(error) => {
+                console::error(format_args!("{error}"));
+                Exit::Refused
+            }
+        },
+    }
+}
+
+fn show_connector(connector: &Connector) {
+    println!("{}", title(connector));
+    let description = connector.description();
+    if !description.is_empty() {
+        println!("{}", one_line(&description));
+    }
+    if !connector.connection_parameters().is_empty() {
+        println!();
+        println!("Parameters of a connection:");
+        for parameter in connector.connection_parameters() {
+            let required = if parameter.required { ", required" } else { "" };
+            println!(
+                "  {} ({}{required}) {}",
+                parameter.name,
+                parameter.kind,
+                one_line(&parameter.description)
+            );
+        }
+    }
+    println!();
+    println!("Operations:");
+    for entry in connector.operations() {
+        let kind = match (entry.is_trigger(), entry.is_internal()) {
+            (true, _) => " [trigger]",
+            (false, true) => " [internal]",
+            (false, false) => "",
+        };
+        println!("  {}{kind}: {}", entry.id(), one_line(entry.summary()));
+    }
+}
+
+fn show_operation(connector: &Connector, id: &str) -> Result<(), loom_connectors::Error> {
+    let operation = connector.operation(id)?;
+    println!("{}: {}", operation.id(), one_line(operation.summary()));
+    if !operation.description().is_empty() {
+        println!("{}", one_line(operation.description()));
+    }
+    println!("{} {}", operation.method(), operation.path());
+    if operation.is_deprecated() {
+        println!("deprecated");
+    }
+    for reason in operation.unsupported() {
+        println!("cannot be called: {reason}");
+    }
+    show_trigger(&operation);
+    let (shown, hidden): (Vec<Field>, Vec<Field>) =
+        connector.fields(id)?.into_iter().partition(|field| !field.internal);
+    println!();
+    println!("Parameters:");
+    show_fields(&shown);
+    if !hidden.is_empty() {
+        println!();
+        println!("Filled in automatically:");
+        show_fields(&hidden);
+    }
+    let results = connector.results(id)?;
+    if !results.is_empty() {
+        println!();
+        println!("Returns:");
+        show_fields(&results);
+    }
+    let example = Value::from(connector.example(id, false)?);
+    println!();
+    println!("Example of `parameters`:");
+    for line in example.to_json_text_pretty().lines() {
+        println!("  {line}");
+    }
+    Ok(())
+}
+
+fn show_trigger(operation: &Operation) {
+    if let Some(trigger) = operation.trigger() {
+        let runs = if trigger.kind == TriggerKind::Batch { "one run for each item" } else { "one run" };
+        if trigger.is_webhook {
+            let end = match &trigger.unsubscribe {
+                Some(Unsubscribe::Operation { id, .. }) => {
+                    format!("ended by the Location of the response, or by {id}")
+                }
+                _ => "ended by the Location of the response".to_owned(),
+            };
+            println!("trigger: the service calls back; {runs}; a subscription is {end}");
+        } else {
+            println!("trigger: polled; {runs}");
+        }
+    }
+    if let Some(paging) = operation.paging() {
+        println!("pages: items in `{}`, next page in `{}`", paging.items, paging.next_link);
+    }
+}
+
+fn show_fields(fields: &[Field]) {
+    if fields.is_empty() {
+        println!("  none");
+    }
+    for field in fields {
+        let mut notes = vec![field.kind.clone()];
+        if field.required {
+            notes.push("required".to_owned());
+        }
+        if let Some(default) = &field.default {
+            notes.push(format!("default {}", default.to_json_text()));
+        }
+        if !field.allowed.is_empty() {
+            let listed: Vec<String> = field.allowed.iter().take(8).map(Value::to_json_text).collect();
+            let more = if field.allowed.len() > 8 { ", …" } else { "" };
+            notes.push(format!("one of {}{more}", listed.join(", ")));
+        }
+        println!("  {} ({}) {}", field.name, notes.join(", "), one_line(&field.description));
+    }
+}
+
+fn check(settings: &Settings, only: Option<&str>) -> Exit {
+    let connections = settings.connections();
+    let names: Vec<String> = match only {
+        Some(name) => vec![name.to_owned()],
+        None => connections.described_names().map(str::to_owned).collect(),
+    };
+    let mut exit = Exit::Success;
+    for name in names {
+        let connector = match named(settings, &name) {
+            Ok(connector) => connector,
+            Err(worse) => {
+                exit = exit.worse(worse);
+                continue;
+            }
+        };
+        let mut problems = connections.check_described(&name);
+        let mut callable = 0;
+        for entry in connector.operations() {
+            match connector.operation(entry.id()) {
+                Ok(operation) if operation.unsupported().is_empty() => callable += 1,
+                Ok(operation) => {
+                    problems.push(format!(
+                        "operation `{}` cannot be called: {}",
+                        entry.id(),
+                        operation.unsupported().join("; ")
+                    ));
+                }
+                Err(error) => problems.push(format!("operation `{}`: {error}", entry.id())),
+            }
+        }
+        println!("{name}: {callable} of {} operations can be called", connector.operations().len());
+        for problem in &problems {
+            println!("  {problem}");
+        }
+        if !problems.is_empty() {
+            exit = exit.worse(Exit::Refused);
+        }
+    }
+    exit
+}
+
+fn one_line(text: &str) -> String {
+    Visible(&text.split_whitespace().collect::<Vec<_>>().join(" ")).to_string()
+}

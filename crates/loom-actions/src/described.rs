@@ -25,6 +25,7 @@ use loom_expression::{Object, Value};
 use crate::{
     Connections, Failure,
     connections::host_of,
+    handlers::subscription,
     requests::{Answer, Progress, Spec},
 };
 
@@ -419,20 +420,33 @@ impl Connections {
             if let TriggerKind::ApiConnection { inputs } | TriggerKind::ApiConnectionWebhook { inputs } =
                 &trigger.kind
             {
-                self.check_call(inputs.source_value(), &trigger.pointer, &mut problems);
+                self.check_call(inputs.source_value(), &trigger.pointer, &is_literal, &mut problems);
             }
         }
         for action in &workflow.actions {
             if let ActionKind::Effect { effect, inputs, .. } = &action.kind
                 && matches!(effect, EffectKind::ApiConnection | EffectKind::ApiConnectionWebhook)
             {
-                self.check_call(inputs.source_value(), &action.pointer, &mut problems);
+                self.check_call(inputs.source_value(), &action.pointer, &is_literal, &mut problems);
             }
         }
         problems
     }
 
-    fn check_call(&self, inputs: &Value, pointer: &str, problems: &mut Vec<CallProblem>) {
+    /// What is wrong with the call of a described operation whose inputs have been evaluated; nothing for other calls.
+    pub fn check_inputs(&self, inputs: &Value) -> Vec<String> {
+        let mut problems = Vec::new();
+        self.check_call(&subscription(inputs), "", &|_| true, &mut problems);
+        problems.into_iter().map(|problem| problem.message).collect()
+    }
+
+    fn check_call(
+        &self,
+        inputs: &Value,
+        pointer: &str,
+        is_known: &dyn Fn(&Value) -> bool,
+        problems: &mut Vec<CallProblem>,
+    ) {
         let host = host_of(inputs);
         let Some(connector) = self.connector_of(&host) else { return };
         let mut add = |rest: &str, message: String, is_unusable| {
@@ -461,7 +475,7 @@ impl Connections {
             return;
         }
         let parameters = inputs.get("parameters").cloned().unwrap_or_default();
-        match connector.check(id, &parameters, &is_known) {
+        match connector.check(id, &parameters, is_known) {
             Err(error) => add("/host/operationId", error.to_string(), true),
             Ok(found) => {
                 for problem in found {
@@ -477,7 +491,7 @@ impl Connections {
 }
 
 /// Whether a value of a definition is itself, and not an expression that is still to be evaluated.
-fn is_known(value: &Value) -> bool {
+fn is_literal(value: &Value) -> bool {
     let Some(text) = value.as_str() else { return true };
     !text.contains("@{") && (!text.starts_with('@') || text.starts_with("@@"))
 }

@@ -4,6 +4,7 @@
 mod accounts;
 mod answers;
 mod certificates;
+mod described;
 mod engine;
 mod failures;
 mod models;

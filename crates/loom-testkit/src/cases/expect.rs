@@ -28,6 +28,8 @@ pub(crate) struct Executed {
     pub(crate) held: bool,
     /// Actions whose calls have no mock, each with the property of the case where its mocks belong.
     pub(crate) unanswered: Vec<(String, String)>,
+    /// What is wrong with calls of described operations, each with the name of the action.
+    pub(crate) wrong_requests: Vec<(String, String)>,
 }
 
 const KNOWN: [&str; 8] =
@@ -59,6 +61,9 @@ pub(crate) fn check(case: &Object, executed: &Executed) -> Verdict {
             "the action made a call that the case does not mock; add it to `{place}`, such as \"{name}\": {{\"statusCode\": 200, \"body\": {{}}}}"
         );
         found.push(Difference::of(format!("{place}.{name}"), what));
+    }
+    for (name, problem) in &played.wrong_requests {
+        found.push(Difference::of(format!("requests.{name}"), problem.clone()));
     }
     match case.get("expected").and_then(Value::as_object) {
         None => found.push(Difference::of("expected", "missing property")),

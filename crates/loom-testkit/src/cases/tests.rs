@@ -310,3 +310,28 @@ fn differences_of_values_are_whole_in_json() {
     );
     assert_eq!(differences, expected);
 }
+
+#[test]
+fn calls_of_described_operations_are_compared_with_the_description() {
+    let play = |parameters: &str, check: bool| {
+        let case = format!(
+            r#"[{{"id": "c", "checkRequests": {check}, "connections": {{"connections": {{"notes": {{"description": "notes.swagger.json"}}}}}},
+            "definition": {{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{"Get": {{"type": "OpenApiConnection", "inputs": {{
+                "host": {{"connectionName": "shared_notes", "operationId": "GetNote"}}, "parameters": {{"id": {parameters}}}}}}}}}}},
+            "trigger": {{"body": {{"text": "seven", "number": 7}}}},
+            "mocks": {{"Get": {{"statusCode": 200}}}}, "expected": {{"runStatus": "Succeeded"}}}}]"#
+        );
+        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/connectors");
+        let file = CaseFile::parse(case.as_bytes(), "test".to_owned(), directory).expect("the test writes a list");
+        let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, None);
+        match &report.entries[0].1 {
+            Verdict::Passed => Vec::new(),
+            Verdict::Failed(found) => found.iter().map(ToString::to_string).collect(),
+        }
+    };
+    assert_eq!(play(r#""@triggerBody()['number']""#, true), Vec::<String>::new());
+    assert_eq!(play(r#""@triggerBody()['text']""#, false), Vec::<String>::new());
+    let found = play(r#""@triggerBody()['text']""#, true);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("requests.Get") && found[0].contains("`id` must be an integer, found a string"), "{found:?}");
+}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use loom_actions::{
-    ArtifactKind, Artifacts, HostLimit, HostLimitKind, PoliciesError, Project, ProjectError, ScriptHandler,
+    ArtifactKind, Artifacts, Connections, HostLimit, HostLimitKind, PoliciesError, Project, ProjectError, ScriptHandler,
     check_javascript,
     secrets::{FixedSecrets, Secrets},
     transform_handlers,
@@ -90,11 +90,13 @@ struct Stage {
     environment: Environment,
     chaos: Option<Arc<ChaosPlan>>,
     artifacts: Artifacts,
+    /// The connections whose descriptions are compared with the calls; none when the case does not ask for it.
+    checked: Option<Connections>,
     now: Timestamp,
 }
 
 /// The properties of a case. Others are notes, unless they look like one of these.
-const MEMBERS: [&str; 12] = [
+const MEMBERS: [&str; 13] = [
     "definition",
     "definitionFile",
     "trigger",
@@ -103,6 +105,7 @@ const MEMBERS: [&str; 12] = [
     "connections",
     "artifacts",
     "mocks",
+    "checkRequests",
     "workflows",
     "now",
     "defaultRetryPolicy",
@@ -178,7 +181,12 @@ fn set_up(
         environment.default_retry = Arc::new(policy);
     }
     let artifacts = artifacts(case, directory)?;
-    Ok(Stage { workflow, parameters, children, answers, environment, chaos: None, artifacts, now })
+    let checked = match case.get("checkRequests").map(Value::as_bool) {
+        None | Some(Some(false)) => None,
+        Some(Some(true)) => Some(connections(&project)?),
+        Some(None) => return Err(wrong("checkRequests", "must be `true` or `false`")),
+    };
+    Ok(Stage { workflow, parameters, children, answers, environment, chaos: None, artifacts, checked, now })
 }
 
 /// Applies the limits in `host.json` that affect a case.
@@ -260,8 +268,14 @@ fn project(case: &Object, directory: &Path) -> Result<Project, CaseError> {
     }
     if let Some(connections) = case.get("connections") {
         project.connections = Some(connections.clone());
+        project.connections_directory = Some(directory.to_path_buf());
     }
     Ok(project)
+}
+
+fn connections(project: &Project) -> Result<Connections, Obstacle> {
+    let connections = project.connections(&Secrets::default(), &Masker::new());
+    connections.map_err(|error| wrong("connections", error.to_string()))
 }
 
 /// The named policies of the project that contains `definitionFile`.
@@ -325,8 +339,7 @@ fn load(
             _ => wrong("definitionFile", format!("{}: {error}", path.display())),
         })?
     };
-    let connections = project.connections(&Secrets::default(), &Masker::new());
-    let connections = connections.map_err(|error| wrong("connections", error.to_string()))?;
+    let connections = connections(project)?;
     let surroundings = Surroundings {
         parameters_file: project.parameters.clone(),
         app_settings: project.app_setting_list(),
@@ -415,6 +428,8 @@ impl Stage {
             transforms: transforms(&self.artifacts),
             occurrences: Mutex::default(),
             unanswered: Mutex::default(),
+            checked: self.checked,
+            wrong_requests: Mutex::default(),
             callbacks,
         });
         let mut builder =
@@ -471,6 +486,8 @@ impl Stage {
         }
         engine.shut_down().await;
         let unanswered = scripted.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        let wrong = scripted.wrong_requests.lock().unwrap_or_else(PoisonError::into_inner);
+        played.wrong_requests.clone_from(&wrong);
         let own = |workflow: &str| *workflow == *self.workflow.name;
         executed.unanswered = unanswered
             .iter()
@@ -542,6 +559,9 @@ struct Scripted {
     occurrences: Mutex<Occurrences>,
     /// Actions that made a call without a mock, each with its workflow.
     unanswered: Mutex<Vec<(Arc<str>, Arc<str>)>>,
+    checked: Option<Connections>,
+    /// What is wrong with calls of described operations, each with the name of its action.
+    wrong_requests: Mutex<Vec<(String, String)>>,
     callbacks: mpsc::Sender<Callback>,
 }
 
@@ -564,6 +584,18 @@ impl Scripted {
         });
         Some(answers.get(occurrence, call.attempt))
     }
+
+    /// Compares the call of a described operation with its description.
+    fn check_request(&self, call: &Call) {
+        let ActionKind::Effect { effect, .. } = &call.definition().kind else { return };
+        if !matches!(effect, EffectKind::ApiConnection | EffectKind::ApiConnectionWebhook) || call.attempt > 1 {
+            return;
+        }
+        let Some(connections) = &self.checked else { return };
+        let problems = connections.check_inputs(&call.inputs);
+        let mut wrong = self.wrong_requests.lock().unwrap_or_else(PoisonError::into_inner);
+        wrong.extend(problems.into_iter().map(|problem| (call.definition().name.to_string(), problem)));
+    }
 }
 
 impl ActionHandler for Scripted {
@@ -572,6 +604,7 @@ impl ActionHandler for Scripted {
             if call.phase == Phase::Unsubscribe {
                 return EffectResult::Done { outcome: Outcome::ok(None), hint: RetryHint::default() };
             }
+            self.check_request(call);
             let answer = self.answer(call);
             if answer.is_none() && is_javascript(call) {
                 return self.scripts.call(call).await;

@@ -47,12 +47,15 @@ fn benches(criterion: &mut Criterion) {
     group.finish();
 
     let connector = read(&document(32 << 10));
-    let arguments = Value::from_json_str(r#"{"list": "to do", "body/title": "Milk", "body/count": 2, "body/tags": ["a", "b"]}"#);
+    let arguments = Value::from_json_str(
+        r#"{"list": "to do", "body/title": "Milk", "body/count": 2, "body/tags": ["a", "b"]}"#,
+    );
     let arguments = arguments.expect("it is JSON");
     let connection = Connection::default();
     criterion.bench_function("call", |bencher| {
         bencher.iter(|| {
-            let call = connector.call("Add7", black_box(&arguments), &connection, None).expect("the arguments fit");
+            let call =
+                connector.call("Add7", black_box(&arguments), &connection, None).expect("the arguments fit");
             call.request(&[]).expect("there are no policies")
         });
     });

@@ -322,7 +322,8 @@ fn calls_of_described_operations_are_compared_with_the_description() {
             "mocks": {{"Get": {{"statusCode": 200}}}}, "expected": {{"runStatus": "Succeeded"}}}}]"#
         );
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/connectors");
-        let file = CaseFile::parse(case.as_bytes(), "test".to_owned(), directory).expect("the test writes a list");
+        let file =
+            CaseFile::parse(case.as_bytes(), "test".to_owned(), directory).expect("the test writes a list");
         let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, None);
         match &report.entries[0].1 {
             Verdict::Passed => Vec::new(),
@@ -333,5 +334,8 @@ fn calls_of_described_operations_are_compared_with_the_description() {
     assert_eq!(play(r#""@triggerBody()['text']""#, false), Vec::<String>::new());
     let found = play(r#""@triggerBody()['text']""#, true);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("requests.Get") && found[0].contains("`id` must be an integer, found a string"), "{found:?}");
+    assert!(
+        found[0].contains("requests.Get") && found[0].contains("`id` must be an integer, found a string"),
+        "{found:?}"
+    );
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use loom_actions::{
-    ArtifactKind, Artifacts, Connections, HostLimit, HostLimitKind, PoliciesError, Project, ProjectError, ScriptHandler,
-    check_javascript,
+    ArtifactKind, Artifacts, Connections, HostLimit, HostLimitKind, PoliciesError, Project, ProjectError,
+    ScriptHandler, check_javascript,
     secrets::{FixedSecrets, Secrets},
     transform_handlers,
 };
@@ -588,7 +588,8 @@ impl Scripted {
     /// Compares the call of a described operation with its description.
     fn check_request(&self, call: &Call) {
         let ActionKind::Effect { effect, .. } = &call.definition().kind else { return };
-        if !matches!(effect, EffectKind::ApiConnection | EffectKind::ApiConnectionWebhook) || call.attempt > 1 {
+        if !matches!(effect, EffectKind::ApiConnection | EffectKind::ApiConnectionWebhook) || call.attempt > 1
+        {
             return;
         }
         let Some(connections) = &self.checked else { return };

@@ -3,6 +3,7 @@
 mod batches;
 mod bench;
 mod canaries;
+mod connectors;
 mod crash;
 mod directory;
 mod disk_full;

@@ -1,0 +1,98 @@
+//! `loom connectors`, and what `loom validate` and `loom run` know of described operations.
+
+use std::{fs, path::Path};
+
+use crate::{file, loom};
+
+/// A connections file with the descriptions of `conformance/connectors` beside it.
+fn project(test: &str) -> String {
+    let connections = r#"{"connections": {
+        "notes": {"description": "notes.swagger.json", "parameters": {"api_key": "k"}},
+        "shop": {"description": "shop.openapi.json"},
+        "gone": {"description": "gone.json"}}}"#;
+    let path = file(test, "connections.json", connections);
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/connectors");
+    for name in ["notes.swagger.json", "notes.properties.json", "shop.openapi.json"] {
+        fs::copy(from.join(name), path.with_file_name(name)).expect("the file can be copied");
+    }
+    path.display().to_string()
+}
+
+#[test]
+fn connectors_are_listed_shown_and_checked() {
+    let connections = project("connectors");
+    let run =
+        |arguments: &[&str]| loom(&[&["connectors"], arguments, &["--connections", &connections]].concat());
+    let list = run(&["list"]);
+    assert!(list.stdout.contains("notes: Notes; 14 operations, 2 of them triggers\n"), "{}", list.stdout);
+    assert!(list.stdout.contains("shop: Shop; "), "{}", list.stdout);
+    assert!(list.stderr.contains("connection `gone`: ") && list.code == Some(3), "{}", list.stderr);
+
+    let show = run(&["show", "notes"]).stdout;
+    for part in [
+        "api_key (securestring, required)",
+        "  ListNotes: List notes\n",
+        "  OnNote [trigger]: ",
+        "  UnwatchNotes [internal]: ",
+    ] {
+        assert!(show.contains(part), "`{part}` is missing: {show}");
+    }
+    let show = run(&["show", "notes", "CreateNote"]).stdout;
+    for part in [
+        "POST /folders/{folder}/notes\n",
+        "  folder (string, required) \n",
+        "  note/title (string, required) \n",
+        "Filled in automatically:\n  note/format (string, required, default \"plain\") \n",
+        "Returns:\n  body/id (integer)",
+        "    \"folder\": \"text\",\n",
+    ] {
+        assert!(show.contains(part), "`{part}` is missing: {show}");
+    }
+    let show = run(&["show", "notes", "Scripted"]).stdout;
+    assert!(show.contains("cannot be called: it runs a script in C#"), "{show}");
+    let unknown = run(&["show", "notse"]);
+    assert!(
+        unknown.stderr.contains("did you mean `notes`?") && unknown.code == Some(3),
+        "{}",
+        unknown.stderr
+    );
+
+    let check = run(&["check", "notes"]);
+    assert_eq!(check.code, Some(3));
+    for part in [
+        "notes: 11 of 14 operations can be called\n",
+        "policy `limitcalls` is not supported",
+        "`Forgotten` cannot be called",
+    ] {
+        assert!(check.stdout.contains(part), "`{part}` is missing: {}", check.stdout);
+    }
+    let check = run(&["check", "shop"]).stdout;
+    assert!(
+        check.contains("operation `Away`: `$ref` to `https://example.com/p.json` is an address"),
+        "{check}"
+    );
+}
+
+#[test]
+fn validate_points_at_wrong_arguments_of_described_operations() {
+    let connections = project("connectors-validate");
+    let flow = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
+  "Create": {"type": "OpenApiConnection", "inputs": {"host": {"connectionName": "shared_notes", "operationId": "CreateNote"},
+    "parameters": {"folder": "@triggerBody()",
+      "note/titel": "T",
+      "note/stars": "many"}}},
+  "Odd": {"type": "OpenApiConnection", "inputs": {"host": {"connectionName": "shared_notes", "operationId": "Odd"}, "parameters": {}}}}}}"#;
+    let flow = file("connectors-validate", "flow.json", flow).display().to_string();
+    let ended = loom(&["validate", &flow, "--connections", &connections]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    for part in [
+        "error[L0701]: unknown parameter `note/titel`; did you mean `note/title`?",
+        "flow.json:4:21",
+        "error[L0701]: required parameter `note/title` is missing",
+        "error[L0701]: `note/stars` must be an integer, found a string",
+        "flow.json:5:21",
+        "error[L0702]: operation `Odd` cannot be called: policy `limitcalls` is not supported",
+    ] {
+        assert!(ended.stderr.contains(part), "`{part}` is missing: {}", ended.stderr);
+    }
+}

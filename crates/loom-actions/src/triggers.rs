@@ -114,7 +114,7 @@ impl TriggerRequests {
 }
 
 /// The response to a poll whose state is in its query. Without items, and the first time, it starts no run: the first poll
-/// only finds out where the service is. The state takes the place of the address for the next poll.
+/// only finds out where the service is. The state replaces the address for the next poll.
 fn polled(mut answer: Answer, poll: &Poll, state: Option<&str>) -> Answer {
     let Some(mut outputs) = answer.outputs.as_object().cloned().filter(|_| answer.is_success()) else {
         return answer;

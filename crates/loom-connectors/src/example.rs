@@ -165,7 +165,7 @@ impl Maker<'_> {
                 Some(value) => {
                     members.insert(name, value);
                 }
-                // What contains a circle of required properties is left out as a whole.
+                // What contains a circle of required properties is omitted as a whole.
                 None if is_required => return Ok(None),
                 None => {}
             }

@@ -80,7 +80,7 @@ pub(crate) fn properties(
                 continue;
             }
             let property = part.beside(property);
-            // What stands beside a reference is about this use of the schema.
+            // What is next to a reference is about this use of the schema.
             let resolved = document.resolve(property.clone())?;
             let resolved =
                 match (property.value.get("$ref"), property.value.as_object(), resolved.value.as_object()) {

@@ -62,7 +62,7 @@ pub(crate) fn check(case: &Object, executed: &Executed) -> Verdict {
         );
         found.push(Difference::of(format!("{place}.{name}"), what));
     }
-    for (name, problem) in &played.wrong_requests {
+    for (name, problem) in &executed.wrong_requests {
         found.push(Difference::of(format!("requests.{name}"), problem.clone()));
     }
     match case.get("expected").and_then(Value::as_object) {

@@ -273,7 +273,7 @@ fn project(case: &Object, directory: &Path) -> Result<Project, CaseError> {
     Ok(project)
 }
 
-fn connections(project: &Project) -> Result<Connections, Obstacle> {
+fn connections(project: &Project) -> Result<Connections, CaseError> {
     let connections = project.connections(&Secrets::default(), &Masker::new());
     connections.map_err(|error| wrong("connections", error.to_string()))
 }
@@ -486,8 +486,8 @@ impl Stage {
         }
         engine.shut_down().await;
         let unanswered = scripted.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
-        let wrong = scripted.wrong_requests.lock().unwrap_or_else(PoisonError::into_inner);
-        played.wrong_requests.clone_from(&wrong);
+        let mismatches = scripted.wrong_requests.lock().unwrap_or_else(PoisonError::into_inner);
+        executed.wrong_requests.clone_from(&mismatches);
         let own = |workflow: &str| *workflow == *self.workflow.name;
         executed.unanswered = unanswered
             .iter()

@@ -324,7 +324,7 @@ fn calls_of_described_operations_are_compared_with_the_description() {
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/connectors");
         let file =
             CaseFile::parse(case.as_bytes(), "test".to_owned(), directory).expect("the test writes a list");
-        let report = Runner::new(Timestamp::UNIX_EPOCH).play_all(&file, None);
+        let report = Runner::new(Timestamp::UNIX_EPOCH).run_all(&file, None);
         match &report.entries[0].1 {
             Verdict::Passed => Vec::new(),
             Verdict::Failed(found) => found.iter().map(ToString::to_string).collect(),

@@ -33,6 +33,7 @@ fn standard() -> Connections {
         .collect(),
         secrets: Secrets::default(),
         masker: Masker::new(),
+        directory: None,
     };
     assert!(sources.evaluate(&json(r#""@parameters('circle')""#)).unwrap_err().contains("itself"));
     Connections::from_json(&file, &sources).unwrap()

@@ -116,7 +116,8 @@ async fn wrong_arguments_are_refused_before_anything_is_sent() {
             notes(operation, parameters)
         );
         let outputs = r#"{"error": {"type": "object", "value": "@outputs('Look')"}}"#;
-        let error = output(&executed(NOTES, &actions, outputs, &mock).await, "error");
+        let report = executed(NOTES, &actions, outputs, &mock).await;
+        let error = output(&report, "error");
         assert_eq!(error.get("code").and_then(Value::as_str), Some(code));
         assert!(error.get("message").unwrap().text().contains(part), "{error:?}");
     }

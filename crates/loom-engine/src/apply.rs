@@ -10,10 +10,11 @@ use loom_definition::{
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
-    event::{EffectId, Event, FrameId, Next, Outcome, Phase, Place, Purpose, TimerId},
+    event::{EffectId, Event, Next, OpeningId, Outcome, Phase, Place, Purpose, TimerId},
     gather, record,
     state::{
-        Activity, Call, CallState, EachState, Frame, FramePhase, LoopState, RunState, Slot, SlotPhase, Timer,
+        Activity, Call, CallState, EachState, LoopState, Opening, OpeningPhase, RunState, Slot, SlotPhase,
+        Timer,
     },
     work::Work,
 };
@@ -30,8 +31,8 @@ impl RunState {
         self.seq += 1;
         match event {
             Event::ActionEnded { .. } => self.end_action(workflow, event),
-            Event::FrameOpened { .. } => {
-                self.open_frame(workflow, event);
+            Event::BlockOpened { .. } => {
+                self.open_opening(workflow, event);
                 0
             }
             Event::VariableSet { variable, value } => self.set_variable(*variable, value),
@@ -80,7 +81,7 @@ impl RunState {
             }
             // The first three have been handled by the caller.
             Event::ActionEnded { .. }
-            | Event::FrameOpened { .. }
+            | Event::BlockOpened { .. }
             | Event::VariableSet { .. }
             | Event::AttemptNoted { .. }
             | Event::Tracked { .. } => {}
@@ -135,24 +136,24 @@ impl RunState {
     }
 
     #[inline(never)]
-    fn open_frame(&mut self, workflow: &Workflow, event: &Event) {
-        let Event::FrameOpened { frame, block, parent, index, at } = *event else { return };
-        if self.free.last() == Some(&frame) {
+    fn open_opening(&mut self, workflow: &Workflow, event: &Event) {
+        let Event::BlockOpened { opening, block, parent, index, at } = *event else { return };
+        if self.free.last() == Some(&opening) {
             self.free.pop();
-        } else if let Some(position) = self.free.iter().position(|free| *free == frame) {
+        } else if let Some(position) = self.free.iter().position(|free| *free == opening) {
             self.free.remove(position);
         }
         let actions = &workflow.block(block).actions;
-        while self.frames.len() <= frame.0 as usize {
-            self.frames.push(Frame::default());
+        while self.openings.len() <= opening.0 as usize {
+            self.openings.push(Opening::default());
         }
-        let opened = &mut self.frames[frame.0 as usize];
+        let opened = &mut self.openings[opening.0 as usize];
         opened.block = block;
         opened.parent = parent;
         opened.index = index;
         opened.opened = at;
         opened.remaining = actions.len() as u32;
-        opened.phase = FramePhase::Open;
+        opened.phase = OpeningPhase::Open;
         opened.slots.clear();
         opened.slots.extend(actions.iter().map(|action| Slot::new(workflow.action(*action))));
         let roots = &workflow.block(block).roots;
@@ -160,34 +161,34 @@ impl RunState {
             self.ready.reserve(roots.len());
         }
         for action in roots {
-            self.ready.push_back(Work::Action(Place { frame, action: *action }));
+            self.ready.push_back(Work::Action(Place { opening, action: *action }));
         }
         if let Some(parent) = parent {
-            self.attach_frame(parent, frame, index);
+            self.attach_opening(parent, opening, index);
         }
         if actions.is_empty() {
-            self.frame_completed(workflow, frame);
+            self.opening_completed(workflow, opening);
         }
     }
 
     /// Registers an opened block with its action.
-    fn attach_frame(&mut self, parent: Place, frame: FrameId, index: u32) {
+    fn attach_opening(&mut self, parent: Place, opening: OpeningId, index: u32) {
         let activity = self.activity_mut(parent);
         activity.open += 1;
         if let Some(each) = &mut activity.each {
             each.next = index + 1;
             each.active += 1;
-            activity.frames.push(frame);
+            activity.openings.push(opening);
             return;
         }
-        let Some(looping) = &mut activity.looping else { return activity.frames.push(frame) };
+        let Some(looping) = &mut activity.looping else { return activity.openings.push(opening) };
         looping.iterations = index + 1;
         activity.failed = false;
         // Only the last iteration of a loop can be read.
-        let stale = activity.frames.first_mut().map(|open| std::mem::replace(open, frame));
+        let stale = activity.openings.first_mut().map(|open| std::mem::replace(open, opening));
         match stale {
-            Some(stale) => self.free_frame(stale),
-            None => activity.frames.push(frame),
+            Some(stale) => self.free_opening(stale),
+            None => activity.openings.push(opening),
         }
     }
 
@@ -255,7 +256,7 @@ impl RunState {
             // Its action has ended, and the place may have been reused.
             return;
         }
-        let FramePhase::Open = self.frame(place.frame).phase else { return };
+        let OpeningPhase::Open = self.opening(place.opening).phase else { return };
         let action = self.workflow.action(place.action);
         let secure = action.secure;
         let subscribed =
@@ -294,9 +295,9 @@ impl RunState {
         activity.failed = false;
         activity.each = None;
         activity.looping = None;
-        let stale = std::mem::take(&mut activity.frames);
-        for frame in stale {
-            self.free_frame(frame);
+        let stale = std::mem::take(&mut activity.openings);
+        for opening in stale {
+            self.free_opening(opening);
         }
     }
 
@@ -341,15 +342,15 @@ impl RunState {
             && (outcome.status.is_bad()
                 || (outcome.status == Status::Skipped
                     && action.run_after.iter().any(|dependency| {
-                        self.slot(Place { frame: place.frame, action: dependency.action }).bad
+                        self.slot(Place { opening: place.opening, action: dependency.action }).bad
                     })));
-        let frame = &mut self.frames[place.frame.0 as usize];
-        let slot = &mut frame.slots[action.position as usize];
+        let opening = &mut self.openings[place.opening.0 as usize];
+        let slot = &mut opening.slots[action.position as usize];
         slot.phase = SlotPhase::Ended;
         slot.status = outcome.status;
         slot.bad = bad;
-        let is_last = frame.remaining <= 1 && frame.phase == FramePhase::Open;
-        if !(is_last && frame.parent.is_some_and(|parent| keeps_nothing(workflow, parent))) {
+        let is_last = opening.remaining <= 1 && opening.phase == OpeningPhase::Open;
+        if !(is_last && opening.parent.is_some_and(|parent| keeps_nothing(workflow, parent))) {
             slot.started = *started;
             slot.ended = *at;
             slot.code = outcome.code.clone();
@@ -363,7 +364,7 @@ impl RunState {
             self.end_activity(place);
         }
         for successor in &action.successors {
-            let next = Place { frame: place.frame, action: *successor };
+            let next = Place { opening: place.opening, action: *successor };
             let slot = self.slot_mut(next);
             slot.pending = slot.pending.saturating_sub(1);
             if slot.pending == 0 && slot.phase == SlotPhase::Waiting {
@@ -371,10 +372,10 @@ impl RunState {
                 self.ready.push_back(Work::Action(next));
             }
         }
-        let frame = &mut self.frames[place.frame.0 as usize];
-        frame.remaining = frame.remaining.saturating_sub(1);
-        if frame.remaining == 0 && frame.phase == FramePhase::Open {
-            self.frame_completed(workflow, place.frame);
+        let opening = &mut self.openings[place.opening.0 as usize];
+        opening.remaining = opening.remaining.saturating_sub(1);
+        if opening.remaining == 0 && opening.phase == OpeningPhase::Open {
+            self.opening_completed(workflow, place.opening);
         }
         let bytes = heap_bytes(outcome.outputs.as_ref());
         if inputs.is_some() { bytes.saturating_add(heap_bytes(inputs.as_ref())) } else { bytes }
@@ -386,7 +387,7 @@ impl RunState {
         let Some(activity) = slot.activity.as_deref() else { return };
         let timers = [activity.limit, activity.pause];
         let effect = activity.call.as_ref().and_then(|call| call.effect);
-        if activity.frames.is_empty() && activity.each.is_none() && activity.looping.is_none() {
+        if activity.openings.is_empty() && activity.each.is_none() && activity.looping.is_none() {
             slot.activity = None;
         }
         for timer in timers.into_iter().flatten() {
@@ -398,16 +399,16 @@ impl RunState {
     }
 
     /// All actions of a block have ended: updates the action that opened it.
-    fn frame_completed(&mut self, workflow: &Workflow, frame: FrameId) {
-        let closed = &mut self.frames[frame.0 as usize];
+    fn opening_completed(&mut self, workflow: &Workflow, opening: OpeningId) {
+        let closed = &mut self.openings[opening.0 as usize];
         let failed = is_failed(workflow, closed);
-        closed.phase = FramePhase::Closed;
+        closed.phase = OpeningPhase::Closed;
         let (parent, index) = (closed.parent, closed.index);
-        let Some(parent) = parent else { return self.ready.push_back(Work::FrameDone(frame)) };
+        let Some(parent) = parent else { return self.ready.push_back(Work::BlockDone(opening)) };
         if let ActionKind::Foreach { .. } = workflow.action(parent.action).kind {
-            return self.iteration_completed(workflow, parent, frame, index, failed);
+            return self.iteration_completed(workflow, parent, opening, index, failed);
         }
-        let result = self.iteration_result(workflow, parent, frame, failed);
+        let result = self.iteration_result(workflow, parent, opening, failed);
         let activity = self.activity_mut(parent);
         activity.open = activity.open.saturating_sub(1);
         if let Some(looping) = &mut activity.looping {
@@ -420,7 +421,7 @@ impl RunState {
         } else {
             activity.failed |= failed;
         }
-        self.ready.push_back(Work::FrameDone(frame));
+        self.ready.push_back(Work::BlockDone(opening));
     }
 
     /// An iteration of a Foreach has ended: keeps only what expressions after the loop refer to.
@@ -428,7 +429,7 @@ impl RunState {
         &mut self,
         workflow: &Workflow,
         parent: Place,
-        iteration: FrameId,
+        iteration: OpeningId,
         index: u32,
         failed: bool,
     ) {
@@ -439,13 +440,13 @@ impl RunState {
         let activity = self.activity_mut(parent);
         activity.open = activity.open.saturating_sub(1);
         activity.failed |= failed;
-        if let Some(at) = activity.frames.iter().position(|open| *open == iteration) {
-            activity.frames.swap_remove(at);
+        if let Some(at) = activity.openings.iter().position(|open| *open == iteration) {
+            activity.openings.swap_remove(at);
         }
         if let Some(each) = &mut activity.each {
             each.active = each.active.saturating_sub(1);
         }
-        self.free_frame(iteration);
+        self.free_opening(iteration);
         // One item of work is enough for iterations that end one after the other: it opens as many as there is room for.
         if self.ready.back() != Some(&Work::Spawn(parent)) {
             self.ready.push_back(Work::Spawn(parent));
@@ -454,9 +455,9 @@ impl RunState {
 
     /// Keeps the results of an iteration of a Foreach that expressions after the loop refer to.
     #[inline(never)]
-    fn collect_iteration(&mut self, foreach: &Action, parent: Place, iteration: FrameId, index: u32) {
+    fn collect_iteration(&mut self, foreach: &Action, parent: Place, iteration: OpeningId, index: u32) {
         let mut records =
-            if foreach.result_wanted { record::frame_records(self, iteration) } else { Vec::new() };
+            if foreach.result_wanted { record::opening_records(self, iteration) } else { Vec::new() };
         records.extend(gather::of_iteration(self, foreach, iteration));
         let Some(each) = &mut self.activity_mut(parent).each else { return };
         // A snapshot from an earlier version, which did not collect these, has no lists for them.
@@ -475,7 +476,7 @@ impl RunState {
         &self,
         workflow: &Workflow,
         parent: Place,
-        iteration: FrameId,
+        iteration: OpeningId,
         failed: bool,
     ) -> IterationResult {
         match &workflow.action(parent.action).kind {
@@ -488,7 +489,7 @@ impl RunState {
                 let Some(last) = self.last_of_iteration(iteration) else { return IterationResult::None };
                 let ended = self.slot(last).ended;
                 let secure = workflow.action(last.action).secure;
-                let (began, outcome) = (self.frame(iteration).opened, self.outcome_of(last));
+                let (began, outcome) = (self.opening(iteration).opened, self.outcome_of(last));
                 let entry = record::retry_entry(secure, began, ended, &outcome);
                 IterationResult::Attempt(entry)
             }
@@ -497,26 +498,26 @@ impl RunState {
     }
 
     /// Frees an opening and all openings inside it.
-    fn free_frame(&mut self, frame: FrameId) {
-        let opened = &mut self.frames[frame.0 as usize];
-        if opened.phase == FramePhase::Free {
+    fn free_opening(&mut self, opening: OpeningId) {
+        let opened = &mut self.openings[opening.0 as usize];
+        if opened.phase == OpeningPhase::Free {
             return;
         }
         if opened.slots.iter().any(|slot| slot.activity.is_some()) {
-            self.free_inside(frame);
+            self.free_inside(opening);
         }
-        self.frames[frame.0 as usize].forget();
-        self.free.push(frame);
+        self.openings[opening.0 as usize].forget();
+        self.free.push(opening);
     }
 
     /// Frees the openings inside an opening.
     #[inline(never)]
-    fn free_inside(&mut self, frame: FrameId) {
-        let slots = &mut self.frames[frame.0 as usize].slots;
+    fn free_inside(&mut self, opening: OpeningId) {
+        let slots = &mut self.openings[opening.0 as usize].slots;
         let activities = slots.iter_mut().filter_map(|slot| slot.activity.take());
-        let inner: Vec<FrameId> = activities.flat_map(|activity| activity.frames).collect();
-        for frame in inner {
-            self.free_frame(frame);
+        let inner: Vec<OpeningId> = activities.flat_map(|activity| activity.openings).collect();
+        for opening in inner {
+            self.free_opening(opening);
         }
     }
 
@@ -533,7 +534,7 @@ fn heap_bytes(value: Option<&Value>) -> u64 {
 }
 
 /// The leaf rule: a block fails when one of its leaf actions is bad.
-fn is_failed(workflow: &Workflow, opened: &Frame) -> bool {
+fn is_failed(workflow: &Workflow, opened: &Opening) -> bool {
     let mut leaves = workflow.block(opened.block).leaves.iter();
     leaves.any(|leaf| opened.slots[workflow.action(*leaf).position as usize].bad)
 }
@@ -545,29 +546,29 @@ fn keeps_nothing(workflow: &Workflow, opener: Place) -> bool {
     !opener.result_wanted && opener.gathered.is_empty() && matches!(opener.kind, ActionKind::Foreach { .. })
 }
 
-impl Frame {
+impl Opening {
     /// Marks the opening as free. The slots keep their memory for the next one.
     fn forget(&mut self) {
-        let Frame { block, parent, index, remaining, phase, slots, opened } = self;
+        let Opening { block, parent, index, remaining, phase, slots, opened } = self;
         *block = BlockIdx(0);
         *parent = None;
         *index = 0;
         *remaining = 0;
-        *phase = FramePhase::Free;
+        *phase = OpeningPhase::Free;
         slots.clear();
         *opened = Timestamp::MIN;
     }
 }
 
-impl Default for Frame {
+impl Default for Opening {
     /// A free opening.
-    fn default() -> Frame {
-        Frame {
+    fn default() -> Opening {
+        Opening {
             block: BlockIdx(0),
             parent: None,
             index: 0,
             remaining: 0,
-            phase: FramePhase::Free,
+            phase: OpeningPhase::Free,
             slots: Vec::new(),
             opened: Timestamp::MIN,
         }

@@ -20,12 +20,12 @@ use loom_expression::{Condition, Object, Template, Timestamp, Value, without_quo
 
 use crate::{
     event::{
-        Command, EffectId, ErrorInfo, Event, FrameId, Outcome, Phase, Place, Purpose, RunStart, TimerId,
+        Command, EffectId, ErrorInfo, Event, OpeningId, Outcome, Phase, Place, Purpose, RunStart, TimerId,
     },
     machine::Environment,
     record,
     scope::Scope,
-    state::{FramePhase, RunState, SlotPhase},
+    state::{OpeningPhase, RunState, SlotPhase},
     time,
     work::Work,
 };
@@ -56,7 +56,7 @@ pub(crate) struct Decider<'a> {
 /// Numbers of the ids that this decision has allocated; the state does not know them yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Planned {
-    frames: usize,
+    openings: usize,
     effects: u32,
     timers: u32,
 }
@@ -74,7 +74,7 @@ impl<'a> Decider<'a> {
             Command::Admit if self.state.waits && !status.is_final() => {
                 self.out.push(Event::RunAdmitted { at: self.now });
                 // A run that was resubmitted from an action has opened its blocks already.
-                if self.state.frames.is_empty() {
+                if self.state.openings.is_empty() {
                     self.open_root();
                 }
             }
@@ -111,10 +111,10 @@ impl<'a> Decider<'a> {
     pub(crate) fn work(&mut self, work: Work) {
         match work {
             Work::Action(place) => self.begin(place),
-            Work::FrameDone(FrameId::ROOT) if self.state.frame(FrameId::ROOT).parent.is_none() => {
+            Work::BlockDone(OpeningId::ROOT) if self.state.opening(OpeningId::ROOT).parent.is_none() => {
                 self.finish_run();
             }
-            Work::FrameDone(frame) => self.frame_done(frame),
+            Work::BlockDone(opening) => self.opening_done(opening),
             Work::Spawn(place) => self.spawn_iterations(place),
             Work::Execute(place) => self.execute(place),
         }
@@ -126,8 +126,8 @@ impl<'a> Decider<'a> {
     }
 
     fn open_root(&mut self) {
-        self.out.push(Event::FrameOpened {
-            frame: FrameId::ROOT,
+        self.out.push(Event::BlockOpened {
+            opening: OpeningId::ROOT,
             block: loom_definition::Workflow::ROOT,
             parent: None,
             index: 0,
@@ -139,7 +139,7 @@ impl<'a> Decider<'a> {
     fn begin(&mut self, place: Place) {
         let action = self.action(place);
         for dependency in &action.run_after {
-            let before = self.state.slot(Place { frame: place.frame, action: dependency.action });
+            let before = self.state.slot(Place { opening: place.opening, action: dependency.action });
             if !dependency.statuses.contains(before.status) {
                 let error =
                     record::condition_failed(&self.state.workflow, action, *dependency, before.status);
@@ -174,7 +174,7 @@ impl<'a> Decider<'a> {
                 // As `evaluate`, written out because a call would cost as much as a simple evaluation.
                 let value = match inputs.settled() {
                     Some(value) => Ok(value.clone()),
-                    None => inputs.evaluate(&self.scope(place.frame)),
+                    None => inputs.evaluate(&self.scope(place.opening)),
                 };
                 match value {
                     Ok(value) => self.end(place, Outcome::ok(Some(value))),
@@ -222,8 +222,8 @@ impl<'a> Decider<'a> {
 
     /// Ends the run early: it was cancelled, timed out, or exceeded a budget.
     fn stop(&mut self, status: RunStatus, error: Option<Arc<ErrorInfo>>, code: &'static str) {
-        if !self.state.frames.is_empty() {
-            self.cancel_frame(FrameId::ROOT, code, None);
+        if !self.state.openings.is_empty() {
+            self.cancel_opening(OpeningId::ROOT, code, None);
         }
         self.out.push(Event::RunEnded { status, error, outputs: None, at: self.now });
     }
@@ -240,14 +240,14 @@ impl<'a> Decider<'a> {
 
     /// Ends everything in an opened block: running actions are cancelled, those that have not started are skipped. The
     /// caller has already ended `except`.
-    fn cancel_frame(&mut self, frame: FrameId, code: &'static str, except: Option<Place>) {
+    fn cancel_opening(&mut self, opening: OpeningId, code: &'static str, except: Option<Place>) {
         let state = self.state;
-        let opened = state.frame(frame);
-        if opened.phase != FramePhase::Open {
+        let opened = state.opening(opening);
+        if opened.phase != OpeningPhase::Open {
             return;
         }
         for (slot, action) in opened.slots.iter().zip(&state.workflow.block(opened.block).actions) {
-            let place = Place { frame, action: *action };
+            let place = Place { opening, action: *action };
             if except == Some(place) {
                 continue;
             }
@@ -288,16 +288,18 @@ impl<'a> Decider<'a> {
     fn cancel_inside(&mut self, place: Place, code: &'static str, except: Option<Place>) {
         let state = self.state;
         let Some(activity) = state.activity(place) else { return };
-        for frame in &activity.frames {
-            self.cancel_frame(*frame, code, except);
+        for opening in &activity.openings {
+            self.cancel_opening(*opening, code, except);
         }
         self.unsubscribe(place);
     }
 
     fn finish_run(&mut self) {
         let root = self.state.workflow.block(loom_definition::Workflow::ROOT);
-        let failed =
-            root.leaves.iter().any(|leaf| self.state.slot(Place { frame: FrameId::ROOT, action: *leaf }).bad);
+        let failed = root
+            .leaves
+            .iter()
+            .any(|leaf| self.state.slot(Place { opening: OpeningId::ROOT, action: *leaf }).bad);
         if failed {
             let error = ErrorInfo::new("ActionFailed", "An action failed. No dependent actions succeeded.");
             self.out.push(Event::RunEnded {
@@ -329,7 +331,7 @@ impl<'a> Decider<'a> {
         if workflow.outputs.is_empty() {
             return Ok(None);
         }
-        let scope = Scope::new(self.state, self.environment, FrameId::ROOT, self.wall);
+        let scope = Scope::new(self.state, self.environment, OpeningId::ROOT, self.wall);
         let mut outputs = loom_expression::Object::default();
         for output in &workflow.outputs {
             let value = output.value.evaluate(&scope).map_err(|error| {
@@ -388,14 +390,14 @@ impl<'a> Decider<'a> {
         self.state.workflow.action(place.action)
     }
 
-    fn scope(&self, frame: FrameId) -> Scope<'a> {
-        Scope::new(self.state, self.environment, frame, self.wall)
+    fn scope(&self, opening: OpeningId) -> Scope<'a> {
+        Scope::new(self.state, self.environment, opening, self.wall)
     }
 
     fn evaluate(&self, place: Place, template: &Template) -> Result<Value, loom_expression::Error> {
         match template.settled() {
             Some(value) => Ok(value.clone()),
-            None => template.evaluate(&self.scope(place.frame)),
+            None => template.evaluate(&self.scope(place.opening)),
         }
     }
 
@@ -404,7 +406,7 @@ impl<'a> Decider<'a> {
         place: Place,
         condition: &Condition,
     ) -> Result<Value, loom_expression::Error> {
-        condition.evaluate_value(&self.scope(place.frame))
+        condition.evaluate_value(&self.scope(place.opening))
     }
 
     /// Ends an action, whether or not it has an `ActionStarted` event.
@@ -493,11 +495,11 @@ impl<'a> Decider<'a> {
         self.out.push(Event::TimerSet { timer, due, place, purpose });
     }
 
-    fn open_frame(&mut self, block: BlockIdx, parent: Place, index: u32) -> FrameId {
-        let frame = self.state.next_frame(self.planned.frames);
-        self.planned.frames += 1;
-        self.out.push(Event::FrameOpened { frame, block, parent: Some(parent), index, at: self.now });
-        frame
+    fn open_opening(&mut self, block: BlockIdx, parent: Place, index: u32) -> OpeningId {
+        let opening = self.state.next_opening(self.planned.openings);
+        self.planned.openings += 1;
+        self.out.push(Event::BlockOpened { opening, block, parent: Some(parent), index, at: self.now });
+        opening
     }
 
     fn next_effect(&mut self) -> EffectId {
@@ -576,7 +578,7 @@ impl<'a> Decider<'a> {
     #[cold]
     fn track(&mut self, place: Place, started: Timestamp, outcome: &Outcome) {
         let Some(template) = &self.action(place).tracked_properties else { return };
-        let mut scope = self.scope(place.frame);
+        let mut scope = self.scope(place.opening);
         scope.current = Some(place);
         scope.current_record = Some(record::of_outcome(self.state, place, started, self.now, outcome));
         let properties = match template.evaluate(&scope) {

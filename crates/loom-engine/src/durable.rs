@@ -651,7 +651,7 @@ pub(crate) fn needs_barrier(events: &[Event]) -> bool {
         | Event::Resumed { .. }
         | Event::RunEnded { .. } => true,
         Event::AttemptStarted { phase, .. } => *phase != Phase::Admit,
-        Event::FrameOpened { .. }
+        Event::BlockOpened { .. }
         | Event::ActionStarted { .. }
         | Event::LoopStarted { .. }
         | Event::AttemptNoted { .. }

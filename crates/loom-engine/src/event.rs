@@ -15,18 +15,18 @@ pub use loom_store::RunId;
 
 /// One opening of a block within a run. Ids are reused once the block is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FrameId(pub u32);
+pub struct OpeningId(pub u32);
 
-impl FrameId {
+impl OpeningId {
     /// The block of the workflow itself.
-    pub const ROOT: FrameId = FrameId(0);
+    pub const ROOT: OpeningId = OpeningId(0);
 }
 
 /// One occurrence of an action: which opening of its block, and which action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// The block's opening.
-    pub frame: FrameId,
+    pub opening: OpeningId,
     /// The action.
     pub action: ActionIdx,
 }
@@ -252,9 +252,9 @@ pub enum Event {
         at: Timestamp,
     },
     /// A block was opened: the workflow itself, a branch, or one iteration of a loop.
-    FrameOpened {
+    BlockOpened {
         /// Its id from here on.
-        frame: FrameId,
+        opening: OpeningId,
         /// The block.
         block: BlockIdx,
         /// The action that opened it; none for the workflow itself.

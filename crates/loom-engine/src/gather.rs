@@ -12,7 +12,7 @@ use loom_definition::{
 use loom_expression::{Object, Value};
 
 use crate::{
-    event::{FrameId, Place},
+    event::{OpeningId, Place},
     record::{self, Unopened},
     state::RunState,
 };
@@ -93,7 +93,7 @@ fn iterations(state: &RunState, foreach: Place, position: usize) -> Option<Vec<V
 }
 
 /// What one iteration contributes for each collected action.
-pub(crate) fn of_iteration(state: &RunState, foreach: &Action, iteration: FrameId) -> Vec<Value> {
+pub(crate) fn of_iteration(state: &RunState, foreach: &Action, iteration: OpeningId) -> Vec<Value> {
     let of = |gathered: &Gathered| match state.locate(iteration, gathered.action) {
         Ok(Some(place)) if gathered.records => record::record(state, place),
         Ok(Some(place)) => {

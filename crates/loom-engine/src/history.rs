@@ -306,9 +306,9 @@ impl History {
                 self.started = *at;
                 self.status = RunStatus::Running;
             }
-            Event::FrameOpened { frame, .. } => {
+            Event::BlockOpened { opening, .. } => {
                 // The id may have belonged to another opening before.
-                self.current.retain(|place, _| place.frame != *frame);
+                self.current.retain(|place, _| place.opening != *opening);
             }
             Event::ActionStarted { place, at, inputs } => {
                 let Some(occurrence) = self.occurrence(*place, *at) else { return };
@@ -398,7 +398,7 @@ impl History {
         let list = &mut self.actions[place.action.0 as usize];
         let (_, number) = *self.current.entry(place).or_insert_with(|| {
             let number = list.begin(Occurrence {
-                path: self.trail.path(place.frame).to_vec(),
+                path: self.trail.path(place.opening).to_vec(),
                 status: None,
                 started: at,
                 ended: None,

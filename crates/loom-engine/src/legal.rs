@@ -10,8 +10,8 @@ use loom_expression::Timestamp;
 
 use crate::{
     decide::calls::is_call,
-    event::{EffectId, Event, FrameId, Next, Outcome, Phase, Place, TimerId},
-    state::{Activity, FramePhase, RunState, Slot, SlotPhase},
+    event::{EffectId, Event, Next, OpeningId, Outcome, Phase, Place, TimerId},
+    state::{Activity, OpeningPhase, RunState, Slot, SlotPhase},
 };
 
 /// Openings that a history may skip: a resubmitted run begins with a part of the history of another.
@@ -40,7 +40,7 @@ impl Event {
     pub(crate) fn at(&self) -> Option<Timestamp> {
         match self {
             Event::RunStarted { at, .. }
-            | Event::FrameOpened { at, .. }
+            | Event::BlockOpened { at, .. }
             | Event::ActionStarted { at, .. }
             | Event::AttemptStarted { at, .. }
             | Event::AttemptNoted { at, .. }
@@ -65,7 +65,7 @@ impl Event {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Event::RunStarted { .. } => "RunStarted",
-            Event::FrameOpened { .. } => "FrameOpened",
+            Event::BlockOpened { .. } => "BlockOpened",
             Event::ActionStarted { .. } => "ActionStarted",
             Event::LoopStarted { .. } => "LoopStarted",
             Event::AttemptStarted { .. } => "AttemptStarted",
@@ -100,7 +100,7 @@ impl Event {
             require((place.action.0 as usize) < workflow.actions.len(), "the definition has no such action")
         };
         match self {
-            Event::FrameOpened { block, parent, .. } => {
+            Event::BlockOpened { block, parent, .. } => {
                 require((block.0 as usize) < workflow.blocks.len(), "the definition has no such block")?;
                 parent.map_or(Ok(()), action)
             }
@@ -157,9 +157,9 @@ impl RunState {
         }
         match event {
             Event::RunStarted { .. } => Ok(()),
-            Event::FrameOpened { frame, block, parent, index, .. } => {
+            Event::BlockOpened { opening, block, parent, index, .. } => {
                 require(!self.waits, NOT_ADMITTED)?;
-                self.may_open(*frame, *block, *parent, *index)
+                self.may_open(*opening, *block, *parent, *index)
             }
             Event::ActionStarted { place, .. } => {
                 require(!self.waits, NOT_ADMITTED)?;
@@ -205,7 +205,7 @@ impl RunState {
             Event::Resumed { .. } => require(self.status == RunStatus::Suspended, "the run is not suspended"),
             Event::RunEnded { status, .. } => {
                 require(status.is_final(), "a run cannot end with this status")?;
-                let is_open = self.frames.iter().any(|frame| frame.phase == FramePhase::Open);
+                let is_open = self.openings.iter().any(|opening| opening.phase == OpeningPhase::Open);
                 require(!is_open, "actions of the run have not ended")
             }
         }
@@ -213,8 +213,9 @@ impl RunState {
 
     /// The slot of an action in a block that is open.
     fn slot_of(&self, place: Place) -> Result<&Slot, &'static str> {
-        let opened = self.frames.get(place.frame.0 as usize);
-        let opened = opened.filter(|frame| frame.phase == FramePhase::Open).ok_or("the block is not open")?;
+        let opened = self.openings.get(place.opening.0 as usize);
+        let opened =
+            opened.filter(|opening| opening.phase == OpeningPhase::Open).ok_or("the block is not open")?;
         let action = self.workflow.action(place.action);
         require(opened.block == action.block, "the block does not contain the action")?;
         opened.slots.get(action.position as usize).ok_or("the block does not contain the action")
@@ -238,16 +239,16 @@ impl RunState {
         (self.next_timer..u32::MAX).contains(&timer.0)
     }
 
-    fn may_open(&self, frame: FrameId, block: BlockIdx, parent: Option<Place>, index: u32) -> Check {
-        let id = frame.0 as usize;
-        let is_free = self.frames.get(id).is_none_or(|opened| opened.phase == FramePhase::Free);
+    fn may_open(&self, opening: OpeningId, block: BlockIdx, parent: Option<Place>, index: u32) -> Check {
+        let id = opening.0 as usize;
+        let is_free = self.openings.get(id).is_none_or(|opened| opened.phase == OpeningPhase::Free);
         require(is_free, "the id of the block is in use")?;
         let Some(parent) = parent else {
-            let is_first = frame == FrameId::ROOT && block == Workflow::ROOT && self.frames.is_empty();
+            let is_first = opening == OpeningId::ROOT && block == Workflow::ROOT && self.openings.is_empty();
             return require(is_first, "only the block of the workflow has no parent");
         };
-        require(!self.frames.is_empty(), "the block of the workflow is not open")?;
-        require(id <= self.frames.len().saturating_add(FRAMES_SKIPPED_MAX), "there is no such block")?;
+        require(!self.openings.is_empty(), "the block of the workflow is not open")?;
+        require(id <= self.openings.len().saturating_add(FRAMES_SKIPPED_MAX), "there is no such block")?;
         let slot = self.running_slot(parent)?;
         let owner = self.workflow.block(block).owner;
         require(owner == Some(parent.action), "the block belongs to another action")?;
@@ -264,8 +265,8 @@ impl RunState {
             return require(activity.open == 0, "the iteration before it has not ended");
         }
         let is_open =
-            |open: &FrameId| self.frames.get(open.0 as usize).is_some_and(|open| open.block == block);
-        require(!activity.frames.iter().any(is_open), "the block is already open")
+            |open: &OpeningId| self.openings.get(open.0 as usize).is_some_and(|open| open.block == block);
+        require(!activity.openings.iter().any(is_open), "the block is already open")
     }
 
     fn may_attempt(&self, place: Place, effect: EffectId, phase: Phase) -> Check {

@@ -91,7 +91,7 @@ pub use engine::{
     Accepted, Delivered, Engine, EngineBuilder, FiringCommit, Permit, PolicyInUse, Recovered, RunHandle,
     RunReport, RunRequest, StartError, Started, Watcher,
 };
-pub use event::{Command, EffectId, Event, FrameId, Outcome, Place, RunId, RunStart, TimerId};
+pub use event::{Command, EffectId, Event, OpeningId, Outcome, Place, RunId, RunStart, TimerId};
 pub use journal::{status_from_number, status_number};
 pub use legal::IllegalEvent;
 pub use machine::{Environment, Run, label_settings};

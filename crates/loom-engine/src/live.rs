@@ -114,7 +114,7 @@ fn held(state: &RunState) -> u64 {
     values.extend(state.variables.iter().flatten());
     values.extend(state.response.iter().chain(&state.outputs));
     values.extend(state.effects.iter().filter_map(|(_, call)| call.resume.as_ref()));
-    for slot in state.frames.iter().flat_map(|frame| &frame.slots) {
+    for slot in state.openings.iter().flat_map(|opening| &opening.slots) {
         let Slot { inputs, outputs, activity, .. } = slot;
         values.extend(inputs.iter().chain(outputs));
         let Some(activity) = activity.as_deref() else { continue };

@@ -110,7 +110,7 @@ impl Environment {
 /// The same for every attempt at one occurrence of an action: `run id / action / iterations of the enclosing loops`.
 fn idempotency_key(state: &RunState, start: &RunStart, place: Place) -> Arc<str> {
     let mut key = format!("{}/{}", start.run, state.workflow.action(place.action).name);
-    for round in state.path(place.frame) {
+    for round in state.path(place.opening) {
         key.push('/');
         key.push_str(&round.index.to_string());
     }
@@ -197,7 +197,7 @@ impl Run {
             // Its place may have been reused, so the enclosing iterations are not known.
             Phase::Unsubscribe => Some(RunTrace::of(start).handed_on(effect, &[])),
             Phase::Call | Phase::Subscribe => {
-                Some(RunTrace::of(start).handed_on(effect, &state.path(asked.place.frame)))
+                Some(RunTrace::of(start).handed_on(effect, &state.path(asked.place.opening)))
             }
         };
         let context = match asked.phase {

@@ -90,8 +90,8 @@ pub(crate) fn tracking_id(state: &RunState, place: Place) -> Arc<str> {
 
 /// Identifies one occurrence of an action in its run.
 fn occurrence(state: &RunState, place: Place) -> [u64; 2] {
-    let iteration = u64::from(state.frame(place.frame).index);
-    [u64::from(place.action.0), u64::from(place.frame.0) << 32 | iteration]
+    let iteration = u64::from(state.opening(place.opening).index);
+    [u64::from(place.action.0), u64::from(place.opening.0) << 32 | iteration]
 }
 
 /// The bits of a version 4 UUID.

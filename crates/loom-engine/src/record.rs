@@ -9,7 +9,7 @@ use loom_definition::{
 use loom_expression::{MASK, Object, Timestamp, Value};
 
 use crate::{
-    event::{ErrorInfo, FrameId, Outcome, Place},
+    event::{ErrorInfo, OpeningId, Outcome, Place},
     random,
     state::{RunState, Slot, SlotPhase},
 };
@@ -139,7 +139,7 @@ impl<'a> Unopened<'a> {
         Unopened { chosen: true, status: Status::Succeeded, code: "NotSpecified" };
 
     /// The state of the action that contains `action`, seen from an opening.
-    pub(crate) fn of(state: &'a RunState, from: FrameId, action: ActionIdx) -> Unopened<'a> {
+    pub(crate) fn of(state: &'a RunState, from: OpeningId, action: ActionIdx) -> Unopened<'a> {
         let owner = state.workflow.block(state.workflow.action(action).block).owner;
         let place = owner.and_then(|owner| state.locate(from, owner).ok().flatten());
         let Some(slot) = place.map(|place| state.slot(place)) else { return Unopened::SKIPPED };
@@ -226,9 +226,9 @@ fn has_chosen(status: Status, code: &str) -> bool {
 }
 
 /// The records of an opening's own actions, in file order.
-pub(crate) fn frame_records(state: &RunState, frame: FrameId) -> Vec<Value> {
-    let block = state.workflow.block(state.frame(frame).block);
-    block.actions.iter().map(|action| record(state, Place { frame, action: *action })).collect()
+pub(crate) fn opening_records(state: &RunState, opening: OpeningId) -> Vec<Value> {
+    let block = state.workflow.block(state.opening(opening).block);
+    block.actions.iter().map(|action| record(state, Place { opening, action: *action })).collect()
 }
 
 /// One entry of `retryHistory`.

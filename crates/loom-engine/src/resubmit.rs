@@ -13,7 +13,7 @@ use loom_definition::{
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
-    event::{EffectId, Event, FrameId, Outcome, Phase, Place, Purpose, RunId, TimerId},
+    event::{EffectId, Event, OpeningId, Outcome, Phase, Place, Purpose, RunId, TimerId},
     legal::IllegalEvent,
     time,
 };
@@ -136,7 +136,7 @@ struct Opened {
     /// The enclosing actions, outermost first, with the index of the event that last started each.
     around: Vec<(Place, usize)>,
     /// Each opening, with its block and the index of the event that opened it.
-    frames: BTreeMap<FrameId, (BlockIdx, usize)>,
+    openings: BTreeMap<OpeningId, (BlockIdx, usize)>,
 }
 
 impl Opened {
@@ -152,14 +152,15 @@ impl Opened {
             owners.push((owner, block));
             block = action.block;
         }
-        let mut opened = Opened { around: Vec::new(), frames: BTreeMap::new() };
-        let root =
-            events.iter().position(|event| matches!(event, Event::FrameOpened { frame: FrameId::ROOT, .. }));
+        let mut opened = Opened { around: Vec::new(), openings: BTreeMap::new() };
+        let root = events
+            .iter()
+            .position(|event| matches!(event, Event::BlockOpened { opening: OpeningId::ROOT, .. }));
         let mut since = root.unwrap_or_default();
-        opened.frames.insert(FrameId::ROOT, (Workflow::ROOT, since));
-        let mut frame = FrameId::ROOT;
+        opened.openings.insert(OpeningId::ROOT, (Workflow::ROOT, since));
+        let mut opening = OpeningId::ROOT;
         for (owner, inner) in owners.into_iter().rev() {
-            let place = Place { frame, action: owner };
+            let place = Place { opening, action: owner };
             let not_reached = || ResubmitError::NotReached { action: name(first), around: name(owner) };
             let later = events.iter().enumerate().skip(since);
             let started = later
@@ -168,14 +169,14 @@ impl Opened {
             opened.around.push((place, since));
             let mut next = None;
             for (at, event) in events.iter().enumerate().skip(since) {
-                if let Event::FrameOpened { frame, block, parent: Some(parent), .. } = event
+                if let Event::BlockOpened { opening, block, parent: Some(parent), .. } = event
                     && *parent == place
                 {
-                    opened.frames.insert(*frame, (*block, at));
-                    next = if *block == inner { Some(*frame) } else { next };
+                    opened.openings.insert(*opening, (*block, at));
+                    next = if *block == inner { Some(*opening) } else { next };
                 }
             }
-            frame = next.ok_or_else(not_reached)?;
+            opening = next.ok_or_else(not_reached)?;
         }
         Ok(opened)
     }
@@ -185,16 +186,16 @@ impl Opened {
         let mut ended = HashMap::new();
         for (at, event) in events.iter().enumerate() {
             if let Event::ActionEnded { place, outcome, .. } = event
-                && self.frames.get(&place.frame).is_some_and(|(_, since)| at > *since)
+                && self.openings.get(&place.opening).is_some_and(|(_, since)| at > *since)
             {
                 ended.insert(*place, outcome);
             }
         }
         let mut kept = HashSet::new();
-        for (frame, (block, _)) in &self.frames {
+        for (opening, (block, _)) in &self.openings {
             let actions = &workflow.block(*block).actions;
             let is_new = |action: ActionIdx| {
-                let place = Place { frame: *frame, action };
+                let place = Place { opening: *opening, action };
                 action == first
                     || self.around.iter().any(|(around, _)| *around == place)
                     || ended.get(&place).is_none_or(|outcome| was_cut_off(outcome))
@@ -209,7 +210,7 @@ impl Opened {
                 }
             }
             let same = actions.iter().filter(|action| !anew.contains(action));
-            kept.extend(same.map(|action| Place { frame: *frame, action: *action }));
+            kept.extend(same.map(|action| Place { opening: *opening, action: *action }));
         }
         kept
     }
@@ -240,7 +241,7 @@ struct Taken<'a> {
     opened: &'a Opened,
     kept: &'a HashSet<Place>,
     /// The action of an open block that contains each other opening; none when it is not kept.
-    inside: HashMap<FrameId, Option<Place>>,
+    inside: HashMap<OpeningId, Option<Place>>,
     effects: HashMap<EffectId, Verdict>,
     timers: HashMap<TimerId, Verdict>,
     /// Timers of timeouts that start again.
@@ -254,16 +255,16 @@ struct Taken<'a> {
 }
 
 impl Taken<'_> {
-    fn is_open(&self, frame: FrameId, at: usize) -> bool {
-        self.opened.frames.get(&frame).is_some_and(|(_, since)| at >= *since)
+    fn is_open(&self, opening: OpeningId, at: usize) -> bool {
+        self.opened.openings.get(&opening).is_some_and(|(_, since)| at >= *since)
     }
 
     /// The action of an open block that a place belongs to.
     fn unit(&self, place: Place, at: usize) -> Option<Place> {
-        if self.is_open(place.frame, at) {
+        if self.is_open(place.opening, at) {
             Some(place)
         } else {
-            self.inside.get(&place.frame).copied().flatten()
+            self.inside.get(&place.opening).copied().flatten()
         }
     }
 
@@ -291,15 +292,15 @@ impl Taken<'_> {
             | Event::Suspended { .. }
             | Event::Resumed { .. }
             | Event::RunEnded { .. } => {}
-            Event::FrameOpened { frame, block, parent, index, at: time } => {
+            Event::BlockOpened { opening, block, parent, index, at: time } => {
                 self.reached = *time;
-                if self.opened.frames.get(frame).is_some_and(|(_, opening)| *opening == at) {
-                    let (frame, block, parent, index) = (*frame, *block, *parent, *index);
-                    return self.out.push(Event::FrameOpened { frame, block, parent, index, at: self.now });
+                if self.opened.openings.get(opening).is_some_and(|(_, opening)| *opening == at) {
+                    let (opening, block, parent, index) = (*opening, *block, *parent, *index);
+                    return self.out.push(Event::BlockOpened { opening, block, parent, index, at: self.now });
                 }
                 let unit = parent.and_then(|parent| self.unit(parent, at));
                 let unit = unit.filter(|unit| self.kept.contains(unit));
-                self.inside.insert(*frame, unit);
+                self.inside.insert(*opening, unit);
                 if unit.is_some() {
                     self.out.push(event.clone());
                 }
@@ -452,13 +453,13 @@ impl<'w> Translation<'w> {
     }
 
     fn place(&self, place: Place) -> Result<Place, ResubmitError> {
-        Ok(Place { frame: place.frame, action: self.action(place.action)? })
+        Ok(Place { opening: place.opening, action: self.action(place.action)? })
     }
 
     fn event(&self, event: &Event) -> Result<Event, ResubmitError> {
         let mut event = event.clone();
         match &mut event {
-            Event::FrameOpened { block, parent, .. } => {
+            Event::BlockOpened { block, parent, .. } => {
                 *block = self.block(*block)?;
                 *parent = parent.map(|parent| self.place(parent)).transpose()?;
             }

@@ -9,7 +9,7 @@ use loom_definition::{
 use loom_expression::{Budget, Context, Lookup, LookupError, Name, Timestamp, Value};
 
 use crate::{
-    event::{FrameId, Place},
+    event::{OpeningId, Place},
     gather::{self, Iterations},
     machine::Environment,
     random::{self, Purpose, Source},
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Scope<'a> {
     pub(crate) state: &'a RunState,
     pub(crate) environment: &'a Environment,
-    pub(crate) frame: FrameId,
+    pub(crate) opening: OpeningId,
     pub(crate) now: Timestamp,
     /// Bound by Query, Select and Table to the current item.
     pub(crate) item: Option<&'a Value>,
@@ -57,13 +57,13 @@ impl<'a> Scope<'a> {
     pub(crate) fn new(
         state: &'a RunState,
         environment: &'a Environment,
-        frame: FrameId,
+        opening: OpeningId,
         now: Timestamp,
     ) -> Self {
         Scope {
             state,
             environment,
-            frame,
+            opening,
             now,
             item: None,
             current: None,
@@ -84,7 +84,7 @@ impl<'a> Scope<'a> {
         Scope {
             state: self.state,
             environment: self.environment,
-            frame: self.frame,
+            opening: self.opening,
             now: self.now,
             item: Some(item),
             current: self.current,
@@ -120,18 +120,18 @@ impl<'a> Scope<'a> {
     #[inline]
     fn sibling(&self, name: Name<'_>) -> Option<&'a Slot> {
         let action = self.state.workflow.action(ActionIdx(name.slot?));
-        let frame = self.state.frame(self.frame);
-        if frame.block != action.block || record::is_block(action) {
+        let opening = self.state.opening(self.opening);
+        if opening.block != action.block || record::is_block(action) {
             return None;
         }
-        let slot = frame.slots.get(action.position as usize)?;
+        let slot = opening.slots.get(action.position as usize)?;
         (slot.phase == SlotPhase::Ended).then_some(slot)
     }
 
     /// Where an action's record is, or that it will never have one of its own.
     fn find(&self, name: Name<'_>) -> Result<Found, LookupError> {
         let action = self.action_index(name)?;
-        match self.state.locate(self.frame, action) {
+        match self.state.locate(self.opening, action) {
             Ok(Some(place)) => match self.state.slot(place).phase {
                 SlotPhase::Ended => Ok(Found::Place(place)),
                 SlotPhase::Running if self.current == Some(place) => Ok(Found::Place(place)),
@@ -165,7 +165,7 @@ impl<'a> Scope<'a> {
     fn was_passed_by(&self, action: ActionIdx) -> bool {
         let workflow = &self.state.workflow;
         let Some(owner) = workflow.block(workflow.action(action).block).owner else { return false };
-        match self.state.locate(self.frame, owner) {
+        match self.state.locate(self.opening, owner) {
             Ok(Some(place)) => match self.state.slot(place).phase {
                 SlotPhase::Ended => true,
                 SlotPhase::Running => {
@@ -191,8 +191,8 @@ impl<'a> Scope<'a> {
                 None => (0, self.now, place),
             }
         } else {
-            let (frame, place) = self.state.enclosing(self.frame, |action| action.kind.is_loop())?;
-            (self.state.frame(frame).index, self.state.slot(place).started, place)
+            let (opening, place) = self.state.enclosing(self.opening, |action| action.kind.is_loop())?;
+            (self.state.opening(opening).index, self.state.slot(place).started, place)
         };
         Some(match kind {
             LoopVariable::Index => Value::from(i64::from(index)),
@@ -267,7 +267,7 @@ impl Context for Scope<'_> {
         let record = match self.find(name)? {
             Found::Place(place) => record::record(self.state, place),
             Found::NeverOpened(action) => {
-                record::never_opened(self.state, action, &Unopened::of(self.state, self.frame, action))
+                record::never_opened(self.state, action, &Unopened::of(self.state, self.opening, action))
             }
             Found::Gathered(iterations) => iterations.into_record(&self.state.workflow),
         };
@@ -325,8 +325,8 @@ impl Context for Scope<'_> {
             return Ok(item.clone());
         }
         let foreach =
-            self.state.enclosing(self.frame, |action| matches!(action.kind, ActionKind::Foreach { .. }));
-        match foreach.and_then(|(frame, owner)| self.state.item_of(frame, owner)) {
+            self.state.enclosing(self.opening, |action| matches!(action.kind, ActionKind::Foreach { .. }));
+        match foreach.and_then(|(opening, owner)| self.state.item_of(opening, owner)) {
             Some(item) => self.usable(item.clone()),
             None => Err(LookupError::NotAvailable { why: "no Foreach encloses this action".to_owned() }),
         }
@@ -334,8 +334,8 @@ impl Context for Scope<'_> {
 
     fn items(&self, name: Name<'_>) -> Lookup {
         let wanted = self.action_index(name)?;
-        let found = self.state.enclosing_index(self.frame, |action| action == wanted);
-        match found.and_then(|(frame, owner)| self.state.item_of(frame, owner)) {
+        let found = self.state.enclosing_index(self.opening, |action| action == wanted);
+        match found.and_then(|(opening, owner)| self.state.item_of(opening, owner)) {
             Some(item) => self.usable(item.clone()),
             None => Err(LookupError::NotAvailable {
                 why: format!("'{}' is not a Foreach that encloses this action", name.text),
@@ -351,8 +351,8 @@ impl Context for Scope<'_> {
                 return Ok(Value::from(i64::from(looping.iterations.saturating_sub(1))));
             }
         }
-        match self.state.enclosing(self.frame, |action| action.index == wanted && action.kind.is_loop()) {
-            Some((frame, _)) => Ok(Value::from(i64::from(self.state.frame(frame).index))),
+        match self.state.enclosing(self.opening, |action| action.index == wanted && action.kind.is_loop()) {
+            Some((opening, _)) => Ok(Value::from(i64::from(self.state.opening(opening).index))),
             None => Err(LookupError::NotAvailable {
                 why: format!("'{}' is not a loop that encloses this action", name.text),
             }),
@@ -401,7 +401,8 @@ impl Context for Scope<'_> {
     }
 
     fn agent_parameter(&self, name: &str) -> Lookup {
-        let tool = self.state.enclosing(self.frame, |action| matches!(action.kind, ActionKind::Agent { .. }));
+        let tool =
+            self.state.enclosing(self.opening, |action| matches!(action.kind, ActionKind::Agent { .. }));
         let arguments = tool.and_then(|(_, place)| self.state.slot(place).inputs.clone());
         arguments.as_ref().and_then(|arguments| arguments.get(name).cloned()).ok_or_else(|| {
             LookupError::NotAvailable { why: format!("no tool call has an argument '{name}'") }
@@ -438,10 +439,10 @@ fn record_result(state: &RunState, place: Place) -> Option<Value> {
     let children = |block: loom_definition::BlockIdx| {
         let activity = state.activity(place);
         let opened = activity.and_then(|activity| {
-            activity.frames.iter().copied().rev().find(|frame| state.frame(*frame).block == block)
+            activity.openings.iter().copied().rev().find(|opening| state.opening(*opening).block == block)
         });
         match opened {
-            Some(frame) => record::frame_records(state, frame),
+            Some(opening) => record::opening_records(state, opening),
             None => workflow
                 .block(block)
                 .actions

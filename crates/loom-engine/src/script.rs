@@ -43,7 +43,7 @@ pub(crate) fn context(
         return None;
     }
     let wanted = wanted(inputs);
-    let scope = Scope::new(state, environment, place.frame, state.slot(place).started);
+    let scope = Scope::new(state, environment, place.opening, state.slot(place).started);
     let mut members = vec![("workflow", scope.workflow().unwrap_or_default())];
     if wanted.trigger {
         members.push(("trigger", trigger(&scope)));
@@ -84,7 +84,7 @@ fn trigger(scope: &Scope<'_>) -> Value {
 /// the definition secures its inputs or outputs.
 fn record(scope: &Scope<'_>, script: Place, action: &Action) -> Value {
     let state = scope.state;
-    if let Ok(Some(place)) = state.locate(script.frame, action.index) {
+    if let Ok(Some(place)) = state.locate(script.opening, action.index) {
         let slot = state.slot(place);
         if slot.phase == SlotPhase::Ended && slot.ended > state.slot(script).started {
             return Value::NULL;

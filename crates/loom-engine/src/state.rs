@@ -8,7 +8,7 @@ use loom_expression::{Array, Timestamp, Value};
 use crate::{
     clock::Now,
     decide::calls::{is_webhook, waits_for_instant},
-    event::{Code, EffectId, ErrorInfo, Event, FrameId, Outcome, Phase, Place, Purpose, RunStart, TimerId},
+    event::{Code, EffectId, ErrorInfo, Event, OpeningId, Outcome, Phase, Place, Purpose, RunStart, TimerId},
     legal::IllegalEvent,
     reads::{Reads, Unavailable},
     sorted::Sorted,
@@ -27,8 +27,8 @@ pub struct RunState {
     pub(crate) waits: bool,
     pub(crate) started: Timestamp,
     pub(crate) ended: Option<Timestamp>,
-    pub(crate) frames: Vec<Frame>,
-    pub(crate) free: Vec<FrameId>,
+    pub(crate) openings: Vec<Opening>,
+    pub(crate) free: Vec<OpeningId>,
     pub(crate) variables: Vec<Option<Value>>,
     pub(crate) ready: VecDeque<Work>,
     pub(crate) effects: Sorted<EffectId, Call>,
@@ -74,21 +74,21 @@ pub struct Call {
 
 /// One opening of a block.
 #[derive(Debug)]
-pub(crate) struct Frame {
+pub(crate) struct Opening {
     pub(crate) block: BlockIdx,
     pub(crate) parent: Option<Place>,
     /// Iteration of the loop that opened it.
     pub(crate) index: u32,
     /// Actions that have not ended.
     pub(crate) remaining: u32,
-    pub(crate) phase: FramePhase,
+    pub(crate) phase: OpeningPhase,
     pub(crate) slots: Vec<Slot>,
     /// When it was opened; the `loopStartTime` of loops.
     pub(crate) opened: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FramePhase {
+pub(crate) enum OpeningPhase {
     /// The id is free.
     Free,
     /// Some action has not ended.
@@ -147,7 +147,7 @@ impl Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     /// Blocks that it opened and whose records can be read: branches, a scope's body, the last iteration of a loop.
-    pub(crate) frames: Vec<FrameId>,
+    pub(crate) openings: Vec<OpeningId>,
     /// Blocks that are still open.
     pub(crate) open: u32,
     /// Whether a block that it opened failed (for a loop with a condition: the last iteration).
@@ -218,7 +218,7 @@ impl RunState {
             waits: false,
             started: Timestamp::MIN,
             ended: None,
-            frames: Vec::new(),
+            openings: Vec::new(),
             free: Vec::new(),
             variables,
             ready: VecDeque::new(),
@@ -334,9 +334,10 @@ impl RunState {
     }
 
     /// The blocks that are open, or have ended and can still be read: the action that opened each, and its iteration.
-    pub fn openings(&self) -> impl Iterator<Item = (FrameId, Option<Place>, u32)> {
-        let taken = self.frames.iter().enumerate().filter(|(_, frame)| frame.phase != FramePhase::Free);
-        taken.map(|(index, frame)| (FrameId(index as u32), frame.parent, frame.index))
+    pub fn openings(&self) -> impl Iterator<Item = (OpeningId, Option<Place>, u32)> {
+        let taken =
+            self.openings.iter().enumerate().filter(|(_, opening)| opening.phase != OpeningPhase::Free);
+        taken.map(|(index, opening)| (OpeningId(index as u32), opening.parent, opening.index))
     }
 
     /// Actions that the engine executes under an admission to a service, and the end of the time that each may take.
@@ -359,12 +360,14 @@ impl RunState {
 
     /// Running actions: when each started, and its inputs.
     pub fn running_actions(&self) -> impl Iterator<Item = (Place, Timestamp, Option<&Value>)> {
-        let open = self.frames.iter().enumerate().filter(|(_, frame)| frame.phase == FramePhase::Open);
-        open.flat_map(|(index, frame)| {
-            let actions = &self.workflow.block(frame.block).actions;
-            let slots = frame.slots.iter().zip(actions).filter(|(slot, _)| slot.phase == SlotPhase::Running);
+        let open =
+            self.openings.iter().enumerate().filter(|(_, opening)| opening.phase == OpeningPhase::Open);
+        open.flat_map(|(index, opening)| {
+            let actions = &self.workflow.block(opening.block).actions;
+            let slots =
+                opening.slots.iter().zip(actions).filter(|(slot, _)| slot.phase == SlotPhase::Running);
             slots.map(move |(slot, action)| {
-                let place = Place { frame: FrameId(index as u32), action: *action };
+                let place = Place { opening: OpeningId(index as u32), action: *action };
                 (place, slot.started, slot.inputs.as_ref())
             })
         })
@@ -375,20 +378,20 @@ impl RunState {
         self.activity(place)?.call.as_ref().map(|call| call.attempt_started)
     }
 
-    pub(crate) fn frame(&self, frame: FrameId) -> &Frame {
-        &self.frames[frame.0 as usize]
+    pub(crate) fn opening(&self, opening: OpeningId) -> &Opening {
+        &self.openings[opening.0 as usize]
     }
 
     #[inline]
     pub(crate) fn slot(&self, place: Place) -> &Slot {
         let position = self.workflow.action(place.action).position as usize;
-        &self.frames[place.frame.0 as usize].slots[position]
+        &self.openings[place.opening.0 as usize].slots[position]
     }
 
     #[inline]
     pub(crate) fn slot_mut(&mut self, place: Place) -> &mut Slot {
         let position = self.workflow.action(place.action).position as usize;
-        &mut self.frames[place.frame.0 as usize].slots[position]
+        &mut self.openings[place.opening.0 as usize].slots[position]
     }
 
     pub(crate) fn activity(&self, place: Place) -> Option<&Activity> {
@@ -396,11 +399,11 @@ impl RunState {
     }
 
     /// The id of the next block to be opened.
-    pub(crate) fn next_frame(&self, already_planned: usize) -> FrameId {
+    pub(crate) fn next_opening(&self, already_planned: usize) -> OpeningId {
         let from_free = self.free.len().checked_sub(already_planned + 1);
         match from_free {
             Some(index) => self.free[index],
-            None => FrameId((self.frames.len() + already_planned - self.free.len()) as u32),
+            None => OpeningId((self.openings.len() + already_planned - self.free.len()) as u32),
         }
     }
 
@@ -408,25 +411,25 @@ impl RunState {
     ///
     /// Climbs from `from` to the first block that also encloses the action, then descends through the blocks that were opened
     /// there. `Err` means that the action is inside that Foreach, so that it has no single record.
-    pub(crate) fn locate(&self, from: FrameId, action: ActionIdx) -> Result<Option<Place>, Place> {
+    pub(crate) fn locate(&self, from: OpeningId, action: ActionIdx) -> Result<Option<Place>, Place> {
         let wanted = self.workflow.action(action).block;
         // The usual case: a sibling, or an action of a block further out.
-        let mut frame = from;
+        let mut opening = from;
         loop {
-            let current = self.frame(frame);
+            let current = self.opening(opening);
             if current.block == wanted {
-                return Ok(Some(Place { frame, action }));
+                return Ok(Some(Place { opening, action }));
             }
             match current.parent {
-                Some(parent) => frame = parent.frame,
+                Some(parent) => opening = parent.opening,
                 None => break,
             }
         }
-        self.descend(from, wanted).map(|found| found.map(|frame| Place { frame, action }))
+        self.descend(from, wanted).map(|found| found.map(|opening| Place { opening, action }))
     }
 
     /// Finds the opening of `wanted`, a block that does not enclose `from`.
-    fn descend(&self, from: FrameId, wanted: BlockIdx) -> Result<Option<FrameId>, Place> {
+    fn descend(&self, from: OpeningId, wanted: BlockIdx) -> Result<Option<OpeningId>, Place> {
         let block = self.workflow.block(wanted);
         let Some(owner) = block.owner else { return Ok(None) };
         let Some(owner_place) = self.locate(from, owner)? else { return Ok(None) };
@@ -434,55 +437,55 @@ impl RunState {
         if activity.each.is_some() {
             return Err(owner_place);
         }
-        Ok(activity.frames.iter().copied().rev().find(|frame| self.frame(*frame).block == wanted))
+        Ok(activity.openings.iter().copied().rev().find(|opening| self.opening(*opening).block == wanted))
     }
 
     /// The innermost opening that encloses `from` and whose owner satisfies `wanted`, with that owner.
     pub(crate) fn enclosing(
         &self,
-        from: FrameId,
+        from: OpeningId,
         mut wanted: impl FnMut(&Action) -> bool,
-    ) -> Option<(FrameId, Place)> {
+    ) -> Option<(OpeningId, Place)> {
         self.enclosing_index(from, |action| wanted(self.workflow.action(action)))
     }
 
     /// Like [`RunState::enclosing`], for a predicate on the owner's index.
     pub(crate) fn enclosing_index(
         &self,
-        from: FrameId,
+        from: OpeningId,
         mut wanted: impl FnMut(ActionIdx) -> bool,
-    ) -> Option<(FrameId, Place)> {
-        let mut frame = from;
+    ) -> Option<(OpeningId, Place)> {
+        let mut opening = from;
         loop {
-            let parent = self.frame(frame).parent?;
+            let parent = self.opening(opening).parent?;
             if wanted(parent.action) {
-                return Some((frame, parent));
+                return Some((opening, parent));
             }
-            frame = parent.frame;
+            opening = parent.opening;
         }
     }
 
     /// The item of an iteration of a Foreach.
     #[inline]
-    pub(crate) fn item_of(&self, iteration: FrameId, owner: Place) -> Option<&Value> {
+    pub(crate) fn item_of(&self, iteration: OpeningId, owner: Place) -> Option<&Value> {
         let each = self.activity(owner)?.each.as_ref()?;
-        each.items.get(self.frame(iteration).index as usize)
+        each.items.get(self.opening(iteration).index as usize)
     }
 
     /// The maximum number of blocks that were open at the same time, a measure of the run's memory.
     pub fn frames_ever_open(&self) -> usize {
-        self.frames.len()
+        self.openings.len()
     }
 
     /// Iterations of the loops that enclose an opening, outermost first.
-    pub fn path(&self, frame: FrameId) -> Vec<Round> {
+    pub fn path(&self, opening: OpeningId) -> Vec<Round> {
         let mut path = Vec::new();
-        let mut current = frame;
-        while let Some(parent) = self.frame(current).parent {
+        let mut current = opening;
+        while let Some(parent) = self.opening(current).parent {
             if self.workflow.action(parent.action).kind.is_loop() {
-                path.push(Round { action: parent.action, index: self.frame(current).index });
+                path.push(Round { action: parent.action, index: self.opening(current).index });
             }
-            current = parent.frame;
+            current = parent.opening;
         }
         path.reverse();
         path
@@ -494,20 +497,20 @@ impl RunState {
         if !matches!(self.status, RunStatus::Running | RunStatus::Suspended) {
             return None;
         }
-        self.frames.iter().enumerate().find_map(|(index, frame)| {
-            if frame.phase != FramePhase::Open {
+        self.openings.iter().enumerate().find_map(|(index, opening)| {
+            if opening.phase != OpeningPhase::Open {
                 return None;
             }
-            let waiting = frame.slots.iter().position(|slot| {
+            let waiting = opening.slots.iter().position(|slot| {
                 let call = slot.activity.as_deref().and_then(|activity| activity.call.as_ref());
                 slot.phase == SlotPhase::Running
                     && call.is_some_and(|call| {
                         [Some(call.first_effect), call.subscribed, call.effect].contains(&Some(effect))
                     })
             })?;
-            let action = self.workflow.block(frame.block).actions[waiting];
+            let action = self.workflow.block(opening.block).actions[waiting];
             is_webhook(&self.workflow.action(action).kind)
-                .then_some(Place { frame: FrameId(index as u32), action })
+                .then_some(Place { opening: OpeningId(index as u32), action })
         })
     }
 
@@ -522,14 +525,14 @@ impl RunState {
 
     /// The last action of an iteration, in the order of the definition, that was not skipped: its outputs are the result of
     /// the iteration.
-    pub(crate) fn last_of_iteration(&self, iteration: FrameId) -> Option<Place> {
-        let frame = self.frame(iteration);
-        let actions = &self.workflow.block(frame.block).actions;
-        let last = frame
+    pub(crate) fn last_of_iteration(&self, iteration: OpeningId) -> Option<Place> {
+        let opening = self.opening(iteration);
+        let actions = &self.workflow.block(opening.block).actions;
+        let last = opening
             .slots
             .iter()
             .rposition(|slot| slot.phase == SlotPhase::Ended && slot.status != Status::Skipped)?;
-        Some(Place { frame: iteration, action: actions[last] })
+        Some(Place { opening: iteration, action: actions[last] })
     }
 
     pub(crate) fn outcome_of(&self, place: Place) -> Outcome {

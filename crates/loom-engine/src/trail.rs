@@ -13,7 +13,7 @@ use loom_definition::{ActionIdx, Workflow};
 use loom_expression::Timestamp;
 
 use crate::{
-    event::{EffectId, Event, FrameId, Next, Phase, Place, TimerId},
+    event::{EffectId, Event, Next, OpeningId, Phase, Place, TimerId},
     legal::IllegalEvent,
     state::RunState,
 };
@@ -53,7 +53,7 @@ pub struct Trail {
     workflow: Arc<Workflow>,
     pub(crate) seq: u64,
     pub(crate) at: Timestamp,
-    pub(crate) openings: BTreeMap<FrameId, Opened>,
+    pub(crate) openings: BTreeMap<OpeningId, Opened>,
     pub(crate) calls: BTreeMap<EffectId, Called>,
     pub(crate) timers: BTreeMap<TimerId, Place>,
     /// The calls and timers of each action that end with it.
@@ -112,8 +112,8 @@ impl Trail {
     /// The trail of a run in this state, whose last event with a time was at `at`.
     pub fn of_state(state: &RunState, at: Timestamp) -> Trail {
         let mut trail = Trail { seq: state.seq(), at, ..Trail::new(Arc::clone(state.workflow())) };
-        for (frame, parent, _) in state.openings() {
-            trail.openings.insert(frame, Opened { parent, path: state.path(frame).into() });
+        for (opening, parent, _) in state.openings() {
+            trail.openings.insert(opening, Opened { parent, path: state.path(opening).into() });
         }
         for (effect, call) in state.calls() {
             trail.call(effect, call.place, call.attempt, call.phase);
@@ -133,13 +133,13 @@ impl Trail {
     }
 
     /// The iterations around the actions of an opening.
-    pub fn path(&self, frame: FrameId) -> Path {
-        self.openings.get(&frame).map_or_else(|| NO_ROUNDS.clone(), |opened| opened.path.clone())
+    pub fn path(&self, opening: OpeningId) -> Path {
+        self.openings.get(&opening).map_or_else(|| NO_ROUNDS.clone(), |opened| opened.path.clone())
     }
 
     /// The action that opened a block; none for the block of the workflow.
-    pub fn parent(&self, frame: FrameId) -> Option<Place> {
-        self.openings.get(&frame)?.parent
+    pub fn parent(&self, opening: OpeningId) -> Option<Place> {
+        self.openings.get(&opening)?.parent
     }
 
     /// The definition of the run.
@@ -168,13 +168,13 @@ impl Trail {
             | Event::Suspended { .. }
             | Event::Resumed { .. }
             | Event::RunEnded { .. } => {}
-            Event::FrameOpened { frame, parent, index, .. } => {
+            Event::BlockOpened { opening, parent, index, .. } => {
                 let mut path = NO_ROUNDS.clone();
                 if let Some(parent) = parent {
                     path = self.inside(*parent, *index);
                     self.at_place(*parent, &mut step);
                 }
-                self.openings.insert(*frame, Opened { parent: *parent, path });
+                self.openings.insert(*opening, Opened { parent: *parent, path });
             }
             Event::ActionStarted { place, .. }
             | Event::LoopStarted { place, .. }
@@ -227,7 +227,7 @@ impl Trail {
 
     /// The iterations around the actions of a block that `parent` opens.
     fn inside(&self, parent: Place, index: u32) -> Path {
-        let around = self.path(parent.frame);
+        let around = self.path(parent.opening);
         if !self.workflow.action(parent.action).kind.is_loop() {
             return around;
         }
@@ -236,14 +236,14 @@ impl Trail {
 
     fn at_place(&self, place: Place, step: &mut Step) {
         step.place = Some(place);
-        step.path = self.path(place.frame);
+        step.path = self.path(place.opening);
     }
 
     fn at_call(&self, called: Called, step: &mut Step) {
         step.attempt = Some(called.attempt);
         step.place = Some(called.place);
         if !called.outlives {
-            step.path = self.path(called.place.frame);
+            step.path = self.path(called.place.opening);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Work that is ready in a run: queued as events are applied, and derived from the state when a run is loaded.
 
 use crate::{
-    event::{FrameId, Place},
-    state::{Activity, FramePhase, RunState, Slot, SlotPhase},
+    event::{OpeningId, Place},
+    state::{Activity, OpeningPhase, RunState, Slot, SlotPhase},
 };
 
 /// Work that is ready. Entries may be stale, and are checked when they are taken.
@@ -11,7 +11,7 @@ pub(crate) enum Work {
     /// An action's predecessors have all ended.
     Action(Place),
     /// All actions of a block have ended.
-    FrameDone(FrameId),
+    BlockDone(OpeningId),
     /// A Foreach may open more iterations, or is done.
     Spawn(Place),
     /// An admitted action is ready to be executed.
@@ -23,7 +23,7 @@ impl RunState {
     pub(crate) fn is_current(&self, work: Work) -> bool {
         match work {
             Work::Action(place) => self.slot_at(place).is_some_and(|slot| slot.phase == SlotPhase::Ready),
-            Work::FrameDone(frame) => self.is_done(frame),
+            Work::BlockDone(opening) => self.is_done(opening),
             Work::Spawn(place) => self.running(place).is_some_and(|activity| activity.each.is_some()),
             Work::Execute(place) => self.running(place).is_some_and(is_to_execute),
         }
@@ -35,14 +35,14 @@ impl RunState {
         if self.status.is_final() {
             return;
         }
-        for index in 0..self.frames.len() {
-            let frame = FrameId(index as u32);
-            if self.is_done(frame) {
-                self.ready.push_back(Work::FrameDone(frame));
+        for index in 0..self.openings.len() {
+            let opening = OpeningId(index as u32);
+            if self.is_done(opening) {
+                self.ready.push_back(Work::BlockDone(opening));
             }
-            for position in 0..self.frame(frame).slots.len() {
-                let action = self.workflow.block(self.frame(frame).block).actions[position];
-                let place = Place { frame, action };
+            for position in 0..self.opening(opening).slots.len() {
+                let action = self.workflow.block(self.opening(opening).block).actions[position];
+                let place = Place { opening, action };
                 for work in [Work::Action(place), Work::Spawn(place), Work::Execute(place)] {
                     if self.is_current(work) {
                         self.ready.push_back(work);
@@ -53,14 +53,14 @@ impl RunState {
     }
 
     /// Whether all actions of a block have ended, and the action that opened it has not been continued yet.
-    fn is_done(&self, frame: FrameId) -> bool {
-        let Some(opened) = self.frames.get(frame.0 as usize) else { return false };
-        if opened.phase != FramePhase::Closed {
+    fn is_done(&self, opening: OpeningId) -> bool {
+        let Some(opened) = self.openings.get(opening.0 as usize) else { return false };
+        if opened.phase != OpeningPhase::Closed {
             return false;
         }
         let Some(parent) = opened.parent else { return !self.status.is_final() };
         self.running(parent).is_some_and(|activity| {
-            activity.open == 0 && activity.pause.is_none() && activity.frames.contains(&frame)
+            activity.open == 0 && activity.pause.is_none() && activity.openings.contains(&opening)
         })
     }
 
@@ -72,9 +72,9 @@ impl RunState {
 
     /// The slot of an action in an open block. None when its place has been reused by another block.
     pub(crate) fn slot_at(&self, place: Place) -> Option<&Slot> {
-        let opened = self.frames.get(place.frame.0 as usize)?;
+        let opened = self.openings.get(place.opening.0 as usize)?;
         let action = self.workflow.action(place.action);
-        let is_here = opened.phase == FramePhase::Open && opened.block == action.block;
+        let is_here = opened.phase == OpeningPhase::Open && opened.block == action.block;
         is_here.then(|| &opened.slots[action.position as usize])
     }
 }

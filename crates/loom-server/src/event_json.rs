@@ -76,7 +76,7 @@ impl EventWriter {
                 data.insert("trigger", self.redaction.trigger(&start.trigger));
                 "run.started"
             }
-            Event::FrameOpened { block, parent, index, .. } => {
+            Event::BlockOpened { block, parent, index, .. } => {
                 let block = self.workflow.block(*block);
                 let looped = parent.is_some_and(|parent| self.workflow.action(parent.action).kind.is_loop());
                 data.insert("index", i64::from(*index));

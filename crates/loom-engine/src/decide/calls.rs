@@ -69,7 +69,7 @@ impl Decider<'_> {
     pub(super) fn start_call(&mut self, place: Place, inputs: &Template, phase: Phase) {
         let effect = self.next_effect();
         let callback = self.callback_url(effect);
-        let mut scope = self.scope(place.frame);
+        let mut scope = self.scope(place.opening);
         scope.callback = callback.as_deref();
         let inputs = match inputs.evaluate(&scope) {
             Ok(inputs) => inputs,
@@ -196,7 +196,7 @@ impl Decider<'_> {
             return outcome;
         }
         let (FallbackOutputs::Whole(template) | FallbackOutputs::Body(template)) = &fallback.outputs;
-        let mut scope = self.scope(place.frame);
+        let mut scope = self.scope(place.opening);
         scope.current = Some(place);
         scope.current_record = Some(record::of_outcome(self.state, place, started, self.now, &outcome));
         let value = match template.evaluate(&scope) {
@@ -398,7 +398,7 @@ impl Decider<'_> {
         }
         let ActionKind::Effect { inputs, .. } = &state.workflow.action(place.action).kind else { return };
         let callback = self.callback_url(call.first_effect);
-        let mut scope = self.scope(place.frame);
+        let mut scope = self.scope(place.opening);
         scope.current = Some(place);
         scope.callback = callback.as_deref();
         // Evaluated again, because it may refer to the response of the subscription.

@@ -9,7 +9,7 @@ use loom_definition::{
 use loom_expression::{Condition, MASK, Object, Template, Value, ValueRef};
 
 use super::Decider;
-use crate::event::{ErrorInfo, Event, FrameId, Outcome, Place, shown};
+use crate::event::{ErrorInfo, Event, OpeningId, Outcome, Place, shown};
 
 impl Decider<'_> {
     pub(super) fn branch(
@@ -26,7 +26,7 @@ impl Decider<'_> {
         let taken = result.as_bool() == Some(true);
         let result = [("expressionResult", result)].into_iter().collect::<Object>();
         self.start_block(place, Some(result.into()));
-        self.open_frame(if taken { then } else { otherwise }, place, 0);
+        self.open_opening(if taken { then } else { otherwise }, place, 0);
     }
 
     pub(super) fn switch(&mut self, place: Place, on: &Template, cases: &[Case], default: Option<BlockIdx>) {
@@ -45,7 +45,7 @@ impl Decider<'_> {
         self.start_block(place, Some(value));
         match taken {
             Some(block) => {
-                self.open_frame(block, place, 0);
+                self.open_opening(block, place, 0);
             }
             None => self.push_end(place, self.now, None, block_outcome(false, None)),
         }
@@ -71,7 +71,7 @@ impl Decider<'_> {
         );
         self.out.push(Event::ActionStarted { place, at: self.now, inputs: Some(value) });
         for block in cases.iter().map(|case| case.block).chain(default) {
-            let frame = self.open_frame(block, place, 0);
+            let opening = self.open_opening(block, place, 0);
             for action in &state.workflow.block(block).actions {
                 let message = format!(
                     "The execution of template action '{}' failed: {why}.",
@@ -79,7 +79,7 @@ impl Decider<'_> {
                 );
                 let error = ErrorInfo::new("ActionConditionFailed", message);
                 let outcome = Outcome::failed("InternalServerError", error);
-                self.push_end(Place { frame, action: *action }, self.now, None, outcome);
+                self.push_end(Place { opening, action: *action }, self.now, None, outcome);
             }
         }
         self.push_end(place, self.now, None, block_outcome(true, None));
@@ -88,7 +88,7 @@ impl Decider<'_> {
     pub(super) fn open_scope(&mut self, place: Place, blocks: &[BlockIdx]) {
         self.start_block(place, None);
         for block in blocks {
-            self.open_frame(*block, place, 0);
+            self.open_opening(*block, place, 0);
         }
         if blocks.is_empty() {
             self.push_end(place, self.now, None, block_outcome(false, None));
@@ -102,13 +102,13 @@ impl Decider<'_> {
     }
 
     /// Continues an action after one of its blocks has ended.
-    pub(super) fn frame_done(&mut self, frame: FrameId) {
+    pub(super) fn opening_done(&mut self, opening: OpeningId) {
         let state = self.state;
-        let Some(place) = state.frame(frame).parent else { return };
+        let Some(place) = state.opening(opening).parent else { return };
         let failed = state.activity(place).is_some_and(|activity| activity.failed);
         match &state.workflow.action(place.action).kind {
-            ActionKind::Loop(looping) => self.loop_iteration_done(place, frame, looping),
-            ActionKind::Retry { policy, .. } => self.retry_iteration_done(place, frame, policy),
+            ActionKind::Loop(looping) => self.loop_iteration_done(place, opening, looping),
+            ActionKind::Retry { policy, .. } => self.retry_iteration_done(place, opening, policy),
             ActionKind::If { .. } => {
                 let result = state.slot(place).inputs.clone();
                 self.end_started(place, block_outcome(failed, result));
@@ -156,7 +156,7 @@ impl Decider<'_> {
         };
         let outcome = Outcome { code: Cow::Borrowed("NotSpecified"), ..Outcome::ok(None) };
         self.push_end(place, self.now, None, outcome);
-        self.cancel_frame(FrameId::ROOT, "Terminated", Some(place));
+        self.cancel_opening(OpeningId::ROOT, "Terminated", Some(place));
         self.out.push(Event::RunEnded { status, error: run_error, outputs: None, at: self.now });
     }
 

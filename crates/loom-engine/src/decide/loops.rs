@@ -12,7 +12,7 @@ use loom_expression::{Error, Object, Template, Value};
 
 use super::{Decider, control::block_outcome, read_span};
 use crate::{
-    event::{ErrorInfo, Event, FrameId, Outcome, Place, Purpose, RetryHint, shown},
+    event::{ErrorInfo, Event, OpeningId, Outcome, Place, Purpose, RetryHint, shown},
     random, record, retry,
     state::LoopState,
     time,
@@ -56,7 +56,7 @@ impl<'a> Decider<'a> {
         };
         let room = concurrency.saturating_sub(each.active).min(count - each.next.min(count));
         for index in each.next..each.next + room {
-            self.open_frame(*body, place, index);
+            self.open_opening(*body, place, index);
         }
         if room == 0 && each.active == 0 && each.next >= count {
             self.end_started(place, block_outcome(activity.failed, None));
@@ -96,7 +96,7 @@ impl<'a> Decider<'a> {
                 Err(why) => return self.fail_evaluation(place, "expression", &why),
             }
         }
-        self.open_frame(looping.body, place, 0);
+        self.open_opening(looping.body, place, 0);
     }
 
     fn loop_settings(&self, place: Place, looping: &Loop) -> Result<(u32, Span, Duration), String> {
@@ -127,14 +127,14 @@ impl<'a> Decider<'a> {
         &self,
         place: Place,
         looping: &Loop,
-        iteration: Option<FrameId>,
+        iteration: Option<OpeningId>,
     ) -> Result<bool, Error> {
-        let mut scope = self.scope(iteration.unwrap_or(place.frame));
+        let mut scope = self.scope(iteration.unwrap_or(place.opening));
         scope.current = Some(place);
         looping.condition.evaluate(&scope)
     }
 
-    pub(super) fn loop_iteration_done(&mut self, place: Place, iteration: FrameId, looping: &Loop) {
+    pub(super) fn loop_iteration_done(&mut self, place: Place, iteration: OpeningId, looping: &Loop) {
         let Some(progress) = self.progress(place) else { return };
         let met = match self.loop_condition(place, looping, Some(iteration)) {
             Ok(value) if looping.style == LoopStyle::While => !value,
@@ -150,7 +150,7 @@ impl<'a> Decider<'a> {
         } else {
             let delay = progress.delay;
             if delay.is_zero() {
-                self.open_frame(looping.body, place, progress.iterations);
+                self.open_opening(looping.body, place, progress.iterations);
             } else {
                 self.set_timer(place, time::after(self.now, delay), Purpose::Iteration);
             }
@@ -169,10 +169,10 @@ impl<'a> Decider<'a> {
                 if late {
                     return self.end_loop(place, looping, self.progress(place), LoopEnd::Timeout);
                 }
-                self.open_frame(looping.body, place, iterations);
+                self.open_opening(looping.body, place, iterations);
             }
             ActionKind::Retry { body, .. } => {
-                self.open_frame(*body, place, iterations);
+                self.open_opening(*body, place, iterations);
             }
             _ => {}
         }
@@ -211,7 +211,7 @@ impl<'a> Decider<'a> {
             deadline: loom_expression::Timestamp::MAX,
             delay: Duration::ZERO,
         });
-        self.open_frame(body, place, 0);
+        self.open_opening(body, place, 0);
     }
 
     fn retry_action_policy(&self, place: Place, policy: &RetrySetting) -> Arc<RetryPolicy> {
@@ -225,7 +225,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    pub(super) fn retry_iteration_done(&mut self, place: Place, iteration: FrameId, policy: &RetrySetting) {
+    pub(super) fn retry_iteration_done(&mut self, place: Place, iteration: OpeningId, policy: &RetrySetting) {
         let state = self.state;
         let failed = state.activity(place).is_some_and(|activity| activity.failed);
         let Some(progress) = self.progress(place) else { return };

@@ -156,7 +156,7 @@ impl Decider<'_> {
     }
 
     pub(super) fn shape_data(&mut self, place: Place, kind: &ActionKind) {
-        let scope = self.scope(place.frame);
+        let scope = self.scope(place.opening);
         let result = match kind {
             ActionKind::ParseJson { content, schema } => data::parse_json(content, schema, &scope),
             ActionKind::Query { from, filter } => data::query(from, filter, &scope),

@@ -20,7 +20,7 @@ use super::{Engine, Inner, Pass};
 use crate::{
     clock::{Now, RunClock},
     durable::{self, RecoverError},
-    event::{FrameId, Place, RunId},
+    event::{OpeningId, Place, RunId},
     guard::Admission,
     time,
 };
@@ -354,7 +354,7 @@ impl Holding {
             let entry = entry.as_array()?;
             let number = |place: usize| entry.get(place).and_then(Value::as_i64);
             let index = |place| u32::try_from(number(place)?).ok();
-            let place = Place { frame: FrameId(index(0)?), action: ActionIdx(index(1)?) };
+            let place = Place { opening: OpeningId(index(0)?), action: ActionIdx(index(1)?) };
             Some((place, number(2).map(UnixMillis)))
         };
         Some(Holding {
@@ -371,7 +371,7 @@ impl Holding {
         stored.insert("waits", self.waits);
         let admitted = self.admitted.iter().map(|(place, due)| {
             let numbers =
-                [Some(i64::from(place.frame.0)), Some(i64::from(place.action.0)), due.map(|due| due.0)];
+                [Some(i64::from(place.opening.0)), Some(i64::from(place.action.0)), due.map(|due| due.0)];
             Value::from(numbers.into_iter().flatten().map(Value::from).collect::<Array>())
         });
         stored.insert("admitted", admitted.collect::<Array>());

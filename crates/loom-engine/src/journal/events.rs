@@ -12,7 +12,7 @@ use super::{
 use crate::{
     budgets::Budgets,
     event::{
-        EffectId, ErrorInfo, Event, FrameId, Next, Note, Outcome, Phase, Place, Purpose, RunId, RunStart,
+        EffectId, ErrorInfo, Event, Next, Note, OpeningId, Outcome, Phase, Place, Purpose, RunId, RunStart,
         TimerId,
     },
     trace::TraceParent,
@@ -22,7 +22,7 @@ type Read<T> = Result<T, Unreadable>;
 
 mod tag {
     pub(super) const RUN_STARTED: u8 = 1;
-    pub(super) const FRAME_OPENED: u8 = 2;
+    pub(super) const BLOCK_OPENED: u8 = 2;
     pub(super) const ACTION_STARTED: u8 = 3;
     pub(super) const LOOP_STARTED: u8 = 4;
     pub(super) const ATTEMPT_STARTED: u8 = 5;
@@ -56,9 +56,9 @@ pub(super) fn write(w: &mut Writer<'_>, event: &Event) {
             write_start(w, start);
             w.time(*at);
         }
-        Event::FrameOpened { frame, block, parent, index, at } => {
-            w.byte(tag::FRAME_OPENED);
-            w.uint(u64::from(frame.0));
+        Event::BlockOpened { opening, block, parent, index, at } => {
+            w.byte(tag::BLOCK_OPENED);
+            w.uint(u64::from(opening.0));
             w.uint(u64::from(block.0));
             w.option(*parent, write_place);
             w.uint(u64::from(*index));
@@ -173,8 +173,8 @@ pub(super) fn read(r: &mut Reader<'_>) -> Read<Event> {
             let start = RunStart { trace, ..read_start(r)? };
             Event::RunStarted { start: Arc::new(start), at: r.time()? }
         }
-        tag::FRAME_OPENED => Event::FrameOpened {
-            frame: FrameId(r.u32()?),
+        tag::BLOCK_OPENED => Event::BlockOpened {
+            opening: OpeningId(r.u32()?),
             block: BlockIdx(r.u32()?),
             parent: r.option(read_place)?,
             index: r.u32()?,
@@ -297,12 +297,12 @@ pub(super) fn read_trace(r: &mut Reader<'_>) -> Read<TraceParent> {
 }
 
 pub(super) fn write_place(w: &mut Writer<'_>, place: Place) {
-    w.uint(u64::from(place.frame.0));
+    w.uint(u64::from(place.opening.0));
     w.uint(u64::from(place.action.0));
 }
 
 pub(super) fn read_place(r: &mut Reader<'_>) -> Read<Place> {
-    Ok(Place { frame: FrameId(r.u32()?), action: ActionIdx(r.u32()?) })
+    Ok(Place { opening: OpeningId(r.u32()?), action: ActionIdx(r.u32()?) })
 }
 
 pub(super) fn write_error(w: &mut Writer<'_>, error: &ErrorInfo) {

@@ -18,9 +18,10 @@ use super::{
     primitive::{Reader, Writer},
 };
 use crate::{
-    event::{EffectId, FrameId, Place, RunStart, TimerId},
+    event::{EffectId, OpeningId, Place, RunStart, TimerId},
     state::{
-        Activity, Call, CallState, EachState, Frame, FramePhase, LoopState, RunState, Slot, SlotPhase, Timer,
+        Activity, Call, CallState, EachState, LoopState, Opening, OpeningPhase, RunState, Slot, SlotPhase,
+        Timer,
     },
 };
 
@@ -36,8 +37,8 @@ pub(super) fn write(w: &mut Writer<'_>, state: &RunState) {
     w.time(state.started);
     w.option(state.ended, Writer::time);
     w.list(&state.variables, |w, variable| w.option(variable.as_ref(), Writer::value));
-    w.list(&state.frames, write_frame);
-    w.list(&state.free, |w, frame| w.uint(u64::from(frame.0)));
+    w.list(&state.openings, write_opening);
+    w.list(&state.free, |w, opening| w.uint(u64::from(opening.0)));
     w.uint(state.effects.len() as u64);
     for (effect, call) in state.effects.iter() {
         w.uint(u64::from(effect.0));
@@ -76,8 +77,8 @@ pub(super) fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<RunStat
     if state.variables.len() != workflow.variables.len() {
         return r.unreadable("its variables do not match those of the workflow");
     }
-    state.frames = r.list(|r| read_frame(r, workflow))?;
-    state.free = r.list(|r| r.u32().map(FrameId))?;
+    state.openings = r.list(|r| read_opening(r, workflow))?;
+    state.free = r.list(|r| r.u32().map(OpeningId))?;
     for _ in 0..r.uint()? {
         let effect = EffectId(r.u32()?);
         let call = Call {
@@ -105,29 +106,29 @@ pub(super) fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<RunStat
     }
 }
 
-fn write_frame(w: &mut Writer<'_>, frame: &Frame) {
-    w.byte(match frame.phase {
-        FramePhase::Free => 0,
-        FramePhase::Open => 1,
-        FramePhase::Closed => 2,
+fn write_opening(w: &mut Writer<'_>, opening: &Opening) {
+    w.byte(match opening.phase {
+        OpeningPhase::Free => 0,
+        OpeningPhase::Open => 1,
+        OpeningPhase::Closed => 2,
     });
-    if frame.phase == FramePhase::Free {
+    if opening.phase == OpeningPhase::Free {
         return;
     }
-    w.uint(u64::from(frame.block.0));
-    w.option(frame.parent, write_place);
-    w.uint(u64::from(frame.index));
-    w.time(frame.opened);
-    for slot in &frame.slots {
+    w.uint(u64::from(opening.block.0));
+    w.option(opening.parent, write_place);
+    w.uint(u64::from(opening.index));
+    w.time(opening.opened);
+    for slot in &opening.slots {
         write_slot(w, slot);
     }
 }
 
-fn read_frame(r: &mut Reader<'_>, workflow: &Workflow) -> Read<Frame> {
+fn read_opening(r: &mut Reader<'_>, workflow: &Workflow) -> Read<Opening> {
     let phase = match r.byte()? {
-        0 => return Ok(Frame::default()),
-        1 => FramePhase::Open,
-        2 => FramePhase::Closed,
+        0 => return Ok(Opening::default()),
+        1 => OpeningPhase::Open,
+        2 => OpeningPhase::Closed,
         _ => return r.unreadable("unknown phase of an opening"),
     };
     let block = BlockIdx(r.u32()?);
@@ -141,7 +142,7 @@ fn read_frame(r: &mut Reader<'_>, workflow: &Workflow) -> Read<Frame> {
         slots.push(read_slot(r, workflow, *action)?);
     }
     let remaining = slots.iter().filter(|slot| slot.phase != SlotPhase::Ended).count() as u32;
-    Ok(Frame { block, parent, index, remaining, phase, slots, opened })
+    Ok(Opening { block, parent, index, remaining, phase, slots, opened })
 }
 
 fn write_slot(w: &mut Writer<'_>, slot: &Slot) {
@@ -202,7 +203,7 @@ fn read_slot(r: &mut Reader<'_>, workflow: &Workflow, action: ActionIdx) -> Read
 }
 
 fn write_activity(w: &mut Writer<'_>, activity: &Activity) {
-    w.list(&activity.frames, |w, frame| w.uint(u64::from(frame.0)));
+    w.list(&activity.openings, |w, opening| w.uint(u64::from(opening.0)));
     w.uint(u64::from(activity.open));
     w.byte(u8::from(activity.failed));
     w.option(activity.each.as_ref(), |w, each| {
@@ -239,7 +240,7 @@ fn write_activity(w: &mut Writer<'_>, activity: &Activity) {
 
 fn read_activity(r: &mut Reader<'_>, inputs: Option<&Value>) -> Read<Activity> {
     Ok(Activity {
-        frames: r.list(|r| r.u32().map(FrameId))?,
+        openings: r.list(|r| r.u32().map(OpeningId))?,
         open: r.u32()?,
         failed: r.byte()? != 0,
         each: r.option(|r| {
@@ -280,25 +281,26 @@ fn read_activity(r: &mut Reader<'_>, inputs: Option<&Value>) -> Read<Activity> {
 
 /// Describes an inconsistency between the parts of a state, if there is one.
 fn inconsistency(state: &RunState) -> Option<&'static str> {
-    let frame = |frame: FrameId| state.frames.get(frame.0 as usize);
+    let opening = |opening: OpeningId| state.openings.get(opening.0 as usize);
     let is_place = |place: Place| {
         state.workflow.actions.get(place.action.0 as usize).is_some_and(|action| {
-            frame(place.frame)
-                .is_some_and(|opened| opened.phase != FramePhase::Free && opened.block == action.block)
+            opening(place.opening)
+                .is_some_and(|opened| opened.phase != OpeningPhase::Free && opened.block == action.block)
         })
     };
     let is_action = |place: Place| (place.action.0 as usize) < state.workflow.actions.len();
-    let parents = state.frames.iter().filter_map(|frame| frame.parent);
-    let slots = || state.frames.iter().flat_map(|frame| &frame.slots);
-    let mut inner = slots().filter_map(|slot| slot.activity.as_deref()).flat_map(|activity| &activity.frames);
+    let parents = state.openings.iter().filter_map(|opening| opening.parent);
+    let slots = || state.openings.iter().flat_map(|opening| &opening.slots);
+    let mut inner =
+        slots().filter_map(|slot| slot.activity.as_deref()).flat_map(|activity| &activity.openings);
     if !parents.chain(state.timers.iter().map(|(_, timer)| timer.place)).all(is_place) {
         return Some("reference to a place that does not exist");
     }
     // A request to unsubscribe may outlive its place.
-    if !state.effects.iter().all(|(_, call)| is_action(call.place) && frame(call.place.frame).is_some()) {
+    if !state.effects.iter().all(|(_, call)| is_action(call.place) && opening(call.place.opening).is_some()) {
         return Some("call of a place that does not exist");
     }
-    if !inner.all(|id| frame(*id).is_some()) || !state.free.iter().all(|id| frame(*id).is_some()) {
+    if !inner.all(|id| opening(*id).is_some()) || !state.free.iter().all(|id| opening(*id).is_some()) {
         return Some("reference to an opening that does not exist");
     }
     None

@@ -11,7 +11,7 @@ use super::{
     primitive::{Reader, Writer},
 };
 use crate::{
-    event::{EffectId, FrameId, Phase, TimerId},
+    event::{EffectId, OpeningId, Phase, TimerId},
     trail::{Opened, Round, Trail},
 };
 
@@ -111,7 +111,7 @@ fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<Trail> {
     let mut trail = Trail::new(Arc::clone(workflow));
     trail.seq = r.uint()?;
     trail.at = r.time()?;
-    trail.openings.extend(r.list(|r| Ok((FrameId(r.u32()?), read_opened(r)?)))?);
+    trail.openings.extend(r.list(|r| Ok((OpeningId(r.u32()?), read_opened(r)?)))?);
     for _ in 0..r.uint()? {
         let (effect, place, attempt) = (EffectId(r.u32()?), read_place(r)?, r.u32()?);
         let phase = if r.byte()? == 0 { Phase::Call } else { Phase::Unsubscribe };

@@ -167,7 +167,7 @@ fn the_reason_is_named() {
     let ended = position(|event| matches!(event, Event::ActionEnded { .. }));
     let place = replaced(ended, &|event| {
         if let Event::ActionEnded { place, .. } = event {
-            place.frame.0 = 99;
+            place.opening.0 = 99;
         }
     });
     assert_eq!(place, "the block is not open");
@@ -194,10 +194,10 @@ fn the_reason_is_named() {
     });
     assert_eq!(call, "there is no such call");
     let opened = replaced(
-        events.iter().rposition(|event| matches!(event, Event::FrameOpened { .. })).unwrap(),
+        events.iter().rposition(|event| matches!(event, Event::BlockOpened { .. })).unwrap(),
         &|event| {
-            if let Event::FrameOpened { frame, .. } = event {
-                frame.0 = u32::MAX;
+            if let Event::BlockOpened { opening, .. } = event {
+                opening.0 = u32::MAX;
             }
         },
     );

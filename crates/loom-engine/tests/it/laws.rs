@@ -13,7 +13,7 @@ use loom_definition::{
     policy::{RetryPolicy, RetrySetting},
 };
 use loom_engine::{
-    EffectId, Event, FrameId, Outcome, Place, TimerId,
+    EffectId, Event, OpeningId, Outcome, Place, TimerId,
     event::{Next, Phase, Purpose},
 };
 use loom_expression::Timestamp;
@@ -38,7 +38,7 @@ pub(crate) fn check(workflow: &Workflow, events: &[Event], time: Time) -> Result
     let mut book = Book {
         workflow,
         time,
-        frames: BTreeMap::new(),
+        openings: BTreeMap::new(),
         effects: HashMap::new(),
         last_effect: None,
         timers: BTreeMap::new(),
@@ -59,7 +59,7 @@ pub(crate) fn check(workflow: &Workflow, events: &[Event], time: Time) -> Result
 struct Book<'w> {
     workflow: &'w Workflow,
     time: Time,
-    frames: BTreeMap<FrameId, Opened>,
+    openings: BTreeMap<OpeningId, Opened>,
     /// Calls that have no outcome yet.
     effects: HashMap<EffectId, (Place, Phase)>,
     last_effect: Option<EffectId>,
@@ -113,8 +113,8 @@ impl Book<'_> {
         self.tick(event)?;
         match event {
             Event::RunStarted { .. } | Event::RunWaiting { .. } | Event::RunAdmitted { .. } => {}
-            Event::FrameOpened { frame, block, parent, index, .. } => {
-                self.open(*frame, *block, *parent, *index)?;
+            Event::BlockOpened { opening, block, parent, index, .. } => {
+                self.open(*opening, *block, *parent, *index)?;
             }
             Event::ActionStarted { place, .. } => self.begin(*place)?,
             Event::LoopStarted { .. } | Event::Tracked { .. } | Event::AttemptNoted { .. } => {}
@@ -177,23 +177,23 @@ impl Book<'_> {
         Ok(())
     }
 
-    fn frame(&self, place: Place) -> Result<&Opened, String> {
-        let frame = self.frames.get(&place.frame).ok_or("its block was not opened")?;
-        if self.workflow.action(place.action).block == frame.block {
-            Ok(frame)
+    fn opening(&self, place: Place) -> Result<&Opened, String> {
+        let opening = self.openings.get(&place.opening).ok_or("its block was not opened")?;
+        if self.workflow.action(place.action).block == opening.block {
+            Ok(opening)
         } else {
             Err("its block's place was reused by another block".to_owned())
         }
     }
 
     fn frame_mut(&mut self, place: Place) -> Result<&mut Opened, String> {
-        self.frame(place)?;
-        Ok(self.frames.get_mut(&place.frame).expect("it was just found"))
+        self.opening(place)?;
+        Ok(self.openings.get_mut(&place.opening).expect("it was just found"))
     }
 
     fn open(
         &mut self,
-        frame: FrameId,
+        opening: OpeningId,
         block: BlockIdx,
         parent: Option<Place>,
         index: u32,
@@ -214,7 +214,7 @@ impl Book<'_> {
                 return Err("an iteration is started twice".to_owned());
             }
             if let ActionKind::Foreach { concurrency: Setting::Fixed(concurrency), .. } = &action.kind {
-                let open = self.frames.values().filter(|opened| {
+                let open = self.openings.values().filter(|opened| {
                     opened.parent == Some(parent)
                         && opened.ended.len() < self.workflow.block(opened.block).actions.len()
                 });
@@ -223,11 +223,11 @@ impl Book<'_> {
                 }
             }
         }
-        if let Some(old) = self.frames.remove(&frame) {
+        if let Some(old) = self.openings.remove(&opening) {
             self.complete(&old)?;
         }
-        self.frames.insert(
-            frame,
+        self.openings.insert(
+            opening,
             Opened {
                 block,
                 parent,
@@ -252,10 +252,10 @@ impl Book<'_> {
 
     /// Whether the `runAfter` of an action is met.
     fn run_after(&self, place: Place) -> Result<bool, String> {
-        let frame = self.frame(place)?;
+        let opening = self.opening(place)?;
         let mut met = true;
         for dependency in &self.workflow.action(place.action).run_after {
-            match frame.ended.get(&dependency.action) {
+            match opening.ended.get(&dependency.action) {
                 None => return Err("it does not wait for what it runs after".to_owned()),
                 Some(status) => met &= dependency.statuses.contains(*status),
             }
@@ -268,11 +268,11 @@ impl Book<'_> {
             return Err("it starts although its runAfter is not met".to_owned());
         }
         let tried_again = self.tries.get(&place).is_some_and(|tries| tries.attempt > 0);
-        let frame = self.frame_mut(place)?;
-        if frame.ended.contains_key(&place.action) {
+        let opening = self.frame_mut(place)?;
+        if opening.ended.contains_key(&place.action) {
             return Err("it starts after its end".to_owned());
         }
-        if !frame.started.insert(place.action) && !tried_again {
+        if !opening.started.insert(place.action) && !tried_again {
             return Err("it starts twice".to_owned());
         }
         Ok(())
@@ -292,12 +292,12 @@ impl Book<'_> {
         self.last_effect = Some(effect);
         self.effects.insert(effect, (place, phase));
         if phase == Phase::Unsubscribe {
-            return self.frame(place).map(drop);
+            return self.opening(place).map(drop);
         }
         if !self.run_after(place)? {
             return Err("it calls although its runAfter is not met".to_owned());
         }
-        if self.frame(place)?.ended.contains_key(&place.action) {
+        if self.opening(place)?.ended.contains_key(&place.action) {
             return Err("it calls after its end".to_owned());
         }
         if phase == Phase::Admit {
@@ -363,7 +363,7 @@ impl Book<'_> {
         if code == Some("ActionConditionFailed") && self.run_after(place)? {
             return Err("it is skipped although its runAfter is met".to_owned());
         }
-        let still_open = self.frames.values().any(|opened| {
+        let still_open = self.openings.values().any(|opened| {
             opened.parent == Some(place)
                 && opened.ended.len() < self.workflow.block(opened.block).actions.len()
         });
@@ -371,14 +371,14 @@ impl Book<'_> {
             return Err("a block inside it has not ended".to_owned());
         }
         let (steady, suspended, resumed) = (self.time == Time::Steady, self.suspended, self.resumed);
-        let frame = self.frame_mut(place)?;
-        if status == Status::Skipped && frame.started.contains(&place.action) {
+        let opening = self.frame_mut(place)?;
+        if status == Status::Skipped && opening.started.contains(&place.action) {
             return Err("it is skipped although it started".to_owned());
         }
-        if frame.ended.insert(place.action, status).is_some() {
+        if opening.ended.insert(place.action, status).is_some() {
             return Err("it ends twice".to_owned());
         }
-        let limit = frame.limits.remove(&place.action);
+        let limit = opening.limits.remove(&place.action);
         if let Some(limit) = limit
             && steady
             && !suspended
@@ -408,7 +408,7 @@ impl Book<'_> {
 
     fn finish(&self) -> Result<(), String> {
         let Some(status) = self.ended else { return Err("the run has no end".to_owned()) };
-        for opened in self.frames.values() {
+        for opened in self.openings.values() {
             self.complete(opened)?;
         }
         if let Some((effect, _)) = self.effects.iter().find(|(_, (_, phase))| *phase != Phase::Unsubscribe) {
@@ -428,7 +428,7 @@ impl Book<'_> {
 
     /// A run fails when a leaf failed, or was skipped after an action that failed.
     fn leaves_failed(&self) -> bool {
-        let Some(root) = self.frames.get(&FrameId::ROOT) else { return false };
+        let Some(root) = self.openings.get(&OpeningId::ROOT) else { return false };
         let mut bad: HashMap<ActionIdx, bool> = HashMap::new();
         // Actions are in no particular order, so the loop repeats until nothing changes.
         let actions = &self.workflow.block(root.block).actions;
@@ -480,7 +480,7 @@ fn milliseconds(at: Timestamp) -> i64 {
 fn at_of(event: &Event) -> Option<Timestamp> {
     match event {
         Event::RunStarted { at, .. }
-        | Event::FrameOpened { at, .. }
+        | Event::BlockOpened { at, .. }
         | Event::ActionStarted { at, .. }
         | Event::AttemptStarted { at, .. }
         | Event::AttemptNoted { at, .. }

@@ -37,7 +37,7 @@ const FORMATS: [(&str, usize); 2] = [("journal-1", 17), ("journal-2", 19)];
 /// Every kind of event, as `{:?}` begins.
 const KINDS: [&str; 19] = [
     "RunStarted",
-    "FrameOpened",
+    "BlockOpened",
     "ActionStarted",
     "LoopStarted",
     "AttemptStarted",

@@ -16,7 +16,7 @@ use loom_definition::{
     trigger::TriggerKind,
 };
 use loom_engine::{
-    EffectId, Event, FrameId, Place, Round, RunId, RunStart, RunState, Trail,
+    EffectId, Event, OpeningId, Place, Round, RunId, RunStart, RunState, Trail,
     event::{ErrorInfo, FALLBACK, Next, Note, Outcome, Phase},
     trace::{self, RunTrace},
 };
@@ -231,7 +231,7 @@ impl Recorded {
                 exporter.offer(self.run_span(state, *status, error.as_deref(), *at));
             }
             Event::RunStarted { .. }
-            | Event::FrameOpened { .. }
+            | Event::BlockOpened { .. }
             | Event::ActionStarted { .. }
             | Event::AttemptStarted { .. }
             | Event::LoopStarted { .. }
@@ -263,18 +263,18 @@ impl Recorded {
     }
 
     /// The action with a span that reports failures of the actions in this block, if they have none.
-    fn reporter(&self, mut frame: FrameId) -> Option<Place> {
+    fn reporter(&self, mut frame: OpeningId) -> Option<Place> {
         let mut reporter = None;
         while !trace::has_spans(&self.trail.path(frame))
             && let Some(parent) = self.trail.parent(frame)
         {
-            (reporter, frame) = (Some(parent), parent.frame);
+            (reporter, frame) = (Some(parent), parent.opening);
         }
         reporter
     }
 
     fn has_span(&self, place: Place) -> bool {
-        trace::has_spans(&self.trail.path(place.frame))
+        trace::has_spans(&self.trail.path(place.opening))
     }
 
     fn begin(&mut self, place: Place, inputs: Option<&Value>) {
@@ -316,7 +316,7 @@ impl Recorded {
     }
 
     fn action_span(&self, place: Place) -> u64 {
-        self.trace.action(place.action, &self.trail.path(place.frame))
+        self.trace.action(place.action, &self.trail.path(place.opening))
     }
 
     fn note(&mut self, effect: EffectId, note: &Note, at: Timestamp) {
@@ -432,7 +432,7 @@ impl Recorded {
         outcome: &Outcome,
         exporter: &Exporter,
     ) {
-        let path = self.trail.path(place.frame);
+        let path = self.trail.path(place.opening);
         let action = &self.workflow.action(place.action);
         let (name, kind) = (action.name.to_string(), action.type_name.to_string());
         let mut attributes: Attributes = vec![
@@ -452,7 +452,7 @@ impl Recorded {
             attributes.push(("loom.fallback.replaced", replaced.into()));
         }
         let failed = self.failure(place.action, outcome, &mut attributes);
-        if let Some(reporter) = self.reporter(place.frame) {
+        if let Some(reporter) = self.reporter(place.opening) {
             if let Some(message) = failed
                 && let Some(running) = self.running.get_mut(&reporter)
             {
@@ -469,7 +469,7 @@ impl Recorded {
         exporter.offer(Span {
             id: self.trace.action(place.action, &path),
             parent: Some(
-                self.trail.parent(place.frame).map_or(self.trace.run, |parent| self.action_span(parent)),
+                self.trail.parent(place.opening).map_or(self.trace.run, |parent| self.action_span(parent)),
             ),
             name,
             kind: Kind::Internal,

@@ -51,7 +51,7 @@ impl Lines {
                 let name = self.paint.bold(&visible(&self.workflow.name));
                 self.line(*at, &format!("run {} of {name} started", start.run), out);
             }
-            Event::FrameOpened { parent: Some(parent), index, at, .. } => {
+            Event::BlockOpened { parent: Some(parent), index, at, .. } => {
                 self.opened(*parent, *index, *at, step, out);
             }
             Event::AttemptStarted { place, attempt, phase, .. } => {
@@ -95,7 +95,7 @@ impl Lines {
                 let status = self.paint.bold(status.as_str());
                 self.line(*at, &format!("run {status} in {took}{why}"), out);
             }
-            Event::FrameOpened { .. }
+            Event::BlockOpened { .. }
             | Event::ActionStarted { .. }
             | Event::LoopStarted { .. }
             | Event::TimerSet { .. }

@@ -351,7 +351,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             if count > most {
                 let message =
                     format!("the definition has {count} {what}; the hosted service accepts at most {most}");
-                let place = crate::text::Place::new(
+                let place = crate::text::Span32::new(
                     definition.place.start as usize,
                     definition.place.start as usize + usize::from(!definition.computed),
                 );

@@ -113,7 +113,7 @@ pub(crate) fn choose<'n>(
             names.join("`, `")
         )
     };
-    let place = crate::text::Place { start: root.place.start, end: root.place.start + 1 };
+    let place = crate::text::Span32 { start: root.place.start, end: root.place.start + 1 };
     found.error(code::NOT_A_DEFINITION, place, message).hint = Some(
         "supported are a bare definition, an object with `definition`, an ARM template, a flow export with \
          `properties.definition`, and the files of the management API"
@@ -232,7 +232,7 @@ fn from_template<'n>(
                 .map(|candidate| (candidate.resource.place.start as usize, candidate.name.as_str()))
                 .map(|(start, name)| (start..start + 1, format!("`{name}`")))
                 .collect();
-            let place = crate::text::Place { start: resources.place.start, end: resources.place.start + 1 };
+            let place = crate::text::Span32 { start: resources.place.start, end: resources.place.start + 1 };
             let diagnostic = found.error(code::SEVERAL_WORKFLOWS, place, message);
             diagnostic.related = related;
             diagnostic.hint = Some("select one by name, for example with --workflow NAME".to_owned());

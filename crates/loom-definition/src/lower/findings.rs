@@ -6,7 +6,7 @@ use crate::{
     arm,
     diagnostic::{Diagnostic, Diagnostics, Severity, code},
     model::Secure,
-    text::{Node, Place, file_offset},
+    text::{Node, Span32, file_offset},
 };
 
 /// The codes of errors that an unresolved template expression may cause.
@@ -50,23 +50,23 @@ impl<'s> Findings<'s> {
 
     /// The position in the file of the bytes `span` of a string's content; the whole value if the file does not contain the
     /// string literally.
-    pub(crate) fn part(&self, node: &Node, span: &Range<usize>) -> Place {
+    pub(crate) fn part(&self, node: &Node, span: &Range<usize>) -> Span32 {
         if node.computed || node.text().is_none() {
             return node.place;
         }
         let start = file_offset(self.source, node.place, span.start);
         let end = file_offset(self.source, node.place, span.end);
-        Place::new(start, end.max(start))
+        Span32::new(start, end.max(start))
     }
 
     /// The position in the file of the bytes `span` of a property's name. The name is at `name`, in `object`.
-    pub(crate) fn part_of_name(&self, object: &Node, name: Place, span: &Range<usize>) -> Place {
+    pub(crate) fn part_of_name(&self, object: &Node, name: Span32, span: &Range<usize>) -> Span32 {
         if object.computed {
             return object.place;
         }
         let start = file_offset(self.source, name, span.start);
         let end = file_offset(self.source, name, span.end);
-        Place::new(start, end.max(start))
+        Span32::new(start, end.max(start))
     }
 
     /// Replaces the diagnostics about an unresolved template expression by one warning: the expression may well give the
@@ -110,12 +110,12 @@ impl<'s> Findings<'s> {
     }
 
     /// The JSON pointer to the value at `place`.
-    pub(crate) fn pointer(&self, place: Place) -> String {
+    pub(crate) fn pointer(&self, place: Span32) -> String {
         self.root.pointer_to(place)
     }
 
     /// Whether a diagnostic with this code was already reported at this position.
-    pub(crate) fn has(&self, code: &str, place: Place) -> bool {
+    pub(crate) fn has(&self, code: &str, place: Span32) -> bool {
         self.list.iter().any(|found| found.code == code && found.span == place.range())
     }
 
@@ -124,7 +124,7 @@ impl<'s> Findings<'s> {
         &mut self,
         severity: Severity,
         code: &'static str,
-        place: Place,
+        place: Span32,
         message: impl Into<String>,
     ) -> &mut Diagnostic {
         let pointer = self.pointer(place);
@@ -146,7 +146,7 @@ impl<'s> Findings<'s> {
     pub(crate) fn error(
         &mut self,
         code: &'static str,
-        place: Place,
+        place: Span32,
         message: impl Into<String>,
     ) -> &mut Diagnostic {
         self.report(Severity::Error, code, place, message)
@@ -156,7 +156,7 @@ impl<'s> Findings<'s> {
     pub(crate) fn warning(
         &mut self,
         code: &'static str,
-        place: Place,
+        place: Span32,
         message: impl Into<String>,
     ) -> &mut Diagnostic {
         self.report(Severity::Warning, code, place, message)
@@ -223,12 +223,12 @@ impl<'s> Findings<'s> {
 }
 
 /// The opening bracket of an object, for diagnostics about the object as a whole; all of any other value.
-pub(crate) fn head(node: &Node) -> Place {
+pub(crate) fn head(node: &Node) -> Span32 {
     if node.computed {
         return node.place;
     }
     match node.members() {
-        Some(_) => Place { start: node.place.start, end: node.place.start + 1 },
+        Some(_) => Span32 { start: node.place.start, end: node.place.start + 1 },
         None => node.place,
     }
 }

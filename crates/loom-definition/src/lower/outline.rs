@@ -11,7 +11,7 @@ use super::{Findings, findings::head};
 use crate::{
     diagnostic::code,
     model::{ActionIdx, Block, BlockIdx, BlockRole, Variable, VariableIdx},
-    text::{Member, Node, Place},
+    text::{Member, Node, Span32},
 };
 
 /// The action types that the engine executes itself.
@@ -101,7 +101,7 @@ impl Type {
 /// An action as the first pass sees it.
 pub(super) struct Outlined<'a> {
     pub(super) name: Arc<str>,
-    pub(super) name_place: Place,
+    pub(super) name_place: Span32,
     pub(super) node: &'a Node,
     pub(super) kind: Type,
     pub(super) type_name: Arc<str>,
@@ -130,7 +130,7 @@ pub(super) struct Outline<'a> {
     action_slots: HashMap<String, u32>,
     variable_slots: HashMap<String, u32>,
     parameter_slots: HashMap<String, u32>,
-    variable_places: Vec<Place>,
+    variable_places: Vec<Span32>,
 }
 
 impl Names for Outline<'_> {
@@ -232,7 +232,7 @@ impl<'a> Outline<'a> {
     fn visit(
         &mut self,
         name: &Arc<str>,
-        name_place: Place,
+        name_place: Span32,
         node: &'a Node,
         block: BlockIdx,
         found: &mut Findings<'_>,
@@ -335,7 +335,7 @@ impl<'a> Outline<'a> {
     }
 
     fn clash_with_triggers(&self, found: &mut Findings<'_>) {
-        let mut seen: HashMap<String, Place> = HashMap::new();
+        let mut seen: HashMap<String, Span32> = HashMap::new();
         for member in self.triggers {
             let other = match self.action(&member.name) {
                 Some(action) => Some((self.outlined(action).name_place, "the action with this name")),

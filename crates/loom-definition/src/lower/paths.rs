@@ -12,7 +12,7 @@ use super::{
 use crate::{
     diagnostic::{Severity, code},
     model::{Action, ActionIdx, Gathered},
-    text::Place,
+    text::Span32,
 };
 
 /// When an expression is evaluated.
@@ -35,7 +35,7 @@ pub(super) struct Read {
     pub(super) target: ActionIdx,
     pub(super) kind: ReferenceKind,
     pub(super) timing: Timing,
-    pub(super) place: Place,
+    pub(super) place: Span32,
 }
 
 /// The two actions in one block that a `runAfter` entry would have to link: the reader or an action that encloses it, and

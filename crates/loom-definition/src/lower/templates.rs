@@ -16,7 +16,7 @@ use crate::{
     arm,
     diagnostic::{Severity, code, did_you_mean, json_type},
     model::{ActionIdx, LoopVariable},
-    text::{Node, Place, Shape, push_token},
+    text::{Node, Shape, Span32, push_token},
 };
 
 impl Lowerer<'_, '_, '_> {
@@ -105,7 +105,7 @@ impl Lowerer<'_, '_, '_> {
         }
     }
 
-    fn leftover(&mut self, place: Place) {
+    fn leftover(&mut self, place: Span32) {
         if !self.found.has(code::ARM_UNRESOLVED, place) {
             let message = "unresolved template expression; it is used as a plain string";
             self.found.warning(code::ARM_UNRESOLVED, place, message);
@@ -126,7 +126,7 @@ impl Lowerer<'_, '_, '_> {
             let range = string_range(self.found, node, (&error.pointer, error.in_name), &error.span);
             let message = format!("{} ({})", error.message.trim_end_matches('.'), error.code);
             let severity = if deferred.is_some() { Severity::Warning } else { Severity::Error };
-            let place = Place::new(range.start, range.end);
+            let place = Span32::new(range.start, range.end);
             let diagnostic = self.found.report(severity, code::BAD_EXPRESSION, place, message);
             diagnostic.hint.clone_from(&error.hint);
             if deferred.is_some() {
@@ -140,7 +140,7 @@ impl Lowerer<'_, '_, '_> {
         for warning in warnings {
             let range = string_range(self.found, node, (&warning.pointer, warning.in_name), &warning.span);
             let message = format!("{} ({})", warning.message.trim_end_matches('.'), warning.code);
-            let place = Place::new(range.start, range.end);
+            let place = Span32::new(range.start, range.end);
             let diagnostic = self.found.warning(code::BAD_EXPRESSION, place, message);
             diagnostic.hint.clone_from(&warning.hint);
             diagnostic.label = "it fails when it is evaluated".into();
@@ -207,7 +207,7 @@ impl Lowerer<'_, '_, '_> {
             target,
             kind: reference.kind,
             timing: if unsubscribes { Timing::Unsubscribing } else { self.timing },
-            place: Place::new(range.start, range.end),
+            place: Span32::new(range.start, range.end),
         });
     }
 
@@ -262,7 +262,7 @@ impl Lowerer<'_, '_, '_> {
                 (code::UNKNOWN_LOOP, format!("no loop `{name}` encloses this expression"), hint)
             }
         };
-        let place = Place::new(range.start, range.end);
+        let place = Span32::new(range.start, range.end);
         let refused = matches!(kind, NameKind::Loop | NameKind::Action);
         let severity = if refused { self.refusal } else { Severity::Warning };
         let diagnostic = self.found.report(severity, code, place, message);
@@ -327,7 +327,7 @@ fn string_range(
 }
 
 /// The object that contains the property at `pointer`, and the position of the property's name.
-fn name_at<'n>(node: &'n Node, pointer: &str) -> Option<(&'n Node, Place)> {
+fn name_at<'n>(node: &'n Node, pointer: &str) -> Option<(&'n Node, Span32)> {
     let (outer, name) = pointer.rsplit_once('/')?;
     let name = name.replace("~1", "/").replace("~0", "~");
     let object = string_at(node, outer)?;

@@ -16,7 +16,7 @@ use crate::{
     model::{Setting, WorkflowKind},
     policy::{RetrySetting, Spelling},
     schema_names::unescaped,
-    text::{Node, Place},
+    text::{Node, Span32},
     trigger::{
         BatchConfiguration, BatchError, Cron, Recurrence, RecurrenceError, Trigger, TriggerConcurrency,
         TriggerKind, TriggerOptions,
@@ -244,7 +244,7 @@ impl Lowerer<'_, '_, '_> {
     }
 
     /// The strings of an array that must not be empty, with their places.
-    fn listed(&mut self, list: &Node, what: &str) -> Vec<(Arc<str>, Place)> {
+    fn listed(&mut self, list: &Node, what: &str) -> Vec<(Arc<str>, Span32)> {
         let items = list.items().unwrap_or_default();
         if items.is_empty() {
             let message = format!("`{what}` must be a non-empty array of strings (got {})", list.kind());

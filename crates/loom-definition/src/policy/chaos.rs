@@ -10,7 +10,7 @@ use crate::{
     diagnostic::{Diagnostics, Severity, code, did_you_mean},
     duration::Span,
     lower::Findings,
-    text::{self, Limits, Node, Place, Shape},
+    text::{self, Limits, Node, Shape, Span32},
 };
 
 /// Everything that is injected into calls.
@@ -114,7 +114,7 @@ impl ChaosPlan {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn read(source: &str) -> Result<ChaosPlan, Diagnostics> {
-        let nothing = Node { place: Place { start: 0, end: 0 }, shape: Shape::Null, computed: false };
+        let nothing = Node { place: Span32 { start: 0, end: 0 }, shape: Shape::Null, computed: false };
         let read = text::read(source, &Limits::default()).map_err(|error| {
             let mut found = Findings::new(source, &nothing);
             let diagnostic = found.error(code::NOT_JSON, error.place, error.message.clone());

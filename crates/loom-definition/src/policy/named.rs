@@ -18,7 +18,7 @@ use crate::{
     diagnostic::{Diagnostics, Severity, code, did_you_mean},
     duration::Span,
     lower::Findings,
-    text::{self, Limits, Node, NoteKind, Place},
+    text::{self, Limits, Node, NoteKind, Span32},
 };
 
 /// The parts whose state all callers of a service share.
@@ -34,7 +34,7 @@ pub struct Policies {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    base: Option<(Arc<str>, Place)>,
+    base: Option<(Arc<str>, Span32)>,
     members: Tree,
     /// Whether an operator has stored it; its places are then not those of the file.
     stored: bool,
@@ -79,7 +79,7 @@ pub(crate) struct PolicyFinding {
     pub(crate) code: &'static str,
     pub(crate) message: String,
     /// Where it was written, and whether that is in the overrides.
-    pub(crate) place: Option<(Place, bool)>,
+    pub(crate) place: Option<(Span32, bool)>,
 }
 
 impl Policies {
@@ -121,7 +121,7 @@ impl Policies {
         Ok(policies)
     }
 
-    fn add(&mut self, name: &str, place: Place, value: &Node, found: &mut Findings<'_>) {
+    fn add(&mut self, name: &str, place: Span32, value: &Node, found: &mut Findings<'_>) {
         let mut unknown = Vec::new();
         match name {
             "$schema" => {}
@@ -175,7 +175,7 @@ impl Policies {
                 _ => None,
             };
             let base = of.and_then(|name| self.services.get(name.as_str())?.base.as_ref());
-            let place = base.map_or_else(Place::default, |(_, place)| *place);
+            let place = base.map_or_else(Span32::default, |(_, place)| *place);
             found.error(code::BAD_POLICY_FILE, place, error.to_string());
         }
         for (tree, part) in self.trees().filter_map(|tree| Some((tree, named_part(tree)?))) {
@@ -190,7 +190,7 @@ impl Policies {
             let Ok(chain) = inheritance.chain(name) else { continue };
             let resolved = merge(&chain, |_| false);
             if let Err(problem) = read_policy(&resolved) {
-                let place = problem.place.map_or_else(Place::default, |(place, _)| place);
+                let place = problem.place.map_or_else(Span32::default, |(place, _)| place);
                 if !found.has(problem.code, place) {
                     found.error(problem.code, place, problem.message);
                 }
@@ -201,7 +201,7 @@ impl Policies {
         if !defaults_checked && let Some(defaults) = &self.defaults {
             let resolved = merge(&[Layer { source: Source::Defaults, settings: defaults }], |_| false);
             if let Err(problem) = read_policy(&resolved) {
-                let place = problem.place.map_or_else(Place::default, |(place, _)| place);
+                let place = problem.place.map_or_else(Span32::default, |(place, _)| place);
                 found.error(problem.code, place, problem.message);
             }
         }
@@ -328,7 +328,7 @@ impl Policies {
             Source::Override => "action".to_owned(),
             _ => source.to_string(),
         };
-        let line = |source: Source<'_>, place: Place| {
+        let line = |source: Source<'_>, place: Span32| {
             let of_file = source != Source::Override && !is_stored(source) && !self.source.is_empty();
             of_file.then(|| text::position(&self.source, place.range().start).line)
         };
@@ -412,7 +412,7 @@ impl fmt::Display for EffectiveSetting {
 }
 
 /// The root of a text that is not JSON.
-const NOTHING: Node = Node { place: Place { start: 0, end: 0 }, shape: text::Shape::Null, computed: false };
+const NOTHING: Node = Node { place: Span32 { start: 0, end: 0 }, shape: text::Shape::Null, computed: false };
 
 /// The first part that has a `name` of its own.
 fn named_part(tree: &Tree) -> Option<&'static str> {
@@ -575,7 +575,7 @@ fn fits(resilience: &Resilience) -> Result<(), (&'static str, String)> {
 }
 
 /// The place of a member of a part, or of the part, and whether it is in the overrides.
-fn place_of(resolved: &Resolved<'_, Tree>, part: &str, member: &str) -> Option<(Place, bool)> {
+fn place_of(resolved: &Resolved<'_, Tree>, part: &str, member: &str) -> Option<(Span32, bool)> {
     let whole = format!("/{part}");
     let below = format!("{whole}/");
     let last = format!("/{member}");

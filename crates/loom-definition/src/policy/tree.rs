@@ -7,7 +7,7 @@ use loom_resilience::inherit::Settings;
 
 use crate::{
     diagnostic::did_you_mean,
-    text::{Node, Place, Shape},
+    text::{Node, Shape, Span32},
 };
 
 /// The members of a policy, and those of its parts.
@@ -32,7 +32,7 @@ const LANGUAGE: [&str; 6] =
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tree {
     /// Where it was written.
-    pub place: Place,
+    pub place: Span32,
     pub(super) shape: TreeShape,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum TreeShape {
 /// A member that a policy does not have, or one whose value cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnknownMember {
-    pub(crate) place: Place,
+    pub(crate) place: Span32,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
 }

@@ -9,17 +9,17 @@ use loom_expression::{
 
 /// A range of bytes in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Place {
+pub struct Span32 {
     /// The first byte.
     pub start: u32,
     /// One past the last byte.
     pub end: u32,
 }
 
-impl Place {
+impl Span32 {
     /// The range from `start` to `end`, exclusive. Offsets must fit in 32 bits, which [`Limits`](super::Limits) ensures.
-    pub fn new(start: usize, end: usize) -> Place {
-        Place { start: start as u32, end: end as u32 }
+    pub fn new(start: usize, end: usize) -> Span32 {
+        Span32 { start: start as u32, end: end as u32 }
     }
 
     /// The same as a standard range.
@@ -28,7 +28,7 @@ impl Place {
     }
 
     /// Whether this range contains all of `inner`.
-    pub fn holds(self, inner: Place) -> bool {
+    pub fn holds(self, inner: Span32) -> bool {
         self.start <= inner.start && inner.end <= self.end
     }
 }
@@ -37,7 +37,7 @@ impl Place {
 #[derive(Clone, Debug)]
 pub struct Node {
     /// The bytes of the value, quotes and brackets included.
-    pub place: Place,
+    pub place: Span32,
     /// The value.
     pub shape: Shape,
     /// Whether the value was computed from the text at `place`, which then does not contain it literally.
@@ -76,14 +76,14 @@ pub struct Member {
     /// The name, decoded.
     pub name: Arc<str>,
     /// The bytes of the name, quotes included.
-    pub name_place: Place,
+    pub name_place: Span32,
     /// The value.
     pub value: Node,
 }
 
 impl Node {
     /// A value that was computed from the text at `place`, which it does not contain literally.
-    pub fn computed(value: &Value, place: Place) -> Node {
+    pub fn computed(value: &Value, place: Span32) -> Node {
         use loom_expression::ValueRef;
         let shape = match value.as_ref() {
             ValueRef::Null => Shape::Null,
@@ -199,7 +199,7 @@ impl Node {
     }
 
     /// The JSON pointer (RFC 6901) to the innermost value that contains `place`.
-    pub fn pointer_to(&self, place: Place) -> String {
+    pub fn pointer_to(&self, place: Span32) -> String {
         let mut pointer = String::new();
         let mut node = self;
         'down: while !node.computed && node.place != place {
@@ -264,7 +264,7 @@ pub(crate) fn push_token(pointer: &mut String, name: &str) {
 ///
 /// `place` is the string with its quotes, `decoded` a byte offset in its content. An offset past the content maps to the
 /// closing quote.
-pub fn file_offset(source: &str, place: Place, decoded: usize) -> usize {
+pub fn file_offset(source: &str, place: Span32, decoded: usize) -> usize {
     let range = place.range();
     let Some(raw) = source.get(range.clone()) else { return range.start };
     let bytes = raw.as_bytes();

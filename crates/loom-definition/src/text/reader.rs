@@ -4,12 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use loom_expression::json_escape::{self, Escape};
 
-use super::node::{Member, Node, Number, Place, Shape};
+use super::node::{Member, Node, Number, Shape, Span32};
 
 /// Limits on the text that the reader accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest text, in bytes. At most 4 GiB, because a [`Place`] has 32-bit offsets.
+    /// The longest text, in bytes. At most 4 GiB, because a [`Span32`] has 32-bit offsets.
     pub bytes: usize,
     /// The deepest nesting of arrays and objects.
     pub depth: usize,
@@ -40,7 +40,7 @@ pub struct Note {
     /// What was accepted.
     pub kind: NoteKind,
     /// Where it is.
-    pub place: Place,
+    pub place: Span32,
 }
 
 /// The kinds of [`Note`].
@@ -55,7 +55,7 @@ pub enum NoteKind {
         /// The key.
         name: Arc<str>,
         /// The position of its first occurrence.
-        first: Place,
+        first: Span32,
     },
     /// An escape that is half of a surrogate pair, read as U+FFFD.
     LoneSurrogate,
@@ -70,11 +70,11 @@ pub struct ReadError {
     /// What is wrong.
     pub message: String,
     /// Where it is.
-    pub place: Place,
+    pub place: Span32,
     /// What to do about it.
     pub hint: Option<String>,
     /// Other places that help to explain it, such as a bracket that is not closed.
-    pub related: Vec<(Place, String)>,
+    pub related: Vec<(Span32, String)>,
 }
 
 /// The kinds of [`ReadError`].
@@ -103,7 +103,7 @@ pub fn read(source: &str, limits: &Limits) -> Result<Read, Box<ReadError>> {
                 source.len(),
                 limits.bytes.min(u32::MAX as usize)
             ),
-            place: Place::default(),
+            place: Span32::default(),
             hint: Some(
                 "keep data out of the definition: pass it in the trigger body or as a parameter".to_owned(),
             ),
@@ -185,18 +185,18 @@ impl<'a> Reader<'a> {
         let related = match self.open.last() {
             // The deepest object is too deep, whether it is closed or not.
             Some((opened, _)) if kind == ReadErrorKind::TooDeep => {
-                vec![(Place::new(*opened, *opened + 1), "inside this one".to_owned())]
+                vec![(Span32::new(*opened, *opened + 1), "inside this one".to_owned())]
             }
             Some((opened, bracket)) => {
                 let what = if *bracket == b'{' { "object" } else { "array" };
-                vec![(Place::new(*opened, *opened + 1), format!("this {what} is not closed"))]
+                vec![(Span32::new(*opened, *opened + 1), format!("this {what} is not closed"))]
             }
             None => Vec::new(),
         };
         Box::new(ReadError {
             kind,
             message: message.into(),
-            place: Place::new(start, end),
+            place: Span32::new(start, end),
             hint: None,
             related,
         })
@@ -245,7 +245,7 @@ impl<'a> Reader<'a> {
 
     fn note(&mut self, kind: NoteKind, start: usize, end: usize) {
         if self.notes.len() < NOTES_MAX {
-            self.notes.push(Note { kind, place: Place::new(start, end) });
+            self.notes.push(Note { kind, place: Span32::new(start, end) });
         }
     }
 
@@ -293,7 +293,7 @@ impl<'a> Reader<'a> {
             Some(b'a'..=b'z' | b'A'..=b'Z' | b'_') => self.word()?,
             _ => return Err(self.unexpected("a value")),
         };
-        Ok(Node { place: Place::new(start, self.at), shape, computed: false })
+        Ok(Node { place: Span32::new(start, self.at), shape, computed: false })
     }
 
     fn word(&mut self) -> Step<Shape> {
@@ -359,14 +359,14 @@ impl<'a> Reader<'a> {
             }
         }
         self.leave();
-        Ok(Node { place: Place::new(start, self.at), shape: Shape::Array(items), computed: false })
+        Ok(Node { place: Span32::new(start, self.at), shape: Shape::Array(items), computed: false })
     }
 
     fn object(&mut self) -> Step<Node> {
         let start = self.enter(b'{')?;
         let mut members: Vec<Member> = Vec::new();
         // A small object is searched; a large one gets an index, so that no input takes quadratic time.
-        let mut index: HashMap<Arc<str>, Place> = HashMap::new();
+        let mut index: HashMap<Arc<str>, Span32> = HashMap::new();
         self.space()?;
         while self.peek() != Some(b'}') {
             let name_start = self.at;
@@ -374,7 +374,7 @@ impl<'a> Reader<'a> {
                 return Err(self.bad_name());
             }
             let name = self.name()?;
-            let name_place = Place::new(name_start, self.at);
+            let name_place = Span32::new(name_start, self.at);
             let first = if members.len() < 16 {
                 members.iter().find(|member| member.name == name).map(|member| member.name_place)
             } else {
@@ -407,7 +407,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.leave();
-        Ok(Node { place: Place::new(start, self.at), shape: Shape::Object(members), computed: false })
+        Ok(Node { place: Span32::new(start, self.at), shape: Shape::Object(members), computed: false })
     }
 
     /// Moves past a comma, and notes one before the closing bracket.

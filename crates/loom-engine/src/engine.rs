@@ -313,7 +313,7 @@ impl Engine {
     ) -> Result<Started, StartError> {
         let (workflow, trigger) = (Arc::clone(&request.workflow), request.trigger.clone());
         match self.decide(&workflow, request).await? {
-            Fired::Held { condition } => Ok(Started::Held { condition }),
+            Fired::NotMet { condition } => Ok(Started::NotMet { condition }),
             Fired::Runs(starts) => {
                 let ids: Vec<RunId> = starts.ids().collect();
                 let passes = self.enter(&workflow, trigger.as_deref(), &ids, None)?;
@@ -346,9 +346,9 @@ impl Engine {
         let (workflow, trigger) = (Arc::clone(&request.workflow), request.trigger.clone());
         let FiringCommit { name, mark, keys, messages, permit } = commit;
         let starts = match self.decide(&workflow, request).await? {
-            Fired::Held { condition } => {
+            Fired::NotMet { condition } => {
                 let keys = keys.map(|keys| keys(&[])).unwrap_or_default();
-                return Ok((Accepted::Held { condition }, keys));
+                return Ok((Accepted::NotMet { condition }, keys));
             }
             Fired::Runs(starts) => starts,
         };
@@ -434,7 +434,7 @@ impl Engine {
     pub async fn run(&self, request: RunRequest) -> Result<Option<Arc<RunReport>>, StartError> {
         match self.start_reading(request, None).await? {
             Started::Runs(mut runs) if runs.len() == 1 => Ok(runs[0].ended().await),
-            Started::Runs(_) | Started::Held { .. } => Ok(None),
+            Started::Runs(_) | Started::NotMet { .. } => Ok(None),
         }
     }
 

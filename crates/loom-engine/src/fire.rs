@@ -53,7 +53,7 @@ pub enum Fired<'a> {
     /// The runs that start, in order. More than one only with `splitOn`; none when its array is empty.
     Runs(Box<Starts<'a>>),
     /// A condition of the trigger was not met.
-    Held {
+    NotMet {
         /// Which condition, from 0.
         condition: usize,
     },
@@ -142,7 +142,7 @@ pub(crate) fn fire<'a>(
             ErrorInfo::new("InvalidTemplate", message)
         })?;
         if !holds {
-            return Ok(Fired::Held { condition: index });
+            return Ok(Fired::NotMet { condition: index });
         }
     }
     let Some(split_on) = &trigger.split_on else {

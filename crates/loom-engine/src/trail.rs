@@ -57,7 +57,7 @@ pub struct Trail {
     pub(crate) calls: BTreeMap<EffectId, Called>,
     pub(crate) timers: BTreeMap<TimerId, Place>,
     /// The calls and timers of each action that end with it.
-    held: HashMap<Place, Vec<Held>>,
+    unfinished: HashMap<Place, Vec<Unfinished>>,
 }
 
 /// An opening of a block.
@@ -79,14 +79,14 @@ pub(crate) struct Called {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Held {
+enum Unfinished {
     Call(EffectId),
     Timer(TimerId),
 }
 
 impl PartialEq for Trail {
     fn eq(&self, other: &Trail) -> bool {
-        // What is held follows from the calls and timers.
+        // What is unfinished follows from the calls and timers.
         self.seq == other.seq
             && self.at == other.at
             && self.openings == other.openings
@@ -105,7 +105,7 @@ impl Trail {
             openings: BTreeMap::new(),
             calls: BTreeMap::new(),
             timers: BTreeMap::new(),
-            held: HashMap::new(),
+            unfinished: HashMap::new(),
         }
     }
 
@@ -214,10 +214,10 @@ impl Trail {
             }
             Event::ActionEnded { place, .. } => {
                 self.at_place(*place, &mut step);
-                for held in self.held.remove(place).unwrap_or_default() {
-                    match held {
-                        Held::Call(effect) => drop(self.calls.remove(&effect)),
-                        Held::Timer(timer) => drop(self.timers.remove(&timer)),
+                for unfinished in self.unfinished.remove(place).unwrap_or_default() {
+                    match unfinished {
+                        Unfinished::Call(effect) => drop(self.calls.remove(&effect)),
+                        Unfinished::Timer(timer) => drop(self.timers.remove(&timer)),
                     }
                 }
             }
@@ -251,12 +251,12 @@ impl Trail {
         let outlives = phase == Phase::Unsubscribe;
         self.calls.insert(effect, Called { place, attempt, outlives });
         if !outlives {
-            self.held.entry(place).or_default().push(Held::Call(effect));
+            self.unfinished.entry(place).or_default().push(Unfinished::Call(effect));
         }
     }
 
     pub(crate) fn timer(&mut self, timer: TimerId, place: Place) {
         self.timers.insert(timer, place);
-        self.held.entry(place).or_default().push(Held::Timer(timer));
+        self.unfinished.entry(place).or_default().push(Unfinished::Timer(timer));
     }
 }

@@ -130,7 +130,7 @@ pub(crate) async fn backfill(
                     let runs: Vec<Value> = begun.runs.iter().map(|run| run.to_string().into()).collect();
                     one.insert("runs", runs);
                 }
-                Err(FireError::Held { .. }) => drop(one.insert("status", "ConditionNotMet")),
+                Err(FireError::NotMet { .. }) => drop(one.insert("status", "ConditionNotMet")),
                 // The occurrences fired so far stay fired; repeating the request fires the rest.
                 Err(error) => return Err(refusal(error)),
             }

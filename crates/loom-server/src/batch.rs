@@ -224,7 +224,7 @@ impl Collector {
                 host.piles.remove(&key, pile, &chosen);
                 Ok(true)
             }
-            Fired::Held | Fired::Failed => Ok(false),
+            Fired::NotMet | Fired::Failed => Ok(false),
             Fired::NoRoom => {
                 tokio::select! {
                     () = tokio::time::sleep(AGAIN) => Ok(true),

@@ -482,7 +482,7 @@ impl Host {
         match accepted {
             Accepted::Runs(handles) => runs = handles,
             Accepted::Queued { runs, first } => begun = Begun { runs, first, handle: None },
-            Accepted::Held { condition } => held = Some(condition),
+            Accepted::NotMet { condition } => held = Some(condition),
         }
         if !runs.is_empty() {
             begun.runs = runs.iter().map(|run| run.id).collect();
@@ -502,7 +502,7 @@ impl Host {
             self.store.commit(commit).await.map_err(|_| FireError::StorePaused)?;
         }
         match held {
-            Some(condition) => Err(FireError::Held { condition }),
+            Some(condition) => Err(FireError::NotMet { condition }),
             None => Ok(begun),
         }
     }
@@ -626,7 +626,7 @@ pub(crate) enum FireError {
         trigger: Arc<str>,
     },
     /// A condition of the trigger is not met.
-    Held { condition: usize },
+    NotMet { condition: usize },
     /// The engine rejected the start.
     Start(StartError),
 }

@@ -148,7 +148,7 @@ async fn fire_with_body(
     drop(body);
     let fired = match fired {
         // A valid request that starts no run.
-        Err(FireError::Held { .. }) => return Ok(accepted()),
+        Err(FireError::NotMet { .. }) => return Ok(accepted()),
         fired => fired.map_err(refusal),
     };
     // A concurrent request with the same key may have started the run.
@@ -275,7 +275,7 @@ pub(crate) fn refusal(error: FireError) -> Problem {
             };
             Problem::new(StatusCode::BAD_REQUEST, "WorkflowTriggerIsNotEnabled", message)
         }
-        FireError::Held { condition } => {
+        FireError::NotMet { condition } => {
             let message = format!("Condition {condition} of the trigger is not met; no run was started.");
             Problem::new(StatusCode::CONFLICT, "TriggerConditionNotMet", message)
         }

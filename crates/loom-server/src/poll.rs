@@ -143,7 +143,7 @@ async fn fire(
     loop {
         let (outputs, name, note) = (outputs.clone(), Some(name.clone()), note.clone().fired());
         match task.fire(outputs, name, permit.take(), progress.state(), note, Vec::new()).await? {
-            Fired::Runs | Fired::Held | Fired::Failed => return Ok(()),
+            Fired::Runs | Fired::NotMet | Fired::Failed => return Ok(()),
             // The service may not give this response again, so it is held until there is room.
             Fired::NoRoom => tokio::time::sleep(AGAIN).await,
         }

@@ -160,7 +160,7 @@ async fn fire(
         trace: None,
     };
     match host.fire_along(fire, along).await {
-        Ok(_) | Err(FireError::Held { .. } | FireError::Disabled { .. }) => Ok(true),
+        Ok(_) | Err(FireError::NotMet { .. } | FireError::Disabled { .. }) => Ok(true),
         Err(FireError::Start(StartError::Trigger(error))) => {
             tracing::warn!(trigger = %trigger.name, error = %error.message, "the trigger failed");
             let note = note.because(&error.code, &error.message);

@@ -80,7 +80,7 @@ async fn fire_window(
         let note = Note::new(task.now(), NoteStatus::Succeeded).scheduled(closes + delay);
         let name = Some(progress.name("window", &task.key(), closes));
         match task.fire(outputs.clone().into(), name, None, next.state(), note, Vec::new()).await? {
-            Fired::Runs | Fired::Held | Fired::Failed => return Ok(Some(next)),
+            Fired::Runs | Fired::NotMet | Fired::Failed => return Ok(Some(next)),
             // Every window must be processed, so this one waits for room.
             Fired::NoRoom => tokio::time::sleep(AGAIN).await,
         }
@@ -114,7 +114,7 @@ async fn fire_occurrence(
     let note = Note::new(task.now(), NoteStatus::Succeeded).scheduled(due);
     let name = Some(progress.occurrence(&task.key(), due));
     match task.fire(Object::new().into(), name, None, next.state(), note.clone(), Vec::new()).await? {
-        Fired::Runs | Fired::Held | Fired::Failed => Ok(Some(next)),
+        Fired::Runs | Fired::NotMet | Fired::Failed => Ok(Some(next)),
         Fired::NoRoom => {
             // A recurrence without room is skipped.
             let next = Progress { fired: progress.fired, ..next };

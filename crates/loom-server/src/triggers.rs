@@ -105,7 +105,7 @@ pub(crate) enum Fired {
     /// Runs have started, and the progress is stored.
     Runs,
     /// A condition prevented the runs; the progress is stored.
-    Held,
+    NotMet,
     /// An expression of the trigger failed; the progress is stored.
     Failed,
     /// The limit of concurrent runs is reached; the progress is not stored.
@@ -304,7 +304,7 @@ impl TriggerTask {
         };
         match self.host.fire_along(fire, along).await {
             Ok(_) => Ok(Fired::Runs),
-            Err(FireError::Held { .. } | FireError::Disabled { .. }) => Ok(Fired::Held),
+            Err(FireError::NotMet { .. } | FireError::Disabled { .. }) => Ok(Fired::NotMet),
             Err(FireError::Busy) => Ok(Fired::NoRoom),
             Err(FireError::Start(StartError::Trigger(error))) => {
                 tracing::warn!(trigger = %trigger.name, error = %error.message, "the trigger failed to fire");

@@ -521,7 +521,7 @@ async fn start(engine: &Engine, request: RunRequest, live: &Arc<Live>) -> Result
     }
     match engine.start_reading(request, Some(&watcher)).await {
         Ok(Started::Runs(runs)) => Ok(Launch::Runs(runs)),
-        Ok(Started::Held { condition }) => {
+        Ok(Started::NotMet { condition }) => {
             eprintln!("loom: trigger condition {condition} is not met; no run was started");
             Ok(Launch::None(Exit::Success))
         }

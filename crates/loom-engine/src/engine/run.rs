@@ -129,7 +129,7 @@ pub enum Started {
     /// The runs that started.
     Runs(Vec<RunHandle>),
     /// No run started: a condition of the trigger was not met.
-    Held {
+    NotMet {
         /// Which condition, from 0.
         condition: usize,
     },
@@ -149,7 +149,7 @@ pub enum Accepted {
         first: Option<Arc<RunStart>>,
     },
     /// No run started: a condition of the trigger was not met.
-    Held {
+    NotMet {
         /// Which condition, from 0.
         condition: usize,
     },

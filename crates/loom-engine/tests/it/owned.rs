@@ -48,7 +48,7 @@ fn fire(engine: &Engine, workflow: &Arc<Workflow>, items: usize) -> Result<Vec<R
     let items: Value = (0..items as i64).map(Value::from).collect();
     match engine.start(RunRequest::manual(Arc::clone(workflow), Vec::new(), Some(items)), None)? {
         Started::Runs(runs) => Ok(runs),
-        Started::Held { condition } => panic!("condition {condition} is not met"),
+        Started::NotMet { condition } => panic!("condition {condition} is not met"),
     }
 }
 

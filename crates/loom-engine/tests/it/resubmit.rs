@@ -70,7 +70,7 @@ impl World {
         let request = RunRequest::manual(Arc::clone(workflow), Vec::new(), body);
         match self.engine.start(request, None).unwrap() {
             Started::Runs(mut runs) => runs.remove(0),
-            held @ Started::Held { .. } => panic!("{held:?}"),
+            held @ Started::NotMet { .. } => panic!("{held:?}"),
         }
     }
 

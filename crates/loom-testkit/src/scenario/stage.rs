@@ -158,7 +158,7 @@ impl Stage {
         let request = request(case, &self.workflow, self.parameters);
         let mut executed = Executed::default();
         match engine.start(request, Some(&watcher)).map_err(|error| error.to_string())? {
-            Started::Held { .. } => executed.held = true,
+            Started::NotMet { .. } => executed.held = true,
             Started::Runs(runs) => {
                 for mut run in runs {
                     let report = tokio::time::timeout(PATIENCE, run.ended()).await;

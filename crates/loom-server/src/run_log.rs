@@ -28,7 +28,7 @@ pub(crate) fn events(state: &RunState, events: &[Event]) {
                         tracing::warn!(target: "loom_server::runs", %run, workflow, trigger, status, duration_ms, error, "run ended");
                     }
                     _ => {
-                        tracing::info!(target: "loom_server::runs", %run, workflow, trigger, status, duration_ms, "run ended")
+                        tracing::info!(target: "loom_server::runs", %run, workflow, trigger, status, duration_ms, "run ended");
                     }
                 }
             }

@@ -171,10 +171,8 @@ impl Plan {
             }
         }
         // A vertex of an edge without bends may have no predecessor.
-        for vertex in 0..self.vertices.len() {
-            if !seen[vertex] {
-                self.ranks[self.vertices[vertex].rank].push(vertex);
-            }
+        for (vertex, own) in self.vertices.iter().enumerate().filter(|(vertex, _)| !seen[*vertex]) {
+            self.ranks[own.rank].push(vertex);
         }
     }
 

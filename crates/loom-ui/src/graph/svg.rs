@@ -274,9 +274,9 @@ fn edges(drawing: &Drawing, placed: &PlacedLane, lane: &super::Lane, states: &St
     html! {
         g id=(id) class="edges" {
             @for (link, route) in drawn {
-                @let pale = !states.is_empty() && !(taken(link.from) && taken(link.to));
-                path class=(if pale { "edge pale" } else { "edge" }) d=(course(route)) {}
-                path class=(if pale { "tip pale" } else { "tip" }) d=(tip(route)) {}
+                @let is_taken = states.is_empty() || (taken(link.from) && taken(link.to));
+                path class=(if is_taken { "edge" } else { "edge pale" }) d=(course(route)) {}
+                path class=(if is_taken { "tip" } else { "tip pale" }) d=(tip(route)) {}
                 @if let (Some(when), Some((x, y))) = (&link.when, route.label) {
                     @let wide = width(when, CAPTION_SIZE) + 14.0;
                     rect class="when" x=(N(x - wide / 2.0)) y=(N(y - LABEL_HEIGHT / 2.0)) width=(N(wide))

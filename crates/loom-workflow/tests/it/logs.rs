@@ -26,7 +26,7 @@ fn lines(test: &str, arguments: &[&str]) -> Vec<String> {
     served.until(&format!("/api/v1/runs/{run}"), |answer| answer.body.contains("\"Failed\""));
     // What happened is logged before a graceful stop ends.
     served.terminate();
-    assert_eq!(served.exit_within(Duration::from_secs(60)), Some(0));
+    assert_eq!(served.exit_within(Duration::from_mins(1)), Some(0));
     let log = fs::read_to_string(&log).expect("it is text");
     assert!(!log.contains(SECRET), "{log}");
     log.lines().filter(|line| line.contains(&run)).map(str::to_owned).collect()
@@ -73,7 +73,7 @@ fn a_denied_request_is_logged_without_what_it_carries() {
     let answer = served.request("GET", "/api/v1/runs?error=the-query", b"").expect("it responds");
     assert_eq!(answer.status, 401);
     served.terminate();
-    assert_eq!(served.exit_within(Duration::from_secs(60)), Some(0));
+    assert_eq!(served.exit_within(Duration::from_mins(1)), Some(0));
     let log = fs::read_to_string(&log).expect("it is text");
     let denied = "loom: request denied; method: GET, path: /api/v1/runs, status: 401";
     assert!(log.contains(denied) && !log.contains("the-query") && !log.contains("for-this-test"), "{log}");

@@ -274,7 +274,7 @@ fn an_unreadable_directory_changes_nothing() {
     std::fs::remove_file(away.join("bills.json")).expect("it is there");
     std::fs::rename(&away, &flows).expect("it can be moved");
     let reported = served.until("bills is no longer served");
-    assert!(!reported.contains("orders"), "{reported}");
+    assert!(!reported.contains("loom: orders"), "{reported}");
     assert_eq!(served.fire().0, 202);
 
     let missing =

@@ -384,7 +384,7 @@ fn moment(text: &str) -> Result<UnixMillis, Problem> {
     })
 }
 
-fn limit(text: &str) -> Result<usize, Problem> {
+pub(crate) fn limit(text: &str) -> Result<usize, Problem> {
     let limit = text.parse::<usize>().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
     limit.ok_or_else(|| Problem::bad(format!("'limit' must be between 1 and {PAGE_MAX} (got '{text}').")))
 }

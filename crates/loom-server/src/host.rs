@@ -19,8 +19,9 @@ use loom_engine::{
     trace::TraceParent,
 };
 use loom_expression::{Object, Timestamp, Value, percent};
+use loom_memory::StoredMemory;
 use loom_resilience::{Observer, Policy, ResilienceRegistry};
-use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retention, Store};
+use loom_store::{Commit, Condition, Conflict, KeyExpectation, KeyWrite, Retention, Store, UnixMillis};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -147,6 +148,7 @@ pub struct Recovery {
 pub struct Host {
     pub(crate) engine: Engine,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) memory: StoredMemory,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) piles: Piles,
@@ -235,6 +237,10 @@ impl Host {
             policies: None,
             shared: true,
         };
+        let memory = {
+            let clock = Arc::clone(&clock);
+            StoredMemory::new(Arc::clone(&store), Arc::new(move || UnixMillis(clock.now().unix_millis())))
+        };
         let deployments = Deployments::new(Arc::clone(&store), surroundings, settings.disabled.clone());
         let live = LiveSettings {
             runs_max: settings.runs_max,
@@ -244,6 +250,7 @@ impl Host {
         let host = Arc::new(Host {
             live: RwLock::new(live),
             engine,
+            memory,
             clock,
             hub,
             piles: Piles::default(),
@@ -274,6 +281,11 @@ impl Host {
             }
         }
         Ok(host)
+    }
+
+    /// Shared memory. All that a process writes to the store's shared memory goes through clones of it.
+    pub fn memory(&self) -> &StoredMemory {
+        &self.memory
     }
 
     /// The engine.

@@ -48,6 +48,7 @@ mod api;
 mod backfill;
 mod event_json;
 mod journal_reader;
+mod memory;
 mod metrics;
 mod openapi;
 mod path;

@@ -16,7 +16,7 @@ use axum::{
 use loom_expression::Value;
 
 use crate::{
-    api, backfill, callers, invoke, metrics, openapi, pause,
+    api, backfill, callers, invoke, memory, metrics, openapi, pause,
     response::Problem,
     run_definition, secret_list,
     server::{Caller, Shared},
@@ -106,6 +106,11 @@ pub(crate) fn guarded() -> Routes {
         .on(Method::PUT, "/api/v1/resilience/{service}", services::put_policy)
         .on(Method::DELETE, "/api/v1/resilience/{service}", services::delete_policy)
         .post("/api/v1/resilience/{service}/{change}", services::change)
+        .get("/api/v1/memory/{namespace}", memory::keys)
+        .post("/api/v1/memory/{namespace}", memory::transact)
+        .get("/api/v1/memory/{namespace}/{key}", memory::get)
+        .on(Method::PUT, "/api/v1/memory/{namespace}/{key}", memory::put)
+        .on(Method::DELETE, "/api/v1/memory/{namespace}/{key}", memory::delete)
         .get("/api/v1/openapi.json", openapi::document)
         .get("/api/v1/secrets", secret_list::secrets)
         .get("/api/v1/settings", shown_settings::settings)

@@ -229,6 +229,6 @@ impl Viewer<'_> {
     }
 }
 
-fn time(at: UnixMillis) -> String {
+pub(crate) fn time(at: UnixMillis) -> String {
     Timestamp::from_unix_millis(at.0).to_string()
 }

@@ -102,6 +102,8 @@ pub(crate) enum Command {
     /// Show and check the connectors of a project: connections with a description of their API.
     #[command(after_help = CONNECTORS_HELP)]
     Connectors(crate::connectors::ConnectorsArgs),
+    /// Read and change shared memory.
+    Memory(crate::remote::MemoryArgs),
     /// Manage the encrypted secrets that workflows read with `secret('NAME')`.
     Secrets(crate::secrets::SecretsArgs),
     /// Show the settings of `loom serve` and their sources.

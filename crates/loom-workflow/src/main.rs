@@ -67,6 +67,7 @@ fn main() -> ExitCode {
         Command::Workflows(args) => remote::workflows(&args),
         Command::Resilience(args) => remote::resilience(&args),
         Command::Connectors(args) => connectors::command(&args),
+        Command::Memory(args) => remote::memory(&args),
         Command::Secrets(args) => secrets::command(&args),
         Command::Config(args) => config::command(&args),
         Command::Bench(args) => bench::command(&args, console),

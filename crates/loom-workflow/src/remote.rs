@@ -3,6 +3,7 @@
 mod connection;
 mod documents;
 mod follow;
+mod memory;
 mod resilience;
 mod workflows;
 
@@ -29,6 +30,7 @@ use crate::{
 use connection::{Connection, Refusal};
 
 pub(crate) use documents::{RunDocuments, with_run};
+pub(crate) use memory::{MemoryArgs, memory};
 pub(crate) use resilience::{ResilienceArgs, resilience};
 pub(crate) use workflows::{WorkflowsArgs, workflows};
 

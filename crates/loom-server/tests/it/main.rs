@@ -6,6 +6,7 @@ mod api_egress;
 mod api_events;
 mod api_idempotency;
 mod api_limits;
+mod api_memory;
 mod api_metrics;
 mod api_resilience;
 mod api_runs;

@@ -19,6 +19,7 @@ mod guide;
 mod interrupted;
 mod logs;
 mod managed;
+mod memory;
 mod newcomer;
 mod poison;
 mod policies;

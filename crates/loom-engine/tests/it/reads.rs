@@ -223,6 +223,46 @@ async fn a_version_that_was_deleted_while_the_run_waited_fails_the_actions_that_
     }
 }
 
+/// The same, in one process: the run leaves memory while it waits, and reads the recorded version again when it returns.
+#[tokio::test(start_paused = true)]
+async fn a_version_that_was_deleted_while_the_run_was_parked_fails_the_actions_that_use_it() {
+    for deleted in [false, true] {
+        let secrets = Versions::with(&[("token", "old")]);
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let source = Arc::clone(&secrets) as Arc<dyn SecretSource>;
+        let environment = Environment { secrets: Some(source), ..Environment::default() };
+        let builder = engine(&quiet()).environment(environment).store(Arc::clone(&store));
+        let engine = builder.park_after(Duration::from_secs(10)).build();
+        let run = begin(&engine, HELD).await.id;
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert_eq!((engine.runs_in_progress(), engine.runs_parked()), (0, 1));
+        secrets.add("token", "new");
+        if deleted {
+            secrets.delete("token", 1);
+        }
+        secrets.take_log();
+        go(&engine, run).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert_eq!(
+            secrets.take_log()[0],
+            "token 1",
+            "the version in the journal, before anything is decided"
+        );
+        let history = history(&engine, run).await;
+        for action in ["C", "D", "E"] {
+            let status = history.status_of(history.workflow().find_action(action).unwrap());
+            let found = message(&history, action);
+            if deleted {
+                assert_eq!(status, Some(Status::Failed), "{action}");
+                assert!(found.contains("version '1' of the secret 'token'"), "{found}");
+            } else {
+                assert_eq!((status, found.as_str()), (Some(Status::Succeeded), ""), "{action}");
+            }
+        }
+        engine.shut_down().await;
+    }
+}
+
 /// A call that was in flight is made again with the version that it was made with, or not at all.
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_secret_was_deleted_is_not_made_again() {

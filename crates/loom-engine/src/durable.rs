@@ -32,6 +32,7 @@ pub(crate) use crate::unloadable::RecoverError;
 use crate::{
     ended::Watched,
     event::{Event, Phase, RunId, RunStart},
+    facts::{self, Facts},
     history::History,
     journal::{self, Draft, FrameReader, Keys, LargeValues, SecretRef, status_number, waymark},
     legal::IllegalEvent,
@@ -144,6 +145,10 @@ impl Durable {
         row.idempotency_key = written.idempotency_key;
         row.details = written.mark;
         (row.parent, row.parent_path) = written.parent.unzip();
+        row.trigger = start.trigger_name().map(Arc::from);
+        // Without a tracking id of its own a run has its id as one.
+        row.tracking_id =
+            (*start.tracking_id != *start.run.to_string()).then(|| Arc::clone(&start.tracking_id));
         RunJournal {
             store: Arc::clone(&self.store),
             watched: Arc::clone(&self.watched),
@@ -154,6 +159,7 @@ impl Durable {
             gathered: Draft::default(),
             values: LargeValues::of(self.keys(start.run)),
             row_changed: true,
+            facts: Facts::default(),
             definition: Some(definition),
             pace: Pace::default(),
             keys: written.keys,
@@ -201,7 +207,8 @@ impl Durable {
             None => self.last_frame_at(run, loaded.next).await?,
         };
         state.unavailable = reader.take_unavailable();
-        Ok(Some((state, self.resume(loaded.row, loaded.next, reached, pace, reader))))
+        let facts = Facts::of(&state);
+        Ok(Some((state, self.resume(loaded.row, loaded.next, reached, pace, (reader, facts)))))
     }
 
     /// Loads a run from its frames alone. Frames are never deleted while their run is retained, and each has its own
@@ -224,7 +231,8 @@ impl Durable {
         })
         .await?;
         state.unavailable = reader.take_unavailable();
-        Ok(Some((state, self.resume(row, next, reached, pace, reader))))
+        let facts = Facts::of(&state);
+        Ok(Some((state, self.resume(row, next, reached, pace, (reader, facts)))))
     }
 
     /// The time of the frame before `next`: the only thing in that frame that a snapshot does not contain.
@@ -241,7 +249,7 @@ impl Durable {
         next: Seq,
         reached: UnixMillis,
         pace: Pace,
-        reader: FrameReader,
+        (reader, facts): (FrameReader, Facts),
     ) -> RunJournal {
         RunJournal {
             store: Arc::clone(&self.store),
@@ -253,6 +261,7 @@ impl Durable {
             gathered: Draft::default(),
             values: reader.into_values(),
             row_changed: false,
+            facts,
             definition: None,
             pace,
             keys: Vec::new(),
@@ -412,6 +421,8 @@ pub(crate) struct RunJournal {
     gathered: Draft,
     values: LargeValues,
     row_changed: bool,
+    /// What the run waits for.
+    facts: Facts,
     /// Written with the first commit.
     definition: Option<Definition>,
     pace: Pace,
@@ -438,12 +449,14 @@ impl RunJournal {
         for event in events {
             self.event_at = event.at().or(self.event_at);
             self.tells_parent |= ends_for_parent(event, state);
+            self.facts.add(event, state);
             match event {
                 Event::RunStarted { at, .. } => self.row.started = Some(millis(*at)),
                 Event::RunEnded { status, error, at, .. } => {
                     self.row.status = status_number(*status);
                     self.row.ended = Some(millis(*at));
                     self.row.error = error.as_ref().map(|error| Arc::from(error.code.as_ref()));
+                    self.row.error_text = error.as_deref().and_then(facts::error_text);
                     self.row_changed = true;
                     self.clear_suspicion();
                     self.keys.extend(self.watched.ended(&self.row, *status, error.as_deref(), *at));
@@ -471,6 +484,11 @@ impl RunJournal {
                 }
                 _ => {}
             }
+        }
+        let flags = self.facts.flags();
+        if flags != self.row.flags {
+            self.row.flags = flags;
+            self.row_changed = true;
         }
     }
 

@@ -46,6 +46,7 @@ mod durable;
 mod ended;
 mod engine;
 pub mod event;
+pub mod facts;
 pub mod fire;
 mod flights;
 mod gather;

@@ -373,6 +373,15 @@ impl RunState {
         })
     }
 
+    /// Actions that have subscribed and wait for their callback.
+    pub(crate) fn waiting_for_callbacks(&self) -> impl Iterator<Item = Place> {
+        let running = self.running_actions().map(|(place, ..)| place);
+        running.filter(|place| {
+            let call = self.activity(*place).and_then(|activity| activity.call.as_ref());
+            call.is_some_and(|call| call.subscribed.is_some())
+        })
+    }
+
     /// When the last attempt at a running action started.
     pub fn attempt_started_at(&self, place: Place) -> Option<Timestamp> {
         self.activity(place)?.call.as_ref().map(|call| call.attempt_started)

@@ -9,7 +9,7 @@ use axum::{
 };
 use futures_util::FutureExt;
 use loom_definition::{
-    Diagnostics, LoadOptions, RunStatus, Workflow,
+    Diagnostics, LoadOptions, Workflow,
     catalog::{Bump, Entry, Version},
     trigger::{Trigger, TriggerKind},
 };
@@ -17,7 +17,7 @@ use loom_engine::{
     Order as RunOrder, RecoverError, ResubmitError, RunId, StartError, TriggerView, history::History,
 };
 use loom_expression::{Object, Timestamp, Value};
-use loom_store::{Condition, Deletion, Order, RunQuery, UnixMillis};
+use loom_store::{Condition, Deletion, UnixMillis};
 
 use crate::{
     deploy::{DeployError, Deployment, Origin, Source},
@@ -29,7 +29,6 @@ use crate::{
     request::{self, read_body},
     response::{Problem, json, sentence},
     run_ended,
-    run_list::{self, HELD, Wanted},
     server::Shared,
     stopped::{unreadable, with_hold},
     switches::DisabledBy,
@@ -312,67 +311,8 @@ pub(crate) async fn run_trigger(
     Ok(json(StatusCode::ACCEPTED, &object.into()))
 }
 
-/// The query parameters of the list of runs.
-const RUN_QUERIES: [&str; 9] =
-    ["workflow", "status", "error", "from", "before", "cursor", "parent", "limit", "order"];
-
-/// `GET /api/v1/runs?workflow=&status=&error=&from=&before=&order=&cursor=&limit=`.
-pub(crate) async fn runs(State(shared): State<Shared>, uri: Uri) -> Answer {
-    request::only(&uri, &RUN_QUERIES)?;
-    let mut query = RunQuery { limit: PAGE, ..RunQuery::default() };
-    let mut wanted = Wanted::All;
-    for (name, value) in request::queries(&uri) {
-        match name.as_str() {
-            // The store compares names exactly; the deployed workflow has the right spelling.
-            "workflow" => {
-                let known = shared.host.deployments.get(&value);
-                query.workflow = Some(known.map_or(value.into(), |known| Arc::clone(&known.workflow.name)));
-            }
-            "status" => {
-                wanted = Wanted::parse(&value).ok_or_else(|| {
-                    let known = RunStatus::ALL.map(RunStatus::as_str).join("', '");
-                    Problem::bad(format!("'status' must be one of '{known}', '{HELD}' (got '{value}')."))
-                })?;
-            }
-            "error" => query.error = Some(value.into()),
-            "from" => query.accepted_from = Some(moment(&value)?),
-            "before" => query.accepted_before = Some(moment(&value)?),
-            "cursor" => query.after = Some(RunId::from_str(&value).map_err(|_| not_a_cursor())?),
-            "parent" => {
-                let parent = RunId::from_str(&value);
-                let parent = parent
-                    .map_err(|_| Problem::bad(format!("'parent' must be a run id (got '{value}').")))?;
-                query.parent = Some(parent);
-            }
-            "limit" => query.limit = limit(&value)?,
-            "order" => {
-                query.order = match value.as_str() {
-                    "newest" => Order::NewestFirst,
-                    "oldest" => Order::OldestFirst,
-                    other => {
-                        let message = format!("'order' must be 'newest' or 'oldest' (got '{other}').");
-                        return Err(Problem::bad(message));
-                    }
-                }
-            }
-            // The names were checked above.
-            _ => {}
-        }
-    }
-    let (found, next) = run_list::page(&shared, query, wanted).await?;
-    let mut rows = Vec::with_capacity(found.len());
-    for row in &found {
-        rows.push(with_hold(&shared, row, view::run_row(row)).await?);
-    }
-    Ok(list("runs", rows, next.map(|next| next.to_string())))
-}
-
-fn not_a_cursor() -> Problem {
-    Problem::bad("'cursor' must be the 'next' of the previous page.")
-}
-
 /// Parses milliseconds since 1970 or an ISO 8601 timestamp.
-fn moment(text: &str) -> Result<UnixMillis, Problem> {
+pub(crate) fn moment(text: &str) -> Result<UnixMillis, Problem> {
     if let Ok(millis) = text.parse::<i64>() {
         return Ok(UnixMillis(millis));
     }
@@ -382,6 +322,10 @@ fn moment(text: &str) -> Result<UnixMillis, Problem> {
             "'{text}' is not a valid timestamp; expected a form such as 2026-01-31T12:00:00Z."
         ))
     })
+}
+
+pub(crate) fn not_a_cursor() -> Problem {
+    Problem::bad("'cursor' must be the 'next' of the previous page.")
 }
 
 pub(crate) fn limit(text: &str) -> Result<usize, Problem> {

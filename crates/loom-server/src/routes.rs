@@ -18,7 +18,7 @@ use loom_expression::Value;
 use crate::{
     api, backfill, callers, invoke, memory, metrics, openapi, pause,
     response::Problem,
-    run_definition, secret_list,
+    run_definition, run_list, secret_list,
     server::{Caller, Shared},
     services, shown_settings, signals, sse, ui,
 };
@@ -89,7 +89,8 @@ pub(crate) fn guarded() -> Routes {
         .post("/api/v1/workflows/{name}/triggers/{trigger}/run", api::run_trigger)
         .post("/api/v1/workflows/{name}/triggers/{trigger}/rotate-signature", api::rotate_signature)
         .get("/api/v1/workflows/{name}/triggers/{trigger}/histories", api::trigger_history)
-        .get("/api/v1/runs", api::runs)
+        .get("/api/v1/runs", run_list::runs)
+        .get("/api/v1/runs/count", run_list::count)
         .get("/api/v1/runs/{id}", api::run)
         .on(Method::DELETE, "/api/v1/runs/{id}", api::delete_run)
         .get("/api/v1/runs/{id}/actions", api::actions)

@@ -5,6 +5,7 @@
 //! valid and invalid ones, for comparisons and crash tests. Every check panics with what differed.
 
 mod cases;
+mod cluster;
 mod faulty;
 mod workload;
 
@@ -16,6 +17,7 @@ use crate::{
 };
 
 pub use cases::CASES;
+pub use cluster::{CLUSTER, ClusterCase};
 pub use faulty::{FaultRate, FaultyStore};
 pub use workload::{Seeded, Workload};
 

@@ -13,11 +13,11 @@ use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, AtWork, Blob, Blobs, Commit, Committed, ContentHash, Count, Deletion, Error, FramePage,
-    FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Interrupted, Journal, KeyExpectation,
-    KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, NewNode, Node, NodeId, Ownership,
-    Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Seq, Shards, Snapshot, Store, StoredFrame,
-    Swept, Timer, TimerQuery, UnixMillis, Upkeep,
+    Ack, Answer, AtWork, Blob, Blobs, ChangePage, Changes, Commit, Committed, ContentHash, Count, Cursor,
+    Deletion, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Interrupted,
+    Journal, KeyExpectation, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, NewNode, Node,
+    NodeId, Ownership, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Seq, Shards, Snapshot,
+    Store, StoredFrame, Swept, Timer, TimerQuery, UnixMillis, Upkeep,
     pack::{Codec, pack, unpack},
     seal::{SALT, Sealer, StoreKey, TAG},
 };
@@ -597,5 +597,15 @@ impl Ownership for EncryptedStore {
 
     fn nodes(&self) -> Answer<Vec<Node>> {
         self.inner.nodes()
+    }
+}
+
+impl Changes for EncryptedStore {
+    fn changes(&self, after: Option<Cursor>, limit: usize) -> Answer<ChangePage> {
+        self.inner.changes(after, limit)
+    }
+
+    fn latest(&self) -> Answer<Cursor> {
+        self.inner.latest()
     }
 }

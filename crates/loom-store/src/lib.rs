@@ -47,6 +47,7 @@
 
 mod store;
 
+mod changes;
 mod commit;
 mod ids;
 mod ownership;
@@ -74,6 +75,7 @@ mod encrypted;
 pub use ack::{Ack, Reply};
 pub use at_work::{AtWork, Interrupted, Release};
 pub use blob::{BLOB_ROW_MAX, Blob, BlobContent};
+pub use changes::{Change, ChangePage, Changes, Cursor};
 pub use commit::{
     Append, Commit, Committed, Definition, Flags, Frame, InboxMessage, KeyExpectation, KeyValue, KeyWrite,
     Post, RunRow, Snapshot, StoredFrame, Timer, TimerKey, Urgency, Written, check_keys,
@@ -99,7 +101,8 @@ pub use store::{Answer, Blobs, Condition, Durability, Health, Inbox, Journal, Na
 /// needs no import.
 pub mod prelude {
     pub use crate::{
-        Blobs as _, Inbox as _, Journal as _, Named as _, Ownership as _, Runs as _, Upkeep as _,
+        Blobs as _, Changes as _, Inbox as _, Journal as _, Named as _, Ownership as _, Runs as _,
+        Upkeep as _,
     };
 }
 

@@ -3,7 +3,7 @@
 //! Every commit is applied immediately under one lock, so its [`Ack`] is ready when it is returned.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     future::ready,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,12 +12,12 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, Blob, BlobContent, Blobs, Commit, Committed, Condition, Conflict, ContentHash, Count,
-    Deletion, Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery,
-    Journal, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, NewNode, Node, NodeId, Order,
-    OwnerTable, Ownership, Post, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer,
-    Seq, Shards, Snapshot, StoredFrame, Swept, Timer, TimerKey, TimerQuery, UnixMillis, Upkeep, Written,
-    commit::check_keys, pack::Codec,
+    Ack, Answer, Blob, BlobContent, Blobs, Change, ChangePage, Changes, Commit, Committed, Condition,
+    Conflict, ContentHash, Count, Cursor, Deletion, Durability, Error, FramePage, FrameQuery, Health, Inbox,
+    InboxId, InboxMessage, InboxQuery, Journal, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics,
+    Named, NewNode, Node, NodeId, Order, OwnerTable, Ownership, Post, Refusal, Refused, Retention, RunId,
+    RunPage, RunQuery, RunRow, Runs, Sealer, Seq, Shards, Snapshot, StoredFrame, Swept, Timer, TimerKey,
+    TimerQuery, UnixMillis, Upkeep, Written, commit::check_keys, pack::Codec,
 };
 
 /// A store in memory. Clones share the content.
@@ -61,7 +61,55 @@ struct Content {
     keys_of: BTreeMap<RunId, BTreeSet<Name>>,
     last_version: u64,
     owners: OwnerTable,
+    feed: Feed,
     metrics: Metrics,
+}
+
+/// The newest changes, numbered from 1.
+#[derive(Debug, Default)]
+struct Feed {
+    changes: VecDeque<Change>,
+    last: u64,
+}
+
+impl Feed {
+    /// How many changes are kept.
+    const KEPT: usize = 100_000;
+
+    fn add(&mut self, change: Change) {
+        if self.changes.len() == Self::KEPT {
+            self.changes.pop_front();
+        }
+        self.changes.push_back(change);
+        self.last += 1;
+    }
+
+    fn read(&self, after: Option<&Cursor>, limit: usize) -> ChangePage {
+        let known = after.and_then(|cursor| <[u64; 1]>::try_from(cursor.positions()).ok());
+        let [after_number] = known.unwrap_or_default();
+        let first = self.last - self.changes.len() as u64;
+        let skip = usize::try_from(after_number.saturating_sub(first)).unwrap_or(usize::MAX);
+        let changes: Vec<Change> = self.changes.iter().skip(skip).take(limit.max(1)).cloned().collect();
+        let next = after_number.max(first).min(self.last) + changes.len() as u64;
+        ChangePage {
+            has_more: next < self.last,
+            is_incomplete: after_number < first || known.is_none() != after.is_none(),
+            changes,
+            next: Cursor::new([next]),
+        }
+    }
+
+    /// Forgets what retention has removed: a reader that has not seen it starts over.
+    fn forget_run(&mut self, run: RunId) {
+        let about = |change: &Change| match change {
+            Change::Run(changed) => *changed == run,
+            Change::Message { run: to, .. } => *to == Some(run),
+            Change::Value { .. } => false,
+        };
+        if let Some(newest) = self.changes.iter().rposition(about) {
+            self.changes.drain(..=newest);
+        }
+    }
 }
 
 /// What is stored for one run. A run may have frames before it has a row.
@@ -442,6 +490,10 @@ impl Content {
         self.metrics.bytes += commit.payload_bytes() as u64;
         let mut written = Written::default();
         let owner = commit.run();
+        let appends = commit.journal.as_ref().is_some_and(|journal| !journal.frames.is_empty());
+        if let Some(run) = owner.filter(|_| appends || commit.row.is_some()) {
+            self.feed.add(Change::Run(run));
+        }
         for definition in commit.definitions {
             self.definitions.entry(definition.hash()).or_insert_with(|| definition.body().clone());
         }
@@ -522,6 +574,7 @@ impl Content {
             && at <= now
         {
             swept.values += u64::from(self.remove_key(&name));
+            self.feed.add(Change::Value { namespace: name.0, key: name.1 });
         }
         let before = policy.purge_before(now);
         while let Some(&(ended, run)) = self.ended[0].first() {
@@ -568,6 +621,7 @@ impl Content {
             ended_runs.remove(&(ended, id));
         }
         self.runs.remove(&id);
+        self.feed.add(Change::Run(id));
         if let Some(key) = row.idempotency_key {
             self.by_key.remove(&(row.workflow, key));
         }
@@ -575,6 +629,7 @@ impl Content {
     }
 
     fn purge(&mut self, id: RunId, swept: &mut Swept) {
+        self.feed.forget_run(id);
         let run = self.runs.entry(id).or_default();
         run.purged = true;
         if let Some(row) = &mut run.row {
@@ -593,6 +648,7 @@ impl Content {
         }
         for name in self.keys_of.remove(&id).unwrap_or_default() {
             self.remove_key(&name);
+            self.feed.add(Change::Value { namespace: name.0, key: name.1 });
         }
         self.timers.retain(|key, _| key.run != id);
         self.due.retain(|(_, key)| key.run != id);
@@ -622,13 +678,16 @@ impl Content {
         if let Some(key) = &post.idempotency_key {
             self.inbox_keys.insert((post.run, Arc::clone(key)), id);
         }
+        self.feed.add(Change::Message { id, run: post.run });
         self.inbox.insert(id, post);
         id
     }
 
     fn write_key(&mut self, write: KeyWrite) -> Option<u64> {
         let name = (write.namespace, Arc::clone(&write.key));
-        self.remove_key(&name);
+        if self.remove_key(&name) || write.value.is_some() {
+            self.feed.add(Change::Value { namespace: Arc::clone(&name.0), key: Arc::clone(&name.1) });
+        }
         let value = write.value?;
         self.last_version += 1;
         if let Some(at) = write.expires {
@@ -690,5 +749,15 @@ impl Ownership for MemoryStore {
 
     fn nodes(&self) -> Answer<Vec<Node>> {
         self.own(|owners| Ok(owners.nodes()))
+    }
+}
+
+impl Changes for MemoryStore {
+    fn changes(&self, after: Option<Cursor>, limit: usize) -> Answer<ChangePage> {
+        self.read(|content| content.feed.read(after.as_ref(), limit))
+    }
+
+    fn latest(&self) -> Answer<Cursor> {
+        self.read(|content| Cursor::new([content.feed.last]))
     }
 }

@@ -11,6 +11,7 @@
 mod writer;
 
 mod apply;
+mod changes;
 mod queue;
 
 mod read;
@@ -47,12 +48,12 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
-    Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Blobs, Commit, Committed, Condition, ContentHash, Count,
-    Deletion, Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery,
-    Interrupted, Journal, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Named, NewNode, Node, NodeId,
-    OwnerTable, Ownership, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Seq,
-    Shards, Swept, Timer, TimerQuery, UnixMillis, Upkeep, Urgency, at_work::Release, metrics::Meter,
-    pack::pack,
+    Ack, Answer, AtWork, BLOB_ROW_MAX, Blob, Blobs, ChangePage, Changes, Commit, Committed, Condition,
+    ContentHash, Count, Cursor, Deletion, Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId,
+    InboxMessage, InboxQuery, Interrupted, Journal, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics, Named,
+    NewNode, Node, NodeId, OwnerTable, Ownership, Refusal, Refused, Retention, RunId, RunPage, RunQuery,
+    RunRow, Runs, Sealer, Seq, Shards, Swept, Timer, TimerQuery, UnixMillis, Upkeep, Urgency,
+    at_work::Release, metrics::Meter, pack::pack,
 };
 
 use self::{
@@ -522,5 +523,15 @@ impl Ownership for SqliteStore {
 
     fn nodes(&self) -> Answer<Vec<Node>> {
         self.own(|owners| Ok(owners.nodes()))
+    }
+}
+
+impl Changes for SqliteStore {
+    fn changes(&self, after: Option<Cursor>, limit: usize) -> Answer<ChangePage> {
+        self.0.readers.ask(move |connection| changes::changes(connection, after.as_ref(), limit))
+    }
+
+    fn latest(&self) -> Answer<Cursor> {
+        self.0.readers.ask(changes::latest)
     }
 }

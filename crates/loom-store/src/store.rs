@@ -8,10 +8,10 @@ use std::{fmt, pin::Pin};
 use bytes::Bytes;
 
 use crate::{
-    Ack, AtWork, Blob, Commit, Committed, ContentHash, Count, Deletion, Error, FramePage, FrameQuery,
-    InboxId, InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun, Metrics,
-    Ownership, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Seq, Shards, Swept, Timer,
-    TimerQuery, UnixMillis,
+    Ack, AtWork, Blob, Changes, Commit, Committed, ContentHash, Count, Deletion, Error, FramePage,
+    FrameQuery, InboxId, InboxMessage, InboxQuery, Interrupted, KeyPage, KeyQuery, KeyValue, LoadedRun,
+    Metrics, Ownership, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Sealer, Seq, Shards, Swept,
+    Timer, TimerQuery, UnixMillis,
 };
 
 /// A result that is on its way: the future that most methods of a store return.
@@ -31,9 +31,9 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'sta
 /// # Cancel safety
 /// Dropping a returned future gives up the result. A [`commit`](Journal::commit) that is still waiting for room is
 /// withdrawn; one that was accepted is written. Reads change nothing.
-pub trait Store: Journal + Runs + Inbox + Named + Blobs + Ownership + Upkeep {}
+pub trait Store: Journal + Runs + Inbox + Named + Blobs + Changes + Ownership + Upkeep {}
 
-impl<T: Journal + Runs + Inbox + Named + Blobs + Ownership + Upkeep> Store for T {}
+impl<T: Journal + Runs + Inbox + Named + Blobs + Changes + Ownership + Upkeep> Store for T {}
 
 /// Writes commits, and reads what they appended to the journals of runs.
 pub trait Journal: fmt::Debug + Send + Sync {

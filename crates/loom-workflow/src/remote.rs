@@ -3,6 +3,7 @@
 mod connection;
 mod documents;
 mod follow;
+mod filters;
 mod memory;
 mod resilience;
 mod workflows;
@@ -14,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
-use clap::{Args, Subcommand, ValueHint, builder::PossibleValuesParser};
+use clap::{Args, Subcommand, ValueHint};
 use hyper::{HeaderMap, Method, header::HeaderValue};
 use loom_definition::RunStatus;
 use loom_expression::{Timestamp, Value, percent};
@@ -28,6 +29,7 @@ use crate::{
     live::{between, duration, part_name},
 };
 use connection::{Connection, Refusal};
+use filters::{Filters, first_runs};
 
 pub(crate) use documents::{RunDocuments, with_run};
 pub(crate) use memory::{MemoryArgs, memory};
@@ -86,15 +88,8 @@ pub(crate) struct From {
 enum RunsCommand {
     /// List runs, newest first.
     List {
-        /// Only runs of this workflow.
-        #[arg(long)]
-        workflow: Option<String>,
-        /// Only runs with this status, as the list shows it (such as Failed, or Held).
-        #[arg(long, ignore_case = true, hide_possible_values = true, value_parser = statuses())]
-        status: Option<String>,
-        /// Only runs with this error code.
-        #[arg(long)]
-        error: Option<String>,
+        #[command(flatten)]
+        filters: Filters,
         /// The maximum number of runs, 1 to 1000.
         #[arg(long, default_value_t = 20, value_parser = whole_number(1_u16, 1000))]
         limit: u16,
@@ -187,11 +182,6 @@ impl RunsCommand {
     }
 }
 
-/// The statuses by which runs can be filtered: those of the list.
-fn statuses() -> PossibleValuesParser {
-    PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str).into_iter().chain(["Held"]))
-}
-
 /// The settings that `loom serve` has in this directory.
 fn settings() -> Result<Config> {
     Config::resolve(&Flags::<false>::default(), &[])
@@ -237,14 +227,9 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
         _ => None,
     };
     with_connection(&args.from, args.command.changes(), async |connection| match &args.command {
-        RunsCommand::List { workflow, status, error, limit, quiet } => {
-            let mut path = format!("/api/v1/runs?limit={limit}");
-            for (name, value) in [("workflow", workflow), ("status", status), ("error", error)] {
-                if let Some(value) = value {
-                    path.extend(["&", name, "=", &percent::encode(value)]);
-                }
-            }
-            let page = connection.ask(Method::GET, &path, "runs").await?;
+        RunsCommand::List { filters, limit, quiet } => {
+            let path = format!("/api/v1/runs?limit={limit}{}", filters.query());
+            let page = first_runs(&connection, &path, usize::from(*limit)).await?;
             if args.from.json {
                 console::json(&page.to_json_text());
                 return Ok(Exit::Success);

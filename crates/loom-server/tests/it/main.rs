@@ -9,6 +9,7 @@ mod api_limits;
 mod api_memory;
 mod api_metrics;
 mod api_resilience;
+mod api_run_filters;
 mod api_runs;
 mod api_secrets;
 mod api_signals;

@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 
 use super::Seeded;
 use crate::{
-    Ack, Answer, Blob, Blobs, Commit, Committed, Condition, ContentHash, Count, Deletion, Durability, Error,
-    FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Journal, KeyPage, KeyQuery,
-    KeyValue, LoadedRun, MemoryStore, Metrics, Named, NewNode, Node, NodeId, Ownership, Refusal, Refused,
-    Reply, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Shards, Swept, Timer, TimerQuery,
-    UnixMillis, Upkeep,
+    Ack, Answer, Blob, Blobs, ChangePage, Changes, Commit, Committed, Condition, ContentHash, Count, Cursor,
+    Deletion, Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery,
+    Journal, KeyPage, KeyQuery, KeyValue, LoadedRun, MemoryStore, Metrics, Named, NewNode, Node, NodeId,
+    Ownership, Refusal, Refused, Reply, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Shards,
+    Swept, Timer, TimerQuery, UnixMillis, Upkeep,
 };
 
 /// How often the disk fails: once in this many times, or never.
@@ -371,5 +371,15 @@ impl Ownership for FaultyStore {
 
     fn nodes(&self) -> Answer<Vec<Node>> {
         self.read(|disk| disk.nodes())
+    }
+}
+
+impl Changes for FaultyStore {
+    fn changes(&self, after: Option<Cursor>, limit: usize) -> Answer<ChangePage> {
+        self.read(|disk| disk.changes(after, limit))
+    }
+
+    fn latest(&self) -> Answer<Cursor> {
+        self.read(MemoryStore::latest)
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Returns all rows of a statement, each read by `read`.
-fn all<T>(
+pub(super) fn all<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,

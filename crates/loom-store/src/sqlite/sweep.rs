@@ -13,7 +13,7 @@ use crate::{ContentHash, Deletion, Error, Retention, RunId, Swept, UnixMillis};
 
 use super::{
     apply::{IN_FILE, Memory, note_run},
-    rows,
+    changes, rows,
 };
 
 const RUNS_A_SLICE: usize = 500;
@@ -146,6 +146,7 @@ pub(super) fn slice(
     let mut slice = Slice::default();
     let mut rows_left = ROWS_A_SLICE;
     expire(connection, memory, sweep, &mut rows_left)?;
+    rows_left -= changes::trim(connection, rows_left)?;
     for _ in 0..RUNS_A_SLICE {
         let Some((run, fresh)) = next_to_purge(connection, sweep)? else {
             let deleted = delete_rows(connection, sweep, rows_left)?;
@@ -203,6 +204,11 @@ fn purge(
         memory.keep_lsn(connection)?;
         memory.keep_version(connection)?;
     }
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT lsn FROM frame WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?
+        .query_row([rows::id(run)], |row| row.get(0))
+        .optional()?;
+    changes::note_deleted(connection, changes::LSN, newest.unwrap_or(0))?;
     let deleted = connection
         .prepare_cached(
             "DELETE FROM frame WHERE lsn IN (SELECT lsn FROM frame WHERE run = ?1 ORDER BY seq DESC LIMIT ?2)",
@@ -273,6 +279,13 @@ fn purge_rest(
     slice: &mut Slice,
 ) -> rusqlite::Result<()> {
     let id = rows::id(run);
+    let newest: i64 = connection
+        .prepare_cached(
+            "SELECT max(ifnull((SELECT max(id) FROM inbox WHERE taken_by = ?1), 0),
+                        ifnull((SELECT max(id) FROM inbox WHERE run = ?1 AND taken_by IS NULL), 0))",
+        )?
+        .query_row([id], |row| row.get(0))?;
+    changes::note_deleted(connection, changes::MESSAGE, newest)?;
     for sql in [
         "DELETE FROM snapshot WHERE run = ?1",
         "DELETE FROM timer WHERE run = ?1",

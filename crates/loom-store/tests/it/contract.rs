@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use loom_store::{
-    Committed, Condition, Error, MemoryStore, SqliteOptions, SqliteStore, Store,
-    contract::{CASES, Workload, dump},
+    Committed, Condition, Error, MemoryStore, NewNode, SqliteOptions, SqliteStore, Store,
+    contract::{CASES, CLUSTER, Workload, dump},
     prelude::*,
     with_key,
 };
@@ -83,5 +83,37 @@ async fn both_backends_return_the_same_results() {
             assert_eq!(dump(&memory).await, dump(&sqlite).await, "seed {seed}");
         }
         assert!((10..200).contains(&refused), "seed {seed} refused {refused} of 240");
+    }
+}
+
+#[tokio::test]
+async fn every_backend_meets_the_contract_for_two_handles() {
+    for case in CLUSTER {
+        println!("{}", case.name);
+        let memory = MemoryStore::default();
+        (case.check)([Arc::new(memory.clone()), Arc::new(memory)]).await;
+        let directory = tempfile::tempdir().unwrap();
+        let sqlite: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap());
+        (case.check)([Arc::clone(&sqlite), sqlite]).await;
+        let below: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let one = with_key(Arc::clone(&below), Some(&KEY)).await.unwrap();
+        let two = with_key(below, Some(&KEY)).await.unwrap();
+        (case.check)([one, two]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_id_is_not_used_again_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut last = None;
+    for _ in 0..3 {
+        let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
+        let node = NewNode { name: "node".into(), address: "".into(), lease: std::time::Duration::ZERO };
+        let ids = [store.register(node.clone()).await.unwrap(), store.register(node).await.unwrap()];
+        assert!(last < Some(ids[0]) && ids[0] < ids[1]);
+        last = Some(ids[1]);
+        assert_eq!(store.nodes().await.unwrap().len(), 2, "nodes live and die with their process");
+        store.close().await.unwrap();
     }
 }

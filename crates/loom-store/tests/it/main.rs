@@ -1,5 +1,6 @@
 //! The tests of the store: the contract on every backend, and how the embedded one handles failures.
 
+mod backend;
 mod contract;
 mod crash;
 mod encrypted;

@@ -5,12 +5,57 @@
 //! messages, definitions, blobs and named values. Everything that must become durable together travels in one
 //! [`Commit`], which is written as a whole or not at all.
 //!
+//! # Ports
+//!
+//! [`Store`] is the sum of the narrow ports; a function asks for those that it uses, such as `&dyn Named`.
+//!
+//! | port | what it does |
+//! |---|---|
+//! | [`Journal`] | writes commits, reads frames, loads a run |
+//! | [`Runs`] | finds runs by what their rows say, and their timers |
+//! | [`Inbox`] | finds messages |
+//! | [`Named`] | finds named values: revisions, conditions, ends |
+//! | [`Blobs`] | definitions and blobs, by their hash |
+//! | [`Changes`] | what was committed after a cursor |
+//! | [`Ownership`] | which process may write to what, when several use one database |
+//! | [`Upkeep`] | retention, damage, health, pauses, closing |
+//!
 //! # Backends
 //!
 //! [`SqliteStore`] keeps one SQLite database in a directory and writes it in group commits. [`MemoryStore`] keeps
 //! nothing beyond the process; it is for tests and for runs that need no disk. With the feature `encryption`,
 //! `with_key` wraps either of them so that payloads are sealed before they reach it. With the feature `contract`, the
 //! module `contract` has the tests that every backend must pass.
+//!
+//! # Write a backend
+//!
+//! A backend implements the eight ports, in a crate of its own. `tests/it/backend.rs` in the repository is a complete one
+//! that uses only what this crate exports. In this order:
+//!
+//! 1. **Commits.** [`Journal::append`] takes a [`Commit`] and returns an [`Ack`]: [`Ack::ready`], or [`Ack::pending`] and
+//!    later its [`Reply`]. Check everything first, in this order, and write nothing of a commit that is refused:
+//!    [`Commit::validate`]; the owner, [`Conflict::Lost`]; the row, [`RunRow::same_identity`] and the idempotency key,
+//!    which makes the result [`Committed::Duplicate`]; the journal's next number, [`Conflict::Seq`]; known blobs,
+//!    [`Conflict::MissingBlob`]; consumed messages, [`Conflict::Taken`]; and the conditions of named values, with
+//!    [`check_keys`]. Check and write in one transaction: what was true before it may be false in it.
+//! 2. **Order.** The commits of one handle take effect in the order in which they were accepted, and an `Ack` resolves
+//!    once its commit is durable. Commits of several handles are ordered only where they touch the same run, message or
+//!    value.
+//! 3. **Reads.** Bound each of them. [`RunQuery::range`] gives the ids of a page, and [`RunQuery::matches`] says what
+//!    belongs on it; a page that examined enough runs ends early and sets [`RunPage::next`].
+//! 4. **Blobs.** [`Blobs::put_blob`] returns content that travels with the commit ([`Blob::carried`]), or has been written
+//!    already ([`Blob::written`]); the commit reads it from [`Blob::content`]. Count who refers to it.
+//! 5. **Changes.** A position in a [`Cursor`] belongs to a writer whose commits take effect one after the other. A number
+//!    that is drawn before its commit takes effect is not a position: readers would skip it.
+//! 6. **Ownership.** A backend for one process uses [`OwnerTable`]. In a database, [`Ownership::fence`] must wait for the
+//!    commits of the fenced node that are in progress, and commits must look at the fence in a way that makes it wait: a
+//!    row that they lock, not one that they merely read. Claim and read what was claimed in separate statements.
+//! 7. **Pauses.** When a write fails, answer every commit in it with [`Error::Paused`], accept no more until
+//!    [`Upkeep::resume`], and report it in [`Upkeep::health`]. Whether a commit whose answer was lost took effect is found
+//!    out by reading, not by trying again.
+//!
+//! Then run `contract::CASES` and `contract::CLUSTER`, and compare the backend with [`MemoryStore`] under the commits of
+//! `contract::Workload`.
 //!
 //! # Guarantees
 //!

@@ -146,9 +146,7 @@ impl Durable {
         row.details = written.mark;
         (row.parent, row.parent_path) = written.parent.unzip();
         row.trigger = start.trigger_name().map(Arc::from);
-        // Without a tracking id of its own a run has its id as one.
-        row.tracking_id =
-            (*start.tracking_id != *start.run.to_string()).then(|| Arc::clone(&start.tracking_id));
+        row.tracking_id = facts::tracking_id(start);
         RunJournal {
             store: Arc::clone(&self.store),
             watched: Arc::clone(&self.watched),

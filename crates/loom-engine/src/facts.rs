@@ -12,7 +12,7 @@ use loom_definition::model::{ActionKind, EffectKind};
 use loom_store::Flags;
 
 use crate::{
-    event::{EffectId, ErrorInfo, Event, Next, Phase, Place, Purpose, TimerId},
+    event::{EffectId, ErrorInfo, Event, Next, Phase, Place, Purpose, RunStart, TimerId},
     state::RunState,
 };
 
@@ -101,6 +101,11 @@ impl Facts {
         let callback = if self.callbacks.is_empty() { Flags::NONE } else { WAITS_FOR_CALLBACK };
         self.calls.values().chain(self.timers.values()).fold(callback, |all, more| all.with(*more))
     }
+}
+
+/// The tracking id in the row of a run. A run without one of its own has its id as one, which is not stored twice.
+pub(crate) fn tracking_id(start: &RunStart) -> Option<Arc<str>> {
+    (*start.tracking_id != *start.run.to_string()).then(|| Arc::clone(&start.tracking_id))
 }
 
 /// The text of an error in the row of its run. Errors contain no secrets: what is secret is masked when they are made.

@@ -68,7 +68,10 @@ fn queries(runs: i64) -> Vec<(&'static str, RunQuery)> {
         ("newest", all.clone()),
         ("workflow", RunQuery { workflow: workflow.clone(), ..all.clone() }),
         ("status Failed", RunQuery { status: Some(4), ..all.clone() }),
-        ("workflow and status Failed", RunQuery { workflow: workflow.clone(), status: Some(4), ..all.clone() }),
+        (
+            "workflow and status Failed",
+            RunQuery { workflow: workflow.clone(), status: Some(4), ..all.clone() },
+        ),
         ("waiting for a timer", RunQuery { flags: Flags(1), ..all.clone() }),
         ("retrying", RunQuery { flags: Flags(1 << 4), ..all.clone() }),
         ("parked", RunQuery { parked: Some(true), ..all.clone() }),
@@ -78,7 +81,11 @@ fn queries(runs: i64) -> Vec<(&'static str, RunQuery)> {
         ("error text, one run", RunQuery { error_text: Some("(51)".into()), ..all.clone() }),
         ("ended within a minute", {
             let at = T0 + runs * 50;
-            RunQuery { ended_from: Some(UnixMillis(at)), ended_before: Some(UnixMillis(at + 60_000)), ..all.clone() }
+            RunQuery {
+                ended_from: Some(UnixMillis(at)),
+                ended_before: Some(UnixMillis(at + 60_000)),
+                ..all.clone()
+            }
         }),
         ("workflow and retrying, none", RunQuery { workflow, flags: Flags(1 << 4), ..all.clone() }),
         ("trigger that no run has", RunQuery { trigger: Some("nothing".into()), ..all }),

@@ -2,8 +2,8 @@
 
 mod connection;
 mod documents;
-mod follow;
 mod filters;
+mod follow;
 mod memory;
 mod resilience;
 mod workflows;

@@ -626,12 +626,6 @@ impl Engine {
         self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).runs.get(&run).cloned()
     }
 
-    /// The runs that are held, each for a reason of its own.
-    pub fn held_runs(&self) -> Vec<RunId> {
-        let held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.runs.keys().copied().collect()
-    }
-
     /// The reason why a run that has not ended cannot be read and therefore does not continue; none if it can be read, or nobody
     /// has tried. Nothing is written to the journal of such a run.
     pub fn why_unreadable(&self, run: RunId) -> Option<Arc<str>> {

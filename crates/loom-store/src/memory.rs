@@ -2,8 +2,11 @@
 //!
 //! Every commit is applied immediately under one lock, so its [`Ack`] is ready when it is returned.
 
+mod feed;
+mod owned;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     future::ready,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,13 +14,14 @@ use std::{
 
 use bytes::Bytes;
 
+use self::feed::Feed;
 use crate::{
     Ack, Answer, Blob, BlobContent, Blobs, Change, ChangePage, Changes, Commit, Committed, Condition,
     Conflict, ContentHash, Count, Cursor, Deletion, Durability, Error, FramePage, FrameQuery, Health, Inbox,
     InboxId, InboxMessage, InboxQuery, Journal, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics,
-    Named, NewNode, Node, NodeId, Order, OwnerTable, Ownership, Post, Refusal, Refused, Retention, RunId,
-    RunPage, RunQuery, RunRow, Runs, Sealer, Seq, Shards, Snapshot, StoredFrame, Swept, Timer, TimerKey,
-    TimerQuery, UnixMillis, Upkeep, Written, commit::check_keys, pack::Codec,
+    Named, Order, OwnerTable, Post, Refusal, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs,
+    Sealer, Seq, Shards, Snapshot, StoredFrame, Swept, Timer, TimerKey, TimerQuery, UnixMillis, Upkeep,
+    Written, commit::check_keys, pack::Codec,
 };
 
 /// A store in memory. Clones share the content.
@@ -63,53 +67,6 @@ struct Content {
     owners: OwnerTable,
     feed: Feed,
     metrics: Metrics,
-}
-
-/// The newest changes, numbered from 1.
-#[derive(Debug, Default)]
-struct Feed {
-    changes: VecDeque<Change>,
-    last: u64,
-}
-
-impl Feed {
-    /// How many changes are kept.
-    const KEPT: usize = 100_000;
-
-    fn add(&mut self, change: Change) {
-        if self.changes.len() == Self::KEPT {
-            self.changes.pop_front();
-        }
-        self.changes.push_back(change);
-        self.last += 1;
-    }
-
-    fn read(&self, after: Option<&Cursor>, limit: usize) -> ChangePage {
-        let known = after.and_then(|cursor| <[u64; 1]>::try_from(cursor.positions()).ok());
-        let [after_number] = known.unwrap_or_default();
-        let first = self.last - self.changes.len() as u64;
-        let skip = usize::try_from(after_number.saturating_sub(first)).unwrap_or(usize::MAX);
-        let changes: Vec<Change> = self.changes.iter().skip(skip).take(limit.max(1)).cloned().collect();
-        let next = after_number.max(first).min(self.last) + changes.len() as u64;
-        ChangePage {
-            has_more: next < self.last,
-            is_incomplete: after_number < first || known.is_none() != after.is_none(),
-            changes,
-            next: Cursor::new([next]),
-        }
-    }
-
-    /// Forgets what retention has removed: a reader that has not seen it starts over.
-    fn forget_run(&mut self, run: RunId) {
-        let about = |change: &Change| match change {
-            Change::Run(changed) => *changed == run,
-            Change::Message { run: to, .. } => *to == Some(run),
-            Change::Value { .. } => false,
-        };
-        if let Some(newest) = self.changes.iter().rposition(about) {
-            self.changes.drain(..=newest);
-        }
-    }
 }
 
 /// What is stored for one run. A run may have frames before it has a row.
@@ -715,40 +672,6 @@ impl Content {
             }
         }
         true
-    }
-}
-
-impl Ownership for MemoryStore {
-    fn register(&self, node: NewNode) -> Answer<NodeId> {
-        self.own(|owners| Ok(owners.register(node)))
-    }
-
-    fn renew(&self, node: NodeId) -> Answer<()> {
-        self.own(|owners| owners.renew(node))
-    }
-
-    fn claim(&self, node: NodeId, shards_max: usize) -> Answer<Shards> {
-        self.own(|owners| owners.claim(node, shards_max))
-    }
-
-    fn release(&self, node: NodeId, shards: Shards) -> Answer<()> {
-        self.own(|owners| {
-            owners.release(node, shards);
-            Ok(())
-        })
-    }
-
-    fn owned(&self, node: NodeId) -> Answer<Shards> {
-        self.own(|owners| Ok(owners.owned(node)))
-    }
-
-    fn fence(&self, by: NodeId, node: NodeId) -> Answer<bool> {
-        // Every commit has taken effect when it is accepted, so there is nothing to wait for.
-        self.own(|owners| owners.fence(by, node))
-    }
-
-    fn nodes(&self) -> Answer<Vec<Node>> {
-        self.own(|owners| Ok(owners.nodes()))
     }
 }
 

@@ -1,8 +1,11 @@
 //! Runs that do not continue for now, or at all, with the reasons.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
-use crate::{event::RunId, unloadable::RecoverError};
+use crate::{Engine, event::RunId, unloadable::RecoverError};
 
 /// Runs whose journal could not be written, or could not be read afterwards, with the reason.
 #[derive(Default)]
@@ -27,5 +30,13 @@ impl Held {
         let list = if is_held { &mut self.runs } else { &mut self.unreadable };
         list.insert(run, error.to_string().into());
         is_held
+    }
+}
+
+impl Engine {
+    /// The runs that are held, each for a reason of its own.
+    pub fn held_runs(&self) -> Vec<RunId> {
+        let held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.runs.keys().copied().collect()
     }
 }

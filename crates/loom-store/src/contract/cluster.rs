@@ -369,7 +369,7 @@ async fn a_follower_misses_no_change([one, two]: [Arc<dyn Store>; 2]) {
     assert_eq!(follow(&*two, &mut Some(latest)).await, [Change::Run(run(900))]);
     assert!(follow(&*two, &mut cursor).await.is_empty());
 
-    // A reader whose changes are gone is told so, and only such a reader.
+    // A reader whose changes are gone learns that, and only such a reader.
     let mut ended = frames(901, 1);
     let mut row = RunRow::new(run(901), "w", ContentHash::of(b"{}"), 0);
     row.ended = Some(T0);

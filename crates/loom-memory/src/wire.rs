@@ -246,7 +246,7 @@ mod tests {
                 ("ttl", "\"PT1H\""),
             ] {
                 if has(property) {
-                    text.push_str(&format!(",\"{property}\":{value}"));
+                    text.extend([",\"", property, "\":", value]);
                 }
             }
             text.push('}');

@@ -25,7 +25,7 @@ fn on(store: Arc<dyn Store>) -> (StoredMemory, Time) {
     (StoredMemory::new(store, time.clock()), time)
 }
 
-async fn open(directory: &tempfile::TempDir) -> Arc<dyn Store> {
+fn open(directory: &tempfile::TempDir) -> Arc<dyn Store> {
     Arc::new(SqliteStore::open(directory.path(), SqliteOptions::default()).expect("the directory is empty"))
 }
 
@@ -43,7 +43,7 @@ async fn the_contract_holds_in_sqlite() {
     for case in CASES {
         println!("{}", case.name);
         let directory = tempfile::tempdir().expect("a directory");
-        let store = open(&directory).await;
+        let store = open(&directory);
         let (memory, time) = on(Arc::clone(&store));
         (case.check)(Subject { memory: Arc::new(memory), time }).await;
         store.close().await.expect("a store that works can be closed");
@@ -95,7 +95,7 @@ async fn revisions_are_not_reused_after_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut before = None;
     for _ in 0..3 {
-        let store = open(&directory).await;
+        let store = open(&directory);
         let (memory, _) = on(Arc::clone(&store));
         let revision = run(&memory, request("k", Operation::increment(1))).await.revision;
         assert!(revision > before, "{revision:?} after {before:?}");
@@ -110,7 +110,7 @@ async fn revisions_are_not_reused_after_a_restart() {
 async fn a_secret_is_sealed_on_the_disk_and_read_after_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let secret = Value::from("correct horse battery staple").into_secret();
-    let store = open(&directory).await;
+    let store = open(&directory);
     let (memory, _) = on(Arc::clone(&store));
     run(&memory, request("k", Operation::append(secret.clone()))).await;
     run(&memory, request("k", Operation::append("in the clear"))).await;
@@ -124,7 +124,7 @@ async fn a_secret_is_sealed_on_the_disk_and_read_after_a_restart() {
         }
     }
     assert!(files.contains("seen by all") && !files.contains("correct horse"));
-    let store = open(&directory).await;
+    let store = open(&directory);
     let (memory, _) = on(Arc::clone(&store));
     let list = run(&memory, request("k", Operation::Get)).await.value;
     assert_eq!(list.index(0), Some(&secret));

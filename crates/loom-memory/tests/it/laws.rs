@@ -126,13 +126,12 @@ fn naive(operation: &Operation, kept: Option<Kept>) -> Result<(String, Option<Ke
         Operation::HashSet { fields } => {
             let mut known = hash(kept)?;
             let mut added = 0;
-            for (name, value) in fields.iter() {
-                match known.iter_mut().find(|(field, _)| *field == **name) {
-                    Some((_, field)) => *field = value.to_json_text(),
-                    None => {
-                        added += 1;
-                        known.push((name.to_string(), value.to_json_text()));
-                    }
+            for (name, value) in fields {
+                if let Some((_, field)) = known.iter_mut().find(|(field, _)| *field == **name) {
+                    *field = value.to_json_text();
+                } else {
+                    added += 1;
+                    known.push((name.to_string(), value.to_json_text()));
                 }
             }
             (added.to_string(), Some(Kept::Hash(known)))

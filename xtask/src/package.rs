@@ -78,11 +78,12 @@ fn verify_each(packages: &Path, lock: &Path, target: &Path) -> Result<()> {
     }
     names.sort();
     let members: Vec<_> = names.iter().map(|(_, directory)| format!("{directory:?}")).collect();
-    let patches: String =
+    let patches: Vec<_> =
         names.iter().map(|(name, directory)| format!("{name} = {{ path = {directory:?} }}\n")).collect();
     let manifest = format!(
-        "[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[patch.crates-io]\n{patches}",
-        members.join(", ")
+        "[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[patch.crates-io]\n{}",
+        members.join(", "),
+        patches.concat()
     );
     fs::write(unpacked.join("Cargo.toml"), manifest).context("cannot write the manifest of the packages")?;
     fs::copy(lock, unpacked.join("Cargo.lock")).context("cannot copy Cargo.lock")?;

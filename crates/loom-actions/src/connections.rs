@@ -291,7 +291,7 @@ impl Connections {
         let host: Object = [("connectionName", name)].into_iter().collect();
         match self.described(&host.into()) {
             None => Vec::new(),
-            Some(Err(failure)) => vec![failure.message.to_string()],
+            Some(Err(failure)) => vec![failure.message.clone()],
             Some(Ok(described)) => {
                 let errors = described.connector.check_connection(&described.connection);
                 errors.iter().map(ToString::to_string).collect()

@@ -86,14 +86,11 @@ impl Description {
 
     fn read(&self) -> Result<Connector, String> {
         let is_directory = self.path.is_dir();
-        let document = match is_directory {
-            false => self.path.clone(),
-            true => {
-                let found = DOCUMENTS.iter().map(|name| self.path.join(name)).find(|path| path.is_file());
-                found.ok_or_else(|| {
-                    format!("the directory '{}' has no {}", self.path.display(), DOCUMENTS[0])
-                })?
-            }
+        let document = if is_directory {
+            let found = DOCUMENTS.iter().map(|name| self.path.join(name)).find(|path| path.is_file());
+            found.ok_or_else(|| format!("the directory '{}' has no {}", self.path.display(), DOCUMENTS[0]))?
+        } else {
+            self.path.clone()
         };
         let directory = document.parent().map(Path::to_path_buf).unwrap_or_default();
         let properties = self.properties.clone().or_else(|| beside(&document)).filter(|path| {

@@ -81,7 +81,7 @@ impl Binding<'_> {
             }
         }
         if let Some(body) = body {
-            bound.body = self.body_of(body, assembled, &mut checker)?;
+            bound.body = Self::body_of(body, assembled, &mut checker)?;
         }
         if checker.problems.is_empty() { Ok(bound) } else { Err(Error::Arguments(checker.problems)) }
     }
@@ -100,13 +100,14 @@ impl Binding<'_> {
             }
         }
         // The fields of a form in OpenAPI 3, as properties of its body.
-        if !found && self.operation.has_form() {
-            if let Some(short) = key.strip_prefix("body/") {
-                let at = all.iter().position(|parameter| parameter.name == short);
-                if let Some(given) = at.and_then(|at| given.get_mut(at)) {
-                    *given = Some((Arc::clone(key), value.clone()));
-                    found = true;
-                }
+        if !found
+            && self.operation.has_form()
+            && let Some(short) = key.strip_prefix("body/")
+        {
+            let at = all.iter().position(|parameter| parameter.name == short);
+            if let Some(given) = at.and_then(|at| given.get_mut(at)) {
+                *given = Some((Arc::clone(key), value.clone()));
+                found = true;
             }
         }
         found
@@ -170,14 +171,17 @@ impl Binding<'_> {
         // The name of a property without that of the body is a common slip.
         let near = names.iter().find(|name| name.rsplit('/').next() == Some(key)).map(String::as_str);
         let near = near.or_else(|| nearest(key, names.iter().map(String::as_str)));
-        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_else(|| {
-            let listed: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
-            if listed.is_empty() {
-                format!("; operation `{}` takes none", self.operation.id)
-            } else {
-                format!("; operation `{}` takes {}", self.operation.id, listed.join(", "))
-            }
-        });
+        let hint = near.map_or_else(
+            || {
+                let listed: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
+                if listed.is_empty() {
+                    format!("; operation `{}` takes none", self.operation.id)
+                } else {
+                    format!("; operation `{}` takes {}", self.operation.id, listed.join(", "))
+                }
+            },
+            |near| format!("; did you mean `{near}`?"),
+        );
         Problem::new(&[Step::Name(key.to_owned())], format!("unknown parameter `{key}`{hint}"))
     }
 
@@ -191,12 +195,11 @@ impl Binding<'_> {
             return Ok(self.notification_url.map(Value::from));
         }
         let Some((key, value)) = given.filter(|(_, value)| !value.is_null()) else {
-            if parameter.required || parameter.internal {
-                if let Some(default) =
+            if (parameter.required || parameter.internal)
+                && let Some(default) =
                     parameter.default(self.document).filter(|default| !schema::is_expression(default))
-                {
-                    return Ok(Some(default));
-                }
+            {
+                return Ok(Some(default));
             }
             if parameter.required {
                 let message = format!("required parameter `{}` is missing", parameter.name);
@@ -213,34 +216,26 @@ impl Binding<'_> {
         Ok(Some(value))
     }
 
-    fn body_of(
-        &self,
-        body: &Body,
-        assembled: Assembled,
-        checker: &mut Checker<'_>,
-    ) -> Result<Option<Value>, Error> {
+    fn body_of(body: &Body, assembled: Assembled, checker: &mut Checker<'_>) -> Result<Option<Value>, Error> {
         if assembled.is_unknown {
             return Ok(assembled.value);
         }
-        let value = match assembled.value.filter(|value| !value.is_null()) {
-            Some(value) => value,
-            None => {
-                // A body of constants alone needs no argument.
-                let object: Value = Object::new().into();
-                let before = checker.problems.len();
-                let filled = checker.check(&object, &body.schema, &body.name, &mut Vec::new())?;
-                let has_constants = filled.as_object().is_some_and(|filled| !filled.is_empty());
-                if !body.required {
-                    let is_complete = checker.problems.len() == before;
-                    checker.problems.truncate(before);
-                    return Ok((is_complete && has_constants).then_some(filled));
-                }
-                if checker.problems.len() == before && !has_constants && assembled.origins.is_empty() {
-                    let message = format!("required parameter `{}` is missing", body.name);
-                    checker.problems.push(Problem::new(&[], message));
-                }
-                return Ok(Some(filled));
+        let Some(value) = assembled.value.filter(|value| !value.is_null()) else {
+            // A body of constants alone needs no argument.
+            let object: Value = Object::new().into();
+            let before = checker.problems.len();
+            let filled = checker.check(&object, &body.schema, &body.name, &mut Vec::new())?;
+            let has_constants = filled.as_object().is_some_and(|filled| !filled.is_empty());
+            if !body.required {
+                let is_complete = checker.problems.len() == before;
+                checker.problems.truncate(before);
+                return Ok((is_complete && has_constants).then_some(filled));
             }
+            if checker.problems.len() == before && !has_constants && assembled.origins.is_empty() {
+                let message = format!("required parameter `{}` is missing", body.name);
+                checker.problems.push(Problem::new(&[], message));
+            }
+            return Ok(Some(filled));
         };
         let before = checker.problems.len();
         let value = checker.check(&value, &body.schema, &body.name, &mut Vec::new())?;

@@ -385,7 +385,7 @@ impl fmt::Debug for Entry {
             .field("id", &self.id)
             .field("method", &self.method)
             .field("path", &self.path)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -549,7 +549,7 @@ impl<'a> Context<'a> {
         let mut schemes: Vec<Scheme> = Vec::new();
         // The first alternative whose schemes are all defined.
         for alternative in required.iter().filter(|alternative| !is_empty(alternative)) {
-            let names = alternative.value.as_object().into_iter().flat_map(|names| names.keys());
+            let names = alternative.value.as_object().into_iter().flat_map(Object::keys);
             let found: Option<Vec<(String, Node)>> =
                 names.map(|name| Some((name.to_string(), definitions.as_ref()?.get(name)?))).collect();
             if let Some(found) = found {

@@ -7,11 +7,6 @@
 //! in the arguments something is wrong. Nothing here sends anything, and only files that a document refers to are read,
 //! through the port [`Files`].
 
-#![expect(
-    clippy::result_large_err,
-    reason = "errors are made where a call fails, not where calls are frequent"
-)]
-
 mod arguments;
 mod bounds;
 mod call;

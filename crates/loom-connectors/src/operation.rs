@@ -1,6 +1,6 @@
 //! One operation of a connector, built from the description when it is used for the first time.
 
-use loom_expression::Value;
+use loom_expression::{Object, Value};
 
 use crate::{
     Error,
@@ -281,13 +281,8 @@ impl Operation {
         let Some(node) = self.node.get("requestBody") else { return Ok(()) };
         let node = document.resolve(node)?;
         let content = node.get("content").unwrap_or_else(|| Node::made(Value::NULL));
-        let media: Vec<String> = content
-            .value
-            .as_object()
-            .into_iter()
-            .flat_map(|content| content.keys())
-            .map(ToString::to_string)
-            .collect();
+        let media: Vec<String> =
+            content.value.as_object().into_iter().flat_map(Object::keys).map(ToString::to_string).collect();
         let media = preferred(&media, false);
         let of_media = content.get(&media);
         let schema = of_media.as_ref().and_then(|media| media.get("schema"));
@@ -416,12 +411,11 @@ fn preferred(accepted: &[String], is_binary: bool) -> String {
         kind == "application/json" || (kind.ends_with("+json") && !kind.contains('*'))
     };
     let is_bytes = |media: &&String| !is_json(media) && !is_form(media) && !media.contains('*');
-    let found = match is_binary {
-        true => accepted.iter().find(is_bytes),
-        false => {
-            let exact = accepted.iter().find(|media| media.as_str() == "application/json");
-            exact.or_else(|| accepted.iter().find(is_json))
-        }
+    let found = if is_binary {
+        accepted.iter().find(is_bytes)
+    } else {
+        let exact = accepted.iter().find(|media| media.as_str() == "application/json");
+        exact.or_else(|| accepted.iter().find(is_json))
     };
     let found = found.or_else(|| accepted.iter().find(|media| !media.contains('*')));
     let otherwise = if is_binary { "application/octet-stream" } else { "application/json" };

@@ -210,7 +210,7 @@ impl Policy {
                 let value = looked_up.next().unwrap_or_default();
                 match &target.source {
                     Source::Header(name) => {
-                        set_header(&mut draft.headers, name, as_text(&value), Exists::Override)
+                        set_header(&mut draft.headers, name, as_text(&value), Exists::Override);
                     }
                     Source::Query(name) => {
                         draft.queries.retain(|(known, _)| known != name);

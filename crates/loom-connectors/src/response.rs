@@ -1,5 +1,7 @@
 //! What an operation returns: the schema of its response, and how results are divided into pages.
 
+use std::sync::Arc;
+
 use loom_expression::Value;
 
 use crate::{
@@ -38,20 +40,15 @@ pub(crate) fn paging(context: &Context<'_>, operation: &Operation) -> Option<Pag
 fn schema_of(document: &Document, operation: &Operation, status: Option<u16>) -> Result<Option<Node>, Error> {
     let Some(responses) = operation.node.get("responses") else { return Ok(None) };
     let Some(all) = responses.value.as_object() else { return Ok(None) };
-    let found = match status {
-        Some(status) => {
-            let exact = responses.get(&status.to_string());
-            exact
-                .or_else(|| responses.get(&format!("{}XX", status / 100)))
-                .or_else(|| responses.get("default"))
-        }
-        None => {
-            let success = all
-                .iter()
-                .filter(|(status, _)| status.starts_with('2'))
-                .min_by_key(|(status, _)| (**status).clone());
-            success.map(|(_, response)| responses.beside(response)).or_else(|| responses.get("default"))
-        }
+    let found = if let Some(status) = status {
+        let exact = responses.get(&status.to_string());
+        exact.or_else(|| responses.get(&format!("{}XX", status / 100))).or_else(|| responses.get("default"))
+    } else {
+        let success = all
+            .iter()
+            .filter(|(status, _)| status.starts_with('2'))
+            .min_by_key(|(status, _)| Arc::clone(status));
+        success.map(|(_, response)| responses.beside(response)).or_else(|| responses.get("default"))
     };
     let Some(response) = found else { return Ok(None) };
     let response = document.resolve(response)?;

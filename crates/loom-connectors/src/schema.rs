@@ -6,6 +6,8 @@
 
 mod words;
 
+use std::sync::Arc;
+
 use loom_expression::{Object, Value, nearest};
 
 pub(crate) use self::words::{body_fields, field, words};
@@ -89,7 +91,7 @@ pub(crate) fn properties(
                         both.extend(
                             own.iter()
                                 .filter(|(name, _)| ***name != *"$ref")
-                                .map(|(name, value)| (name.clone(), value.clone())),
+                                .map(|(name, value)| (Arc::clone(name), value.clone())),
                         );
                         resolved.beside(&both.into())
                     }
@@ -356,7 +358,7 @@ impl<'a> Checker<'a> {
             let Some(given) = given else {
                 match self.constant(&schema, &resolved, is_required)? {
                     Some(constant) => {
-                        members.insert(property.clone(), constant);
+                        members.insert(Arc::clone(property), constant);
                     }
                     None if is_required && !self.may_be_absent(&resolved) => {
                         let default = default_of(self.document, &resolved).filter(is_expression);
@@ -376,7 +378,7 @@ impl<'a> Checker<'a> {
             path.push(Step::Name(property.to_string()));
             let checked = self.check(&given, &schema, &inner, path)?;
             path.pop();
-            members.insert(property.clone(), checked);
+            members.insert(Arc::clone(property), checked);
         }
         for property in
             required.iter().filter(|name| declared.is_none_or(|declared| !declared.contains_key(name)))
@@ -399,7 +401,7 @@ impl<'a> Checker<'a> {
         path: &mut Vec<Step>,
     ) -> Result<(), Error> {
         let Some(additional) = node.get("additionalProperties") else { return Ok(()) };
-        let undeclared: Vec<std::sync::Arc<str>> = members
+        let undeclared: Vec<Arc<str>> = members
             .keys()
             .filter(|name| declared.is_none_or(|all| !all.contains_key(name)))
             .cloned()
@@ -460,10 +462,10 @@ impl<'a> Checker<'a> {
             let schema = node.beside(schema);
             let resolved = self.document.resolve(schema.clone())?;
             let needed = required.iter().any(|required| **required == **name);
-            if resolved.flag("x-ms-notification-url") || is_required {
-                if let Some(constant) = self.constant(&schema, &resolved, needed)? {
-                    members.insert(name.clone(), constant);
-                }
+            if (resolved.flag("x-ms-notification-url") || is_required)
+                && let Some(constant) = self.constant(&schema, &resolved, needed)?
+            {
+                members.insert(Arc::clone(name), constant);
             }
         }
         self.budget.leave();

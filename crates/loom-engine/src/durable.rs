@@ -24,10 +24,9 @@ use loom_store::{
     Ack, AtWork, Commit, Committed, Conflict, ContentHash, Definition, Error as StoreError, Frame,
     FrameQuery, InboxId, KeyQuery, KeyWrite, RunRow, Sealer, Seq, Snapshot, Store, StoredFrame, UnixMillis,
 };
-
-use pace::Pace;
 use tokio::sync::OnceCell;
 
+use self::pace::Pace;
 pub(crate) use crate::unloadable::RecoverError;
 use crate::{
     ended::Watched,
@@ -406,6 +405,7 @@ impl Durable {
 
 /// The journal of one run, written by its driver alone.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about the run and its next commit")]
 pub(crate) struct RunJournal {
     store: Arc<dyn Store>,
     watched: Arc<Watched>,

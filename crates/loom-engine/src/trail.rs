@@ -134,7 +134,7 @@ impl Trail {
 
     /// The iterations around the actions of an opening.
     pub fn path(&self, opening: OpeningId) -> Path {
-        self.openings.get(&opening).map_or_else(|| NO_ROUNDS.clone(), |opened| opened.path.clone())
+        self.openings.get(&opening).map_or_else(|| Arc::clone(&NO_ROUNDS), |opened| Arc::clone(&opened.path))
     }
 
     /// The action that opened a block; none for the block of the workflow.
@@ -158,7 +158,7 @@ impl Trail {
             self.at = at;
         }
         let mut step =
-            Step { seq: self.seq, at: self.at, place: None, path: NO_ROUNDS.clone(), attempt: None };
+            Step { seq: self.seq, at: self.at, place: None, path: Arc::clone(&NO_ROUNDS), attempt: None };
         match event {
             Event::RunStarted { .. }
             | Event::VariableSet { .. }
@@ -169,7 +169,7 @@ impl Trail {
             | Event::Resumed { .. }
             | Event::RunEnded { .. } => {}
             Event::BlockOpened { opening, parent, index, .. } => {
-                let mut path = NO_ROUNDS.clone();
+                let mut path = Arc::clone(&NO_ROUNDS);
                 if let Some(parent) = parent {
                     path = self.inside(*parent, *index);
                     self.at_place(*parent, &mut step);

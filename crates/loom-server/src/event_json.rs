@@ -102,7 +102,7 @@ impl EventWriter {
             Event::AttemptNoted { note, .. } => note_type(note, data),
             Event::AttemptEnded { place, outcome, next, .. } => {
                 self.outcome(place.action, outcome, data);
-                let kind = match next {
+                match next {
                     Next::Retry { due } => {
                         data.insert("due", due.to_string());
                         "action.retrying"
@@ -113,8 +113,7 @@ impl EventWriter {
                     }
                     Next::Callback => "action.waiting",
                     Next::Execute | Next::End => "attempt.completed",
-                };
-                kind
+                }
             }
             Event::TimerSet { due, purpose, .. } => {
                 data.insert("due", due.to_string());

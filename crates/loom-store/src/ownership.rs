@@ -111,7 +111,7 @@ pub struct OwnerTable(Arc<Mutex<Owners>>);
 struct Owners {
     last: u64,
     live: BTreeMap<NodeId, NewNode>,
-    owners: BTreeMap<Shard, NodeId>,
+    shards: BTreeMap<Shard, NodeId>,
 }
 
 impl Owners {
@@ -120,7 +120,7 @@ impl Owners {
     }
 
     fn owned(&self, node: NodeId) -> Shards {
-        self.owners.iter().filter(|(_, owner)| **owner == node).map(|(shard, _)| *shard).collect()
+        self.shards.iter().filter(|(_, owner)| **owner == node).map(|(shard, _)| *shard).collect()
     }
 }
 
@@ -142,7 +142,7 @@ impl OwnerTable {
         let Some(Under { node, shard }) = commit.under else { return Ok(()) };
         let owners = self.lock();
         let lost =
-            |shard: &Shard| !owners.live.contains_key(&node) || owners.owners.get(shard) != Some(&node);
+            |shard: &Shard| !owners.live.contains_key(&node) || owners.shards.get(shard) != Some(&node);
         let needed = [Some(shard), commit.run().map(RunId::shard)];
         match needed.into_iter().flatten().find(lost) {
             Some(shard) => Err(Conflict::Lost { node, shard }),
@@ -175,15 +175,15 @@ impl OwnerTable {
         let mut owners = self.lock();
         owners.check(node)?;
         let is_free =
-            |shard: &Shard| owners.owners.get(shard).is_none_or(|owner| !owners.live.contains_key(owner));
+            |shard: &Shard| owners.shards.get(shard).is_none_or(|owner| !owners.live.contains_key(owner));
         let claimed: Shards = Shards::ALL.iter().filter(is_free).take(shards_max).collect();
-        owners.owners.extend(claimed.iter().map(|shard| (shard, node)));
+        owners.shards.extend(claimed.iter().map(|shard| (shard, node)));
         Ok(claimed)
     }
 
     /// See [`Ownership::release`].
     pub fn release(&self, node: NodeId, shards: Shards) {
-        self.lock().owners.retain(|shard, owner| *owner != node || !shards.contains(*shard));
+        self.lock().shards.retain(|shard, owner| *owner != node || !shards.contains(*shard));
     }
 
     /// See [`Ownership::owned`].

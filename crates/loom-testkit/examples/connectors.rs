@@ -165,10 +165,12 @@ fn damage(connector: &Connector, id: &str, judge: &str, tally: &mut Tally) -> Fa
             _ => tally.accepted.push(format!("{} {id}: {what}", connector.name())),
         };
         for field in connector.fields(id)? {
-            if field.required && !field.internal && field.default.is_none() {
-                if let Some(damaged) = replaced(&required, &field, None) {
-                    check(format!("without {}", field.name), damaged);
-                }
+            if field.required
+                && !field.internal
+                && field.default.is_none()
+                && let Some(damaged) = replaced(&required, &field, None)
+            {
+                check(format!("without {}", field.name), damaged);
             }
             if let Some(wrong) = wrong(&field)
                 && let Some(damaged) = replaced(&all, &field, Some(&wrong))

@@ -53,10 +53,7 @@ async fn retry_after_of_a_429_or_503_pauses_the_service() {
     for status in [429, 503] {
         let limiter = taught(status, seconds, HUNDRED).await;
         let paused = limiter.frozen_for;
-        assert!(
-            paused > Duration::from_secs(60) && paused <= Duration::from_secs(120),
-            "{status}: {paused:?}"
-        );
+        assert!(paused > Duration::from_mins(1) && paused <= Duration::from_mins(2), "{status}: {paused:?}");
     }
     let date = taught(429, r#"{"Retry-After": "Thu, 31 Dec 2099 23:59:59 GMT"}"#, HUNDRED).await;
     assert!(date.frozen_for > Duration::from_hours(1), "{date:?}");

@@ -78,7 +78,7 @@ pub(crate) fn body_fields(
     });
     if inner.is_empty() || is_dynamic || depth >= LISTED_DEPTH_MAX || fields.len() >= LISTED_MAX {
         let mut own = field(document, node, budget)?;
-        own.name = name.to_owned();
+        name.clone_into(&mut own.name);
         own.required = required;
         if is_dynamic {
             own.kind.push_str(" (with properties that the service defines)");

@@ -103,7 +103,7 @@ fn addresses_are_only_those_of_http() {
         match call.and_then(|call| call.request(&[])) {
             Err(Error::Policy { .. }) => {}
             Ok(request) => {
-                assert!(request.url.text().starts_with("https://"), "{host}: {}", request.url.text())
+                assert!(request.url.text().starts_with("https://"), "{host}: {}", request.url.text());
             }
             Err(other) => panic!("{other}"),
         }

@@ -51,7 +51,7 @@ fn flat_and_nested_arguments_give_the_same_request() {
                 flat.insert(format!("note/{inner}"), value.clone());
             }
         } else {
-            flat.insert(name.clone(), value.clone());
+            flat.insert(Arc::clone(name), value.clone());
         }
     }
     let request = |arguments: Object| {

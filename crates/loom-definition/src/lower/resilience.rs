@@ -186,8 +186,8 @@ impl Lowerer<'_, '_, '_> {
             let named = Some(Arc::new(named));
             return Some(Box::new(Resilience {
                 retry,
-                on_uncertain,
                 timeout_mode,
+                on_uncertain,
                 named,
                 fallback,
                 ..Resilience::default()

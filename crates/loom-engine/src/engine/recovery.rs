@@ -108,7 +108,9 @@ impl Engine {
             self.attend_queue();
         }
         to_wake.extend(self.messaged());
-        to_wake.into_iter().for_each(|run| self.wake(run));
+        for run in to_wake {
+            self.wake(run);
+        }
         self.turn_wheel();
         Ok(recovered)
     }

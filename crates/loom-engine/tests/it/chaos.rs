@@ -145,7 +145,7 @@ async fn a_duplicate_is_sent_twice_under_one_key_and_a_lost_response_fails_after
         let Ok(Started::Runs(mut runs)) = engine.start(request, Some(&watcher)) else { panic!("no run") };
         assert_eq!(runs[0].ended().await.expect("it ends").status, status, "{injections}");
         assert_eq!(service.by_key().into_values().collect::<Vec<_>>(), [calls], "{injections}");
-        let notes = notes.0.lock().unwrap();
+        let notes = std::mem::take(&mut *notes.0.lock().unwrap());
         let is_noted = |note: &Note| matches!(note, Note::Injected { kind, .. } if kind == "behaviour");
         assert!(!notes.is_empty() && notes.iter().all(is_noted), "{notes:?}");
         engine.shut_down().await;

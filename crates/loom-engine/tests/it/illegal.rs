@@ -148,10 +148,10 @@ fn doubled_events_are_refused() {
 }
 
 /// The reason of the refusal when the event at `at` is replaced.
-fn reason(workflow: &Arc<Workflow>, events: &[Event], at: usize, event: Event) -> &'static str {
+fn reason(workflow: &Arc<Workflow>, events: &[Event], at: usize, event: &Event) -> &'static str {
     let mut state = RunState::new(Arc::clone(workflow));
     state.replay(&events[..at]).expect("the history is legal");
-    state.replay([&event]).expect_err("the event is illegal").reason
+    state.replay([event]).expect_err("the event is illegal").reason
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn the_reason_is_named() {
     let replaced = |at: usize, change: &dyn Fn(&mut Event)| {
         let mut event = events[at].clone();
         change(&mut event);
-        reason(&workflow, &events, at, event)
+        reason(&workflow, &events, at, &event)
     };
     let ended = position(|event| matches!(event, Event::ActionEnded { .. }));
     let place = replaced(ended, &|event| {
@@ -178,13 +178,10 @@ fn the_reason_is_named() {
     });
     assert_eq!(action, "the definition has no such action");
     let last = events.iter().rposition(|event| matches!(event, Event::ActionEnded { .. })).unwrap();
-    assert_eq!(
-        reason(&workflow, &events, ended, events[last].clone()),
-        "the actions before it have not ended"
-    );
+    assert_eq!(reason(&workflow, &events, ended, &events[last]), "the actions before it have not ended");
     let timer = position(|event| matches!(event, Event::TimerEnded { .. }));
     assert_eq!(
-        reason(&workflow, &events, timer, Event::TimerEnded { timer: TimerId(999) }),
+        reason(&workflow, &events, timer, &Event::TimerEnded { timer: TimerId(999) }),
         "there is no such timer"
     );
     let call = replaced(position(|event| matches!(event, Event::AttemptEnded { .. })), &|event| {
@@ -202,7 +199,7 @@ fn the_reason_is_named() {
         },
     );
     assert_eq!(opened, "there is no such block");
-    assert_eq!(reason(&workflow, &events, 0, events[1].clone()), "the run has not started");
+    assert_eq!(reason(&workflow, &events, 0, &events[1]), "the run has not started");
 }
 
 async fn store_run(store: &dyn Store, run: RunId, workflow: &Workflow, parts: &[&[Event]]) {

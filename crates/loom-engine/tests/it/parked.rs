@@ -142,7 +142,7 @@ async fn a_run_that_waits_for_a_timer_leaves_memory_at_once_and_returns_in_time(
     assert_eq!(place.status(run).await, Running, "parked is a place, not a status");
     let (_, state) = place.engine.state_of(run).await.unwrap().unwrap();
     assert_eq!((state.status(), state.timers().count()), (Running, 1), "it can be looked at");
-    pass(Duration::from_hours(5) - 2 * SECOND).await;
+    pass(Duration::from_hours(5).saturating_sub(2 * SECOND)).await;
     assert!(place.is_parked(run).await);
     pass(2 * SECOND).await;
     let row = place.row(run).await;
@@ -358,7 +358,7 @@ async fn parked_runs_keep_their_places_at_the_gate() {
     let newcomer = place.start(&limited).await;
     assert_eq!(place.status(newcomer).await, Waiting, "nobody overtakes those who wait");
     // The two that rest end, and the next two are admitted, in order.
-    pass(Duration::from_hours(1) - 5 * SECOND).await;
+    pass(Duration::from_hours(1).saturating_sub(5 * SECOND)).await;
     assert_eq!(statuses(&place).await, [Succeeded, Succeeded, Running, Running, Waiting]);
     // A parked run that waits and is cancelled leaves the queue.
     assert!(place.engine.command(runs[4], Command::Cancel).await);

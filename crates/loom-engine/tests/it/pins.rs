@@ -138,6 +138,7 @@ async fn a_changed_journal_leads_to_another_history() {
 
 #[tokio::test(start_paused = true)]
 async fn record() {
+    #[expect(clippy::disallowed_methods, reason = "a fixture is recorded when it is asked for from outside")]
     let Ok(format) = std::env::var("LOOM_RECORD_JOURNAL") else {
         // Everyday: what would be recorded now has the history of the newest fixture, whatever its bytes are.
         let (newest, _) = FORMATS[FORMATS.len() - 1];

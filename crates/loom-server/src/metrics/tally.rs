@@ -184,7 +184,7 @@ impl Tally {
             }
             // Of refusals and waits, and of the attempt timeout, the services report themselves what they observe.
             Note::Observed { service, part } if !OF_SERVICES.contains(&&**part) => {
-                self.observed(service, part)
+                self.observed(service, part);
             }
             Note::Injected { service, kind, .. } => {
                 self.service(service, |counts| *counts.injected.entry(Arc::from(&**kind)).or_default() += 1);

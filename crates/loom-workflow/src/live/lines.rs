@@ -66,7 +66,7 @@ impl Lines {
                 }
             }
             Event::AttemptEnded { outcome, next, at, .. } => {
-                self.attempt_ended(step, outcome, next, *at, out)
+                self.attempt_ended(step, outcome, next, *at, out);
             }
             Event::TimerSet { due, place, purpose: Purpose::Wait, .. } => {
                 let wait = words::duration(words::between(step.at, *due));

@@ -1,4 +1,5 @@
 //! Clients of an event stream that disconnect and reconnect.
+#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 use std::{
     io::{BufRead, BufReader, Write},

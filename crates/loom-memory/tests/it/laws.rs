@@ -202,7 +202,13 @@ fn model(request: &Request, key: &mut Option<Model>, now: i64, revision: u64) ->
         Expiry::Unchanged if is_set => None,
         Expiry::Unchanged => key.as_ref().and_then(|known| known.expires),
     };
-    let always = is_set || matches!(request.operation, Operation::Increment { .. });
+    // These write even what was there before.
+    let always = match &request.operation {
+        Operation::Set { .. } | Operation::Increment { .. } => true,
+        Operation::Append { values, .. } => !values.is_empty(),
+        Operation::HashSet { fields } => !fields.is_empty(),
+        _ => false,
+    };
     let is_same = !always && before.as_ref() == Some(&kept) && request.expiry == Expiry::Unchanged;
     if kept.is_empty() {
         *key = None;

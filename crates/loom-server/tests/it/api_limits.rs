@@ -70,7 +70,7 @@ async fn unknown_routes_and_wrong_methods_have_one_error_format() {
     let world = World::new().await;
     world.deploy("orders", &plain()).await;
     for path in [
-        "/",
+        "/nothing",
         "/api",
         "/api/v1",
         "/api/v1/",

@@ -175,7 +175,8 @@ async fn a_policy_that_an_operator_sets_survives_restarts_and_goes_before_the_fi
     let again = second.call(Method::DELETE, ISO, "").await;
     assert_eq!((again.status, again.error()), (404, "PolicyNotStored".to_owned()));
     let other = "/api/v1/resilience/a%20new%2Fone";
-    assert_eq!(second.call(Method::PUT, other, r#"{"mode": "off"}"#).await.status, 200);
+    let defined = second.call(Method::PUT, other, r#"{"rateLimit": {"requests": 3}}"#).await;
+    assert_eq!(defined.status, 200, "{}", defined.text());
     assert_eq!(second.call(Method::DELETE, other, "").await.status, 200, "one that only PUT has defined");
     assert_eq!(second.get(other).await.status, 404);
     drop(second);

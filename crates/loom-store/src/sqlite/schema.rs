@@ -192,6 +192,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
 /// either the old format or the new one.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let failed = |source: rusqlite::Error| super::open_error(path, source);
+    let mut found = None;
     loop {
         let transaction = connection.transaction().map_err(failed)?;
         let number = |pragma| transaction.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
@@ -208,12 +209,14 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Er
         if ours != (format > 0) || (!ours && tables.is_some()) {
             return Err(Error::NotAStore { path: path.into() });
         }
+        let found = *found.get_or_insert(format);
         let Some(step) = MIGRATIONS.get(format as usize) else { return Ok(()) };
         transaction.execute_batch(step).map_err(failed)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
         transaction.pragma_update(None, "user_version", format + 1).map_err(failed)?;
         transaction.commit().map_err(failed)?;
-        if format > 0 {
+        // A new store takes the same steps, but nothing in it has changed.
+        if found > 0 {
             tracing::info!(from = format, to = format + 1, "store migrated");
         }
     }

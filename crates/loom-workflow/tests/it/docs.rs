@@ -32,7 +32,12 @@ fn blocks(page: &str) -> Vec<Block> {
     let mut lines = page.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         if let Some(info) = line.trim().strip_prefix("```") {
-            let inside = lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```");
+            // A block in a list is indented, and its lines with it.
+            let indent = line.len() - line.trim_start().len();
+            let inside = lines
+                .by_ref()
+                .map(|(_, line)| line.get(indent..).unwrap_or_else(|| line.trim_start()))
+                .take_while(|line| line.trim() != "```");
             let text = inside.collect::<Vec<_>>().join("\n");
             found.push(Block {
                 line: number + 1,

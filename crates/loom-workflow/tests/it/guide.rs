@@ -6,15 +6,24 @@ use loom_expression::Value;
 
 use crate::{file, json, loom, repository};
 
-/// The JSON blocks of a page, each with its first line.
-fn blocks(page: &str) -> Vec<(usize, String)> {
+/// A JSON block of a page.
+struct Block {
+    /// Its first line.
+    line: usize,
+    /// The file that readers save it as.
+    name: Option<String>,
+    text: String,
+}
+
+fn blocks(page: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut lines = page.lines().enumerate();
     while let Some((number, line)) = lines.next() {
-        if line.trim() == "```json" || line.trim().starts_with("```json file=") {
+        let name = line.trim().strip_prefix("```json file=").map(str::to_owned);
+        if line.trim() == "```json" || name.is_some() {
             let text: Vec<&str> =
                 lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```").collect();
-            found.push((number + 2, text.join("\n")));
+            found.push(Block { line: number + 2, name, text: text.join("\n") });
         }
     }
     found
@@ -28,16 +37,24 @@ fn every_definition_in_a_page_loads_without_diagnostics() {
         .collect();
     pages.push(repository("README.md"));
     let mut definitions = 0;
-    for page in pages {
-        let text = fs::read_to_string(&page).expect("the page can be read");
-        for (line, block) in blocks(&text) {
+    for (index, page) in pages.into_iter().enumerate() {
+        let blocks = blocks(&fs::read_to_string(&page).expect("the page can be read"));
+        // All files of the page first, because a definition may refer to them.
+        let directory = format!("guide/{index}");
+        for block in &blocks {
+            if let Some(name) = &block.name {
+                file(&directory, name, &block.text);
+            }
+        }
+        for Block { line, name, text: block } in blocks {
             let value = Value::from_json_str(&block)
                 .unwrap_or_else(|error| panic!("{page}:{line}: invalid JSON: {error}"));
             if value.get("definition").is_none() && value.get("triggers").is_none() {
                 continue;
             }
             definitions += 1;
-            let path = file("guide", &format!("{definitions}.json"), &block).display().to_string();
+            let name = name.unwrap_or_else(|| format!("{definitions}.json"));
+            let path = file(&directory, &name, &block).display().to_string();
             let ended = loom(&["validate", "--json", &path]);
             let reported = json(&ended.stdout).get("diagnostics").cloned().expect("they are listed");
             assert_eq!(reported.as_array().map(|list| list.len()), Some(0), "{page}:{line}: {reported:?}");

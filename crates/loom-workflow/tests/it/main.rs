@@ -78,9 +78,8 @@ fn ended(command: &mut Command, input: &str) -> Ended {
 
 /// A file with this text, in a directory of this test's own.
 fn file(test: &str, name: &str, text: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
-    std::fs::create_dir_all(&directory).expect("the directory can be made");
-    let path = directory.join(name);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test).join(name);
+    std::fs::create_dir_all(path.parent().expect("it is in a directory")).expect("the directory can be made");
     std::fs::write(&path, text).expect("the file can be written");
     path
 }

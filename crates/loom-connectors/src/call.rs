@@ -282,15 +282,18 @@ fn completed(
         // The operator's address takes precedence over what a policy makes of the parameters.
         policies.retain(|policy| !matches!(policy.action, Ok(Action::SetHost { .. })));
     }
-    // Lookups go to the service of the request, wherever its policies say that it is.
+    // Lookups go to the service of the request, wherever its policies say that it is, and with the headers that policies set:
+    // one of them may hold the key.
     let mut placed = draft.clone();
     let mut lookups = Vec::new();
     for policy in &policies {
         match &policy.action {
-            Ok(Action::SetHost { .. }) => policy.apply(&mut placed, &connection, &mut std::iter::empty())?,
+            Ok(Action::SetHost { .. } | Action::SetHeader { .. }) => {
+                policy.apply(&mut placed, &connection, &mut std::iter::empty())?;
+            }
             Ok(Action::SetFromUrl { url, value, method, .. }) => {
                 let url = Action::lookup_url(url, &placed)?;
-                let mut headers = draft.headers.clone();
+                let mut headers = placed.headers.clone();
                 for name in ["Content-Type", "If-Match"] {
                     if let Some(written) = headers.name_ignore_case(name).cloned() {
                         headers.remove(&written);

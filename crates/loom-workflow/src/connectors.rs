@@ -19,38 +19,46 @@ use crate::{
 pub(crate) struct ConnectorsArgs {
     #[command(subcommand)]
     command: ConnectorsCommand,
-    #[command(flatten)]
-    flags: Flags<false>,
 }
 
 #[derive(Debug, Subcommand)]
 enum ConnectorsCommand {
     /// List the connectors and how many operations each has.
-    List,
+    List {
+        #[command(flatten)]
+        flags: Box<Flags<false>>,
+    },
     /// Show a connector's parameters and operations, or what one operation takes and returns.
     Show {
         /// The connection.
         name: String,
         /// The operation.
         operation: Option<String>,
+        #[command(flatten)]
+        flags: Box<Flags<false>>,
     },
     /// Check that each description can be read, that each connection has the parameters that its description requires, and
     /// which operations cannot be called.
     Check {
         /// The connection; all of them without it.
         name: Option<String>,
+        #[command(flatten)]
+        flags: Box<Flags<false>>,
     },
 }
 
 /// Runs the command.
 pub(crate) fn command(args: &ConnectorsArgs) -> Result<Exit> {
+    let (ConnectorsCommand::List { flags }
+    | ConnectorsCommand::Show { flags, .. }
+    | ConnectorsCommand::Check { flags, .. }) = &args.command;
     // The connections file is that of a workflow of the project in the working directory, or the one of `--connections`.
-    let config = Config::resolve(&args.flags, &[PathBuf::from("workflow/workflow.json")])?;
+    let config = Config::resolve(flags, &[PathBuf::from("workflow/workflow.json")])?;
     let settings = Settings::read(&config)?;
     let exit = match &args.command {
-        ConnectorsCommand::List => list(&settings),
-        ConnectorsCommand::Show { name, operation } => show(&settings, name, operation.as_deref()),
-        ConnectorsCommand::Check { name } => check(&settings, name.as_deref()),
+        ConnectorsCommand::List { .. } => list(&settings),
+        ConnectorsCommand::Show { name, operation, .. } => show(&settings, name, operation.as_deref()),
+        ConnectorsCommand::Check { name, .. } => check(&settings, name.as_deref()),
     };
     Ok(exit)
 }

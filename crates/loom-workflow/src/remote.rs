@@ -229,7 +229,7 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
     with_connection(&args.from, args.command.changes(), async |connection| match &args.command {
         RunsCommand::List { filters, limit, quiet } => {
             let path = format!("/api/v1/runs?limit={limit}{}", filters.query());
-            let page = first_runs(&connection, &path, usize::from(*limit)).await?;
+            let page = first_runs(connection, &path, usize::from(*limit)).await?;
             if args.from.json {
                 console::json(&page.to_json_text());
                 return Ok(Exit::Success);

@@ -25,6 +25,10 @@ use loom_store::{
 #[derive(Clone, Debug, Default)]
 struct Tiny(Arc<Mutex<Database>>);
 
+/// What consumed a message: a run, or something else.
+#[derive(Clone, Copy, Debug)]
+struct Consumer(Option<RunId>);
+
 #[derive(Debug, Default)]
 struct Database {
     stopped: Option<Error>,
@@ -32,8 +36,8 @@ struct Database {
     frames: BTreeMap<RunId, Vec<StoredFrame>>,
     snapshots: BTreeMap<RunId, Snapshot>,
     timers: BTreeMap<TimerKey, Timer>,
-    /// Messages, and of those that were consumed by which run, if it was one.
-    inbox: BTreeMap<InboxId, (Post, Option<Option<RunId>>)>,
+    /// Messages, each with its consumer once it has one.
+    inbox: BTreeMap<InboxId, (Post, Option<Consumer>)>,
     messages: u64,
     definitions: BTreeMap<ContentHash, Bytes>,
     blobs: BTreeMap<ContentHash, (Bytes, BTreeSet<RunId>)>,
@@ -130,7 +134,7 @@ impl Database {
         self.timers.retain(|key, _| !commit.timers_cleared.contains(key));
         self.timers.extend(commit.timers_set.into_iter().map(|timer| (timer.key, timer)));
         for message in commit.inbox_consumed {
-            self.inbox.entry(message).and_modify(|(_, taken)| *taken = Some(run));
+            self.inbox.entry(message).and_modify(|(_, taken)| *taken = Some(Consumer(run)));
         }
         let inbox = commit.inbox_posted.into_iter().map(|post| self.post(post)).collect();
         let mut versions = Vec::new();
@@ -171,7 +175,7 @@ impl Database {
         self.snapshots.remove(&run);
         self.timers.retain(|key, _| key.run != run);
         self.inbox.retain(|_, (post, taken)| match taken {
-            Some(by) => *by != Some(run),
+            Some(Consumer(by)) => *by != Some(run),
             None => post.run != Some(run),
         });
         self.remove_values(|value| value.run == Some(run));

@@ -52,7 +52,7 @@ pub struct Diagnostic {
     pub message: String,
     /// JSON pointer (RFC 6901) to the value in the file; empty for the whole file.
     pub pointer: String,
-    /// The bytes it is about, in the file's UTF-8 text (see [`text::decode`](crate::text::decode)).
+    /// The bytes it is about, in the file's UTF-8 text (see [`text::decode`]).
     pub span: Range<usize>,
     /// A few words to print beside the span; may be empty.
     pub label: String,

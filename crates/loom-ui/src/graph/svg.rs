@@ -78,7 +78,7 @@ pub fn standalone_svg(graph: &Graph, states: &States) -> String {
     document.into_string()
 }
 
-/// The drawing as a part of a page, whose stylesheet has [`STYLE`].
+/// The drawing as a part of a page, whose stylesheet has the rules of drawings.
 pub fn embedded_svg(drawing: &Drawing, states: &States, links: Links<'_>) -> Markup {
     let root = drawing.root.area;
     let (width, height) = (root.width + 2.0 * MARGIN, root.height + 2.0 * MARGIN);

@@ -521,6 +521,11 @@ impl Host {
 
     /// Sends a command to a run. Returns false if the run is not in progress.
     pub(crate) async fn command(&self, run: RunId, command: Command) -> bool {
+        // A host that continues no runs must not load one either: the command is stored, or releases the run.
+        let continues = self.is_started() && !self.is_holding();
+        if !continues && !self.engine.is_in_progress(run) {
+            return false;
+        }
         self.engine.command(run, command).await
     }
 

@@ -285,7 +285,8 @@ async fn open_host(
     host.disabled = settings.project().disabled();
     let live = live(&config.values);
     host.runs_max = live.runs_max;
-    host.park_after = Some(config.values.park_after);
+    // A run that an operator released must not look held again because it has left memory.
+    host.park_after = (!args.hold_runs).then_some(config.values.park_after);
     host.retention = live.retention;
     host.response_timeout = live.response_timeout;
     host.telemetry = telemetry;

@@ -136,9 +136,9 @@ Examples:
   loom connectors check
 
 Exit codes:
-  0  done
+  0  success
   2  invalid arguments, or a file cannot be read
-  3  a connector or an operation is not there, or a check found problems";
+  3  no such connector or operation, or a check found problems";
 
 const EVAL_HELP: &str = "\
 Examples:
@@ -174,12 +174,12 @@ const GRAPH_HELP: &str = "\
 Examples:
   loom graph order.json -o order.svg       Draw a definition
   loom graph order.json --mermaid          Print a Mermaid flowchart, for Markdown
-  loom graph --run 06fkzwz1 -o run.svg     Draw a run of the server in this directory, with the state of each action
+  loom graph --run 06fkzwz1 -o run.svg     Draw a run of the server, with the state of each action
 
 Exit codes:
   0  success
   2  invalid arguments, or a file cannot be read or written
-  3  the definition is invalid, or no such run
+  3  the definition is invalid, or the run does not exist
   4  the token is missing or wrong
   7  the server cannot be reached";
 
@@ -224,13 +224,13 @@ pub(crate) struct RunWith {
     /// The body of the trigger: JSON, `@file`, or `-` for standard input.
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     pub(crate) input: Option<String>,
-    /// Set a parameter: a string as it is, JSON for any other type, or `@file` for the contents of a file. May be repeated.
+    /// Set a parameter: a string unchanged, JSON for any other type, or `@file` for the contents of a file. May be repeated.
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
     pub(crate) parameters: Vec<String>,
     /// The trigger that fires [default: the first one].
     #[arg(long, value_name = "NAME")]
     pub(crate) trigger: Option<String>,
-    /// The workflow to run, if the file is a template that holds several.
+    /// The workflow to run, if the file is a template that contains several workflows.
     #[arg(long, value_name = "NAME")]
     pub(crate) workflow: Option<String>,
     #[command(flatten)]

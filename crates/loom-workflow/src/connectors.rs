@@ -30,9 +30,9 @@ enum ConnectorsCommand {
     },
     /// Show a connector's parameters and operations, or what one operation takes and returns.
     Show {
-        /// The connection.
+        /// The connection to show.
         name: String,
-        /// The operation.
+        /// The operation to show [default: a list of all].
         operation: Option<String>,
         #[command(flatten)]
         flags: Box<Flags<false>>,
@@ -40,7 +40,7 @@ enum ConnectorsCommand {
     /// Check that each description can be read, that each connection has the parameters that its description requires, and
     /// which operations cannot be called.
     Check {
-        /// The connection; all of them without it.
+        /// The connection to check [default: all].
         name: Option<String>,
         #[command(flatten)]
         flags: Box<Flags<false>>,

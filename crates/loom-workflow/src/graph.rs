@@ -23,10 +23,10 @@ use crate::{
 /// Options of `loom graph`.
 #[derive(Args, Debug)]
 pub(crate) struct GraphArgs {
-    /// The definition; `-` reads standard input.
+    /// The definition; `-` reads standard input. Not needed with `--run`.
     #[arg(value_hint = ValueHint::FilePath, required_unless_present = "run")]
     file: Option<PathBuf>,
-    /// The workflow to draw, if the file is a template that holds several.
+    /// The workflow to draw, if the file is a template that contains several workflows.
     #[arg(long, value_name = "NAME", conflicts_with = "run")]
     workflow: Option<String>,
     /// Draw this run instead of a file, with the definition it executes: its id, or an unambiguous prefix.

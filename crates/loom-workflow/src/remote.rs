@@ -68,8 +68,8 @@ pub(crate) struct From {
     /// The URL of the server [default: the address in the settings, such as http://127.0.0.1:7070].
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
-    /// Use this data directory instead of a server; no server may be using it. Changes to runs take effect when a server next
-    /// uses the directory.
+    /// Use this data directory instead of a server; no server may be using it. Commands to runs take effect when a server
+    /// next uses the directory.
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "server")]
     data: Option<PathBuf>,
     /// The key of the data directory, if it is encrypted [default: the one in the settings].

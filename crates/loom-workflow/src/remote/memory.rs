@@ -15,13 +15,15 @@ Examples:
   loom memory set global/limit 100
   loom memory get global/limit
   loom memory append chat:42/messages '\"Hello\"' --max 100 --ttl P7D
+  loom memory increment global/visits
   loom memory list chat:42 --prefix mess
+  loom memory delete global/limit --if-revision 7
 
 Exit codes:
   0  success
   1  the operation was rejected: the key has another type, or a condition does not hold
   2  invalid arguments
-  3  no such key or run
+  3  no such key
   4  the token is missing or wrong
   7  the server cannot be reached";
 
@@ -39,12 +41,12 @@ pub(crate) struct MemoryArgs {
 enum MemoryCommand {
     /// Print what a key holds, as JSON.
     Get {
-        /// The key, as NAMESPACE/KEY.
+        /// The key, as NAMESPACE/KEY, such as `global/limit`.
         address: String,
     },
     /// Set a value.
     Set {
-        /// The key, as NAMESPACE/KEY.
+        /// The key, as NAMESPACE/KEY, such as `global/limit`.
         address: String,
         /// The value: JSON, `@file`, or `-` for standard input.
         #[arg(value_name = "JSON|@FILE|-", allow_negative_numbers = true)]
@@ -54,7 +56,7 @@ enum MemoryCommand {
     },
     /// Append an item to a list.
     Append {
-        /// The key, as NAMESPACE/KEY.
+        /// The key, as NAMESPACE/KEY, such as `global/limit`.
         address: String,
         /// The item: JSON, `@file`, or `-` for standard input.
         #[arg(value_name = "JSON|@FILE|-", allow_negative_numbers = true)]
@@ -65,11 +67,11 @@ enum MemoryCommand {
         #[command(flatten)]
         write: Write,
     },
-    /// Add to a counter.
+    /// Add a number to a counter; a negative number subtracts.
     Increment {
-        /// The key, as NAMESPACE/KEY.
+        /// The key, as NAMESPACE/KEY, such as `global/limit`.
         address: String,
-        /// The number to add.
+        /// The number to add; may be negative.
         #[arg(default_value_t = 1, allow_negative_numbers = true)]
         by: i64,
         #[command(flatten)]
@@ -85,7 +87,7 @@ enum MemoryCommand {
     },
     /// Delete a key, whatever its type.
     Delete {
-        /// The key, as NAMESPACE/KEY.
+        /// The key, as NAMESPACE/KEY, such as `global/limit`.
         address: String,
         /// Delete the key only if it has this revision.
         #[arg(long, value_name = "REVISION")]

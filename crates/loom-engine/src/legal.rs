@@ -37,7 +37,7 @@ fn require(holds: bool, otherwise: &'static str) -> Check {
 
 impl Event {
     /// When it happened; none for events that follow from another at the same time.
-    pub(crate) fn at(&self) -> Option<Timestamp> {
+    pub fn at(&self) -> Option<Timestamp> {
         match self {
             Event::RunStarted { at, .. }
             | Event::BlockOpened { at, .. }

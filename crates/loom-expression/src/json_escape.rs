@@ -45,7 +45,7 @@ pub fn read(bytes: &[u8]) -> Option<(Escape, usize)> {
     Some((Escape::Char(character), 2))
 }
 
-/// The UTF-16 code unit of the escape `\uXXXX` at the start of `bytes`.
+/// The UTF-16 code unit of the escape at the start of `bytes`: `\u` and four hexadecimal digits.
 fn unit(bytes: &[u8]) -> Option<u16> {
     let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
     digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)? as u16))

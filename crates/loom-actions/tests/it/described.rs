@@ -20,7 +20,10 @@ use loom_engine::{
 use loom_expression::{Object, Value};
 use loom_testkit::mock::Mock;
 
-use crate::support::{json, mock};
+use crate::{
+    engine::output,
+    support::{json, mock},
+};
 
 fn descriptions() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/connectors")
@@ -55,12 +58,6 @@ async fn executed(connections: &str, actions: &str, outputs: &str, mock: &Mock) 
     let loaded = Definition::parse_text(&text, &LoadOptions::default()).unwrap();
     let report = builder.build().run(RunRequest::manual(loaded.workflow, Vec::new(), None)).await.unwrap();
     report.expect("the run ends")
-}
-
-fn output(report: &RunReport, name: &str) -> Value {
-    let outputs = report.outputs.as_ref().unwrap_or_else(|| panic!("the run failed: {:?}", report.error));
-    let output = outputs.get(name).unwrap_or_else(|| panic!("no output {name} in {outputs:?}"));
-    output.get("value").cloned().unwrap_or_else(|| output.clone())
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ async fn executed(
     report.expect("the run ends")
 }
 
-fn output(report: &RunReport, name: &str) -> Value {
+pub(crate) fn output(report: &RunReport, name: &str) -> Value {
     let outputs = report.outputs.as_ref().unwrap_or_else(|| panic!("the run failed: {:?}", report.error));
     let output = outputs.get(name).unwrap_or_else(|| panic!("no output {name} in {outputs:?}"));
     output.get("value").cloned().unwrap_or_else(|| output.clone())

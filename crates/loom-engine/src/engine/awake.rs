@@ -1,9 +1,9 @@
 //! The runs that are awake, and how one of them leaves without missing anything.
 //!
-//! Whoever has something for a run first makes it happen (a message is durable, a timer is due, a permit is given) and then
-//! looks for the run here. A run that is here is notified; any other has to be loaded. A run leaves only if it has not been
-//! notified since it last looked at everything, and both are checked under the lock under which others look for it. So whoever
-//! comes before the run has left is noticed by the run, and whoever comes later finds nobody.
+//! Something for a run (a message, a due timer, a permit) first takes effect: it is durable, due or given. Only then its sender
+//! looks for the run here. A run that is here is notified; any other is loaded. A run leaves only if it has not been notified
+//! since it last checked everything that could concern it. Both steps hold the same lock, so a message that arrives before the
+//! run has left keeps it awake, and one that arrives later loads it.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

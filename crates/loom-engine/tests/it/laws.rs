@@ -169,7 +169,7 @@ impl Book<'_> {
 
     /// Time does not go back.
     fn tick(&mut self, event: &Event) -> Result<(), String> {
-        let Some(at) = at_of(event) else { return Ok(()) };
+        let Some(at) = event.at() else { return Ok(()) };
         if at < self.latest {
             return Err(format!("it happens before {}", self.latest));
         }
@@ -474,29 +474,4 @@ pub(crate) fn is_limited(workflow: &Workflow, action: ActionIdx) -> bool {
 
 fn milliseconds(at: Timestamp) -> i64 {
     at.unix_millis()
-}
-
-/// The time of an event, if it has one.
-fn at_of(event: &Event) -> Option<Timestamp> {
-    match event {
-        Event::RunStarted { at, .. }
-        | Event::BlockOpened { at, .. }
-        | Event::ActionStarted { at, .. }
-        | Event::AttemptStarted { at, .. }
-        | Event::AttemptNoted { at, .. }
-        | Event::AttemptEnded { at, .. }
-        | Event::ActionEnded { at, .. }
-        | Event::RunWaiting { at }
-        | Event::RunAdmitted { at }
-        | Event::Suspended { at }
-        | Event::Resumed { at }
-        | Event::RunEnded { at, .. } => Some(*at),
-        Event::LoopStarted { .. }
-        | Event::TimerSet { .. }
-        | Event::TimerEnded { .. }
-        | Event::VariableSet { .. }
-        | Event::VariableAppended { .. }
-        | Event::Responded { .. }
-        | Event::Tracked { .. } => None,
-    }
 }

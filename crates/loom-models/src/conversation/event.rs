@@ -434,12 +434,12 @@ pub enum Warning {
         /// Why.
         reason: String,
     },
-    /// There is no summary; models see the whole history.
+    /// The history could not be summarized; models see the whole history.
     SummaryFailed {
         /// Why.
         reason: String,
     },
-    /// There is no aggregate of the round.
+    /// The answers of the round could not be aggregated.
     AggregateFailed {
         /// Why.
         reason: String,

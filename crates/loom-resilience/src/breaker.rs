@@ -204,6 +204,17 @@ impl CircuitBreaker {
         self.enter_guarded(word, now, lease())
     }
 
+    /// Admits a call through a circuit that is closed or off, where no refusal and no probe is possible. `None` when only
+    /// [`peek`](Self::peek) and [`enter_for`](Self::enter_for) can tell.
+    #[inline]
+    pub(crate) fn enter_plain(&self, now: Instant) -> Option<Ticket> {
+        let word = Word(self.word.load(Ordering::Acquire));
+        if word.is_counting_closed() {
+            return Some(Ticket::plain(word.generation(), now));
+        }
+        word.is_off().then(|| Ticket::inert(now))
+    }
+
     #[cold]
     fn enter_guarded(&self, word: Word, now: Instant, lease: Option<Duration>) -> Result<Ticket, Refused> {
         let attempt = if word.is_isolated() {
@@ -285,7 +296,7 @@ impl CircuitBreaker {
 
     /// Records the outcome of one call.
     #[inline]
-    pub(crate) fn settle(&self, ticket: Ticket, outcome: Outcome, now: Instant) {
+    pub(crate) fn settle(&self, ticket: &Ticket, outcome: Outcome, now: Instant) {
         if ticket.is_inert() {
             return;
         }
@@ -376,7 +387,7 @@ impl CircuitBreaker {
     }
 
     #[cold]
-    fn settle_probe(&self, ticket: Ticket, outcome: Outcome, slow: bool, now: Instant) {
+    fn settle_probe(&self, ticket: &Ticket, outcome: Outcome, slow: bool, now: Instant) {
         let change = {
             let mut rare = lock(&self.rare);
             let word = Word(self.word.load(Ordering::Acquire));

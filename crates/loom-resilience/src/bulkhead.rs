@@ -174,6 +174,12 @@ impl Bulkhead {
         }
     }
 
+    /// As [`try_enter`](Self::try_enter), but a refusal is not reported.
+    #[inline]
+    pub(crate) fn grab(&self) -> Option<BulkheadPermit<'_>> {
+        self.enter_now().ok().map(|observed| self.permit(observed))
+    }
+
     /// Takes a permit for a call that is already in flight, even beyond the limit and past those that wait.
     pub(crate) fn enter_again(&self) -> BulkheadPermit<'_> {
         self.word.fetch_add(1, Ordering::AcqRel);

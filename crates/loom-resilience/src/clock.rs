@@ -188,7 +188,7 @@ mod real {
 }
 
 #[cfg(not(loom_model))]
-pub(crate) use timers::Timer;
+pub(crate) use timers::{Timer, poll_once};
 
 #[cfg(not(loom_model))]
 mod timers {
@@ -216,6 +216,12 @@ mod timers {
                 Self::Manual(sleep) => sleep.poll(cx),
             }
         }
+    }
+
+    /// Polls `work` once, and returns what it says. Work that is ready at once then needs no room for timers, which is felt.
+    #[inline]
+    pub(crate) fn poll_once<F: Future>(mut work: Pin<&mut F>) -> impl Future<Output = Poll<F::Output>> {
+        poll_fn(move |cx| Poll::Ready(work.as_mut().poll(cx)))
     }
 
     impl Clock {
@@ -249,27 +255,41 @@ mod timers {
         ///
         /// The timer is created only when `work` is first pending, so work that is ready at once needs none. `None` means
         /// that the time ran out; `work` is dropped before this returns. The flag says whether `work` was ever pending.
+        #[inline]
         pub(crate) async fn limit<F: Future>(
             &self,
             wait: Option<Duration>,
             work: F,
         ) -> (Option<F::Output>, bool) {
             let mut work = pin!(work);
-            let mut was_pending = false;
+            match poll_once(work.as_mut()).await {
+                Poll::Ready(output) => (Some(output), false),
+                Poll::Pending => (self.limit_pending(wait, work).await, true),
+            }
+        }
+
+        /// Runs `work`, which has just been polled and is pending, until it is done or `wait` has passed.
+        pub(crate) async fn limit_pending<F: Future>(
+            &self,
+            wait: Option<Duration>,
+            mut work: Pin<&mut F>,
+        ) -> Option<F::Output> {
             let mut on_tokio = pin!(None::<tokio::time::Sleep>);
             let mut by_hand = None;
-            let output = poll_fn(|cx| {
-                // Work first, timer second, so that a result that is ready is never discarded for a timer that fired.
-                if let Poll::Ready(output) = work.as_mut().poll(cx) {
+            match (wait, &self.0) {
+                (Some(wait), Source::System | Source::Tokio) => on_tokio.set(Some(tokio::time::sleep(wait))),
+                (Some(wait), Source::Manual(clock)) => by_hand = Some(clock.sleep(wait)),
+                (None, _) => {}
+            }
+            let mut is_polled = true;
+            poll_fn(|cx| {
+                // Not a second time in the same poll. Work first, timer second, so that a result that is ready is never
+                // discarded for a timer that fired.
+                if !std::mem::take(&mut is_polled)
+                    && let Poll::Ready(output) = work.as_mut().poll(cx)
+                {
                     return Poll::Ready(Some(output));
                 }
-                if let (false, Some(wait)) = (was_pending, wait) {
-                    match &self.0 {
-                        Source::System | Source::Tokio => on_tokio.set(Some(tokio::time::sleep(wait))),
-                        Source::Manual(clock) => by_hand = Some(clock.sleep(wait)),
-                    }
-                }
-                was_pending = true;
                 let time_is_over = match (on_tokio.as_mut().as_pin_mut(), by_hand.as_mut()) {
                     (Some(sleep), _) => sleep.poll(cx),
                     (None, Some(sleep)) => sleep.poll(cx),
@@ -277,8 +297,7 @@ mod timers {
                 };
                 time_is_over.map(|()| None)
             })
-            .await;
-            (output, was_pending)
+            .await
         }
     }
 }

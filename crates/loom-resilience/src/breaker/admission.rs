@@ -51,6 +51,12 @@ impl Ticket {
         Self { generation: 0, lease: INERT_LEASE, started }
     }
 
+    /// When the call was admitted.
+    #[inline]
+    pub(crate) const fn started(self) -> Instant {
+        self.started
+    }
+
     #[inline]
     pub(crate) const fn is_inert(self) -> bool {
         self.lease == INERT_LEASE
@@ -110,7 +116,7 @@ impl<B: Deref<Target = CircuitBreaker>> BreakerAdmission<B> {
     #[inline]
     fn report(mut self, outcome: Outcome, now: Instant) {
         if let Some(ticket) = self.ticket.take() {
-            self.breaker.settle(ticket, outcome, now);
+            self.breaker.settle(&ticket, outcome, now);
         }
     }
 }
@@ -119,7 +125,7 @@ impl<B: Deref<Target = CircuitBreaker>> Drop for BreakerAdmission<B> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             let now = self.breaker.clock.now();
-            self.breaker.settle(ticket, Outcome::Cancelled, now);
+            self.breaker.settle(&ticket, Outcome::Cancelled, now);
         }
     }
 }

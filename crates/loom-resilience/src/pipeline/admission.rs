@@ -17,8 +17,6 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     ticket: Ticket,
-    /// When the call may start.
-    pub(super) at: Instant,
     /// Whether it holds a permit of the bulkhead.
     has_place: bool,
     /// The parts in observe mode that would have interfered; see [`ObservedParts`].
@@ -42,13 +40,14 @@ pub(super) struct Entry {
 #[must_use = "dropping the admission reports the call as cancelled"]
 pub struct Admission<P: Deref<Target = Pipeline>> {
     pipeline: P,
-    entry: Option<Entry>,
+    entry: Entry,
+    is_settled: bool,
 }
 
 impl<P: Deref<Target = Pipeline>> Admission<P> {
     #[inline]
     pub(super) const fn new(pipeline: P, entry: Entry) -> Self {
-        Self { pipeline, entry: Some(entry) }
+        Self { pipeline, entry, is_settled: false }
     }
 
     /// The pipeline that admitted the call.
@@ -58,7 +57,7 @@ impl<P: Deref<Target = Pipeline>> Admission<P> {
 
     /// The parts in observe mode that would have refused the call, or let it wait.
     pub fn observed(&self) -> impl Iterator<Item = Part> + use<P> {
-        ObservedParts::of(self.entry.map_or(0, |entry| entry.observed))
+        ObservedParts::of(self.entry.observed)
     }
 
     /// Reports that the call succeeded.
@@ -87,17 +86,16 @@ impl<P: Deref<Target = Pipeline>> Admission<P> {
 
     #[inline]
     fn report(mut self, outcome: Outcome, now: Instant) {
-        if let Some(entry) = self.entry.take() {
-            self.pipeline.leave(entry, outcome, now);
-        }
+        self.is_settled = true;
+        self.pipeline.leave(&self.entry, outcome, now);
     }
 }
 
 impl<P: Deref<Target = Pipeline>> Drop for Admission<P> {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
+        if !self.is_settled {
             let now = self.pipeline.clock.now();
-            self.pipeline.leave(entry, Outcome::Cancelled, now);
+            self.pipeline.leave(&self.entry, Outcome::Cancelled, now);
         }
     }
 }
@@ -105,6 +103,14 @@ impl<P: Deref<Target = Pipeline>> Drop for Admission<P> {
 impl<P: Deref<Target = Pipeline>> fmt::Debug for Admission<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admission").field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    /// When the call was admitted.
+    #[inline]
+    pub(super) const fn started(self) -> Instant {
+        self.ticket.started()
     }
 }
 
@@ -121,7 +127,7 @@ impl Pipeline {
         let taken = Permits::new(&self.limiter, self.limiter.try_reserve(permits, now)?);
         let place = if self.bulkhead.is_on() { Some(self.bulkhead.try_enter()?) } else { None };
         let ticket = self.breaker.enter(now, lease)?;
-        Ok(self.entry(ticket, taken, place, now))
+        Ok(self.entry(ticket, taken, place))
     }
 
     /// Takes what work in progress holds, whether or not there is room.
@@ -134,7 +140,7 @@ impl Pipeline {
             Ok(()) => self.breaker.enter(now, lease).unwrap_or_else(|_| Ticket::inert(now)),
             Err(_) => Ticket::inert(now),
         };
-        Entry { ticket, at: now, has_place, observed: 0 }
+        Entry { ticket, has_place, observed: 0 }
     }
 
     /// What an admitted call holds from now on.
@@ -144,7 +150,6 @@ impl Pipeline {
         ticket: Ticket,
         taken: Permits<'_>,
         place: Option<BulkheadPermit<'_>>,
-        at: Instant,
     ) -> Entry {
         let mut observed = 0;
         if ticket.is_inert() && self.breaker.observes() {
@@ -161,20 +166,22 @@ impl Pipeline {
             }
             place.keep();
         }
-        Entry { ticket, at, has_place, observed }
+        Entry { ticket, has_place, observed }
     }
 
-    /// Admission without a wait: the common case, which needs no future of its own. `None` when only [`enter`](Self::enter)
-    /// can tell. Nothing is taken or reported then.
-    #[inline]
-    pub(super) fn enter_at_once(&self, options: &Options, now: Instant) -> Option<Result<Entry, Refused>> {
-        let is_late = options.deadline.is_some_and(|deadline| now >= deadline);
-        if is_late || self.bulkhead.is_on() || self.breaker.peek(now).is_err() {
+    /// Admission by parts of which none refuses, waits or probes: the common case, which needs no future of its own. `None`
+    /// when only [`enter`](Self::enter) can tell; nothing is taken or reported then.
+    #[expect(clippy::inline_always, reason = "returned through memory, an entry is felt by a call that is ready at once")]
+    #[inline(always)]
+    pub(super) fn enter_at_once(&self, options: &Options, now: Instant) -> Option<Entry> {
+        if options.deadline.is_some_and(|deadline| now >= deadline) {
             return None;
         }
+        // A circuit that opens from here on belongs to another generation, so what this call reports does not count.
+        let ticket = self.breaker.enter_plain(now)?;
         let taken = Permits::new(&self.limiter, self.limiter.grab(options.permits, now).ok()?);
-        let ticket = self.breaker.enter_for(now, || self.lease(options, now));
-        Some(ticket.map(|ticket| self.entry(ticket, taken, None, now)))
+        let place = if self.bulkhead.is_on() { Some(self.bulkhead.grab()?) } else { None };
+        Some(self.entry(ticket, taken, place))
     }
 
     /// How long a probe keeps its slot.
@@ -208,7 +215,7 @@ impl Pipeline {
             None
         };
         let ticket = self.breaker.enter_for(now, || self.lease(options, now))?;
-        Ok(self.entry(ticket, taken, place, now))
+        Ok(self.entry(ticket, taken, place))
     }
 
     /// Whether the breaker would refuse a call at `now`, without taking anything. A refusal is reported to the observer.
@@ -223,11 +230,11 @@ impl Pipeline {
     }
 
     #[inline]
-    pub(super) fn leave(&self, entry: Entry, outcome: Outcome, now: Instant) {
+    fn leave(&self, entry: &Entry, outcome: Outcome, now: Instant) {
         if entry.has_place {
             self.bulkhead.free();
         }
-        self.breaker.settle(entry.ticket, outcome, now);
+        self.breaker.settle(&entry.ticket, outcome, now);
     }
 }
 

@@ -1,11 +1,11 @@
 //! One guarded attempt, for callers that do retries themselves, such as an engine with durable timers.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, pin::pin, task::Poll, time::Duration};
 
 use super::{Admission, ObservedParts, Pipeline};
 use crate::{
     breaker::Mode,
-    clock::Instant,
+    clock::{Instant, poll_once},
     observer::{Event, Part},
     refusal::{Refusal, Refused},
     timeout::TimedOut,
@@ -193,7 +193,7 @@ impl Pipeline {
         J: Classifier<T, E>,
     {
         let entered = match self.enter_at_once(options, now) {
-            Some(entered) => entered,
+            Some(entry) => Ok(entry),
             None => self.enter(options, now).await,
         };
         let entry = match entered {
@@ -201,10 +201,17 @@ impl Pipeline {
             Err(refused) => return (Ended::Refused(refused), self.clock.now()),
         };
         Self::pass_on(parts, entry.observed);
-        let started = entry.at;
+        let started = entry.started();
         let admission = Admission::new(self, entry);
         let (limit, by_deadline) = self.limit_of(options, started);
-        let (output, was_pending) = self.clock.limit(limit, work(started)).await;
+        // As `Clock::limit` does it, without a future of its own. The block drops the work before its outcome is reported.
+        let (output, was_pending) = {
+            let mut work = pin!(work(started));
+            match poll_once(work.as_mut()).await {
+                Poll::Ready(output) => (Some(output), false),
+                Poll::Pending => (self.clock.limit_pending(limit, work).await, true),
+            }
+        };
         // A call that was ready at once took no time worth reading the clock, unless its duration is used.
         let exact = was_pending || self.reporter.is_enabled() || self.breaker.measures_time();
         let end = if exact { self.clock.now() } else { started };

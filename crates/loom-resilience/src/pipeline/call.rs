@@ -40,7 +40,8 @@ use crate::{
 pub struct Call<'a, J = ByError, B = NoFallback> {
     pipeline: &'a Pipeline,
     classifier: J,
-    options: Options,
+    permits: u32,
+    deadline: Option<Instant>,
     idempotency: Idempotency,
     seed: Option<u64>,
     retries: bool,
@@ -188,7 +189,8 @@ impl Pipeline {
         Call {
             pipeline: self,
             classifier: ByError,
-            options: Options::default(),
+            permits: 1,
+            deadline: None,
             idempotency: Idempotency::default(),
             seed: None,
             retries: true,
@@ -230,7 +232,8 @@ impl<'a, J, B> Call<'a, J, B> {
         Call {
             pipeline: self.pipeline,
             classifier: self.classifier,
-            options: self.options,
+            permits: self.permits,
+            deadline: self.deadline,
             idempotency: self.idempotency,
             seed: self.seed,
             retries: self.retries,
@@ -243,7 +246,8 @@ impl<'a, J, B> Call<'a, J, B> {
         Call {
             pipeline: self.pipeline,
             classifier,
-            options: self.options,
+            permits: self.permits,
+            deadline: self.deadline,
             idempotency: self.idempotency,
             seed: self.seed,
             retries: self.retries,
@@ -266,13 +270,13 @@ impl<'a, J, B> Call<'a, J, B> {
 
     /// A deadline for the whole call, in addition to the total timeout of the policy.
     pub const fn deadline(mut self, deadline: Instant) -> Self {
-        self.options.deadline = Some(deadline);
+        self.deadline = Some(deadline);
         self
     }
 
     /// The permits of the rate limiter that each attempt takes. 1 unless set.
     pub const fn permits(mut self, permits: u32) -> Self {
-        self.options.permits = permits;
+        self.permits = permits;
         self
     }
 
@@ -285,7 +289,7 @@ impl<'a, J, B> Call<'a, J, B> {
     /// For a call inside an attempt of another call: uses the deadline of the outer call and leaves retries to it, because
     /// retries at two levels multiply.
     pub const fn within(mut self, outer: &AttemptInfo) -> Self {
-        self.options.deadline = outer.deadline;
+        self.deadline = outer.deadline;
         self.retries = false;
         self
     }
@@ -304,7 +308,7 @@ impl<'a, J, B> Call<'a, J, B> {
     /// # Cancel safety
     /// Dropping the future returns what was taken and drops the attempt in flight; the circuit counts it only if it was
     /// slow. What `work` handed to other tasks or threads continues.
-    pub async fn run<T, E, F, Fut>(mut self, mut work: F) -> Result<T, CallError<E>>
+    pub async fn run<T, E, F, Fut>(self, mut work: F) -> Result<T, CallError<E>>
     where
         F: FnMut(AttemptInfo) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -314,13 +318,12 @@ impl<'a, J, B> Call<'a, J, B> {
         let pipeline = self.pipeline;
         let call_started = pipeline.clock.now();
         let mut now = call_started;
-        // In place: the options are large enough for a copy of them to be felt.
-        let options = &mut self.options;
+        let mut deadline = self.deadline;
         if let Some(total) = pipeline.total_limit() {
             let end = now + total;
-            options.deadline = Some(options.deadline.map_or(end, |deadline| deadline.min(end)));
+            deadline = Some(deadline.map_or(end, |deadline| deadline.min(end)));
         }
-        let deadline = options.deadline;
+        let mut options = Options { permits: self.permits, deadline, ..Options::default() };
         let call_seed = self.seed;
         let mut drawn = self.seed;
         let is_hedged = pipeline.hedges(self.idempotency, self.retries);
@@ -332,9 +335,9 @@ impl<'a, J, B> Call<'a, J, B> {
             let mut begin =
                 |started, copy| work(AttemptInfo { number, started, deadline, copy, seed: call_seed });
             let (ended, end) = if is_hedged {
-                pipeline.boxed_hedged(options, now, &self.classifier, begin).await
+                pipeline.boxed_hedged(&options, now, &self.classifier, begin).await
             } else {
-                pipeline.guarded(options, now, None, &self.classifier, |started| begin(started, 0)).await
+                pipeline.guarded(&options, now, None, &self.classifier, |started| begin(started, 0)).await
             };
             if let Ended::Done(Ok(value), Verdict::Ok) = ended {
                 pipeline.observe_total(call_started, end);

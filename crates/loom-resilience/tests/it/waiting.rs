@@ -1,6 +1,15 @@
 //! Queues: waiting for permits of a limiter and of a bulkhead.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use loom_resilience::{
     AllTransient, AttemptError, Budget, BudgetConfig, Bulkhead, BulkheadConfig, Clock, Hedge, Learned, Limit,
@@ -229,25 +238,70 @@ async fn a_retry_alone_returns_the_last_result() {
     assert_eq!(start.elapsed(), Duration::ZERO, "no delay without a following attempt");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_timeout_polls_its_work_once_for_each_wake_up() {
-    let mut polls = 0;
-    let work = std::future::poll_fn(|cx| {
-        polls += 1;
-        if polls == 3 {
-            return std::task::Poll::Ready(());
+/// Work that is pending twice, and how often it was polled.
+fn pending_twice(polls: &AtomicU32) -> impl Future<Output = Result<(), &'static str>> {
+    std::future::poll_fn(|cx| {
+        if polls.fetch_add(1, Ordering::Relaxed) == 2 {
+            return Poll::Ready(Ok(()));
         }
         cx.waker().wake_by_ref();
-        std::task::Poll::Pending
-    });
-    let mut woken = 0;
-    let timeout = Timeout::with_clock(SECOND, Clock::tokio());
-    let mut limited = std::pin::pin!(timeout.run(work));
-    std::future::poll_fn(|cx| {
-        woken += 1;
-        limited.as_mut().poll(cx)
+        Poll::Pending
     })
-    .await
-    .unwrap();
-    assert_eq!(woken, 3);
+}
+
+/// Awaits `future` and returns how often it was polled.
+async fn polls_of<T>(future: impl Future<Output = T>) -> u32 {
+    let mut future = pin!(future);
+    let mut polls = 0;
+    std::future::poll_fn(|cx| {
+        polls += 1;
+        future.as_mut().poll(cx)
+    })
+    .await;
+    polls
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_is_polled_once_for_each_wake_up() {
+    let [timeout, attempt, call] = [const { AtomicU32::new(0) }; 3];
+    let limited = Timeout::with_clock(SECOND, Clock::tokio());
+    assert_eq!(polls_of(limited.run(pending_twice(&timeout))).await, 3);
+    let pipeline =
+        Pipeline::new("line", Policy::none().attempt_timeout(SECOND), Clock::tokio(), None).unwrap();
+    let work = pipeline.attempt().classify(AllTransient).run(|| pending_twice(&attempt));
+    assert_eq!(polls_of(work).await, 3);
+    let work = pipeline.call().classify(AllTransient).run(|_| pending_twice(&call));
+    assert_eq!(polls_of(work).await, 3);
+    assert_eq!([timeout, attempt, call].map(AtomicU32::into_inner), [3, 3, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_is_dropped_before_its_permit_is_returned() {
+    /// Reports the permits that are taken when it is dropped. A future of its own, because an async block drops what it holds
+    /// as soon as it ends.
+    struct Work<'a>(Pin<Box<tokio::time::Sleep>>, &'a Pipeline, &'a AtomicU32);
+    impl Future for Work<'_> {
+        type Output = Result<(), &'static str>;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            self.0.as_mut().poll(cx).map(Ok)
+        }
+    }
+    impl Drop for Work<'_> {
+        fn drop(&mut self) {
+            self.2.store(self.1.bulkhead().in_flight(), Ordering::Relaxed);
+        }
+    }
+    let policy = Policy::none().attempt_timeout(SECOND).bulkhead(BulkheadConfig::new(1));
+    let pipeline = Pipeline::new("line", policy, Clock::tokio(), None).unwrap();
+    for (what, takes) in
+        [("ready at once", Duration::ZERO), ("done in time", millis(10)), ("timed out", SECOND * 2)]
+    {
+        let seen = AtomicU32::new(0);
+        let work = || Work(Box::pin(tokio::time::sleep(takes)), &pipeline, &seen);
+        let result = pipeline.attempt().classify(AllTransient).run(work).await;
+        assert_eq!(result.is_ok(), takes < SECOND, "{what}");
+        assert_eq!(seen.into_inner(), 1, "{what}: the permit must still be taken");
+        assert_eq!(pipeline.bulkhead().in_flight(), 0, "{what}");
+    }
 }

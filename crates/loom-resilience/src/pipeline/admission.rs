@@ -145,12 +145,7 @@ impl Pipeline {
 
     /// What an admitted call holds from now on.
     #[inline]
-    fn entry(
-        &self,
-        ticket: Ticket,
-        taken: Permits<'_>,
-        place: Option<BulkheadPermit<'_>>,
-    ) -> Entry {
+    fn entry(&self, ticket: Ticket, taken: Permits<'_>, place: Option<BulkheadPermit<'_>>) -> Entry {
         let mut observed = 0;
         if ticket.is_inert() && self.breaker.observes() {
             observed |= ObservedParts::bit(Part::Breaker);
@@ -171,7 +166,10 @@ impl Pipeline {
 
     /// Admission by parts of which none refuses, waits or probes: the common case, which needs no future of its own. `None`
     /// when only [`enter`](Self::enter) can tell; nothing is taken or reported then.
-    #[expect(clippy::inline_always, reason = "returned through memory, an entry is felt by a call that is ready at once")]
+    #[expect(
+        clippy::inline_always,
+        reason = "returned through memory, an entry is felt by a call that is ready at once"
+    )]
     #[inline(always)]
     pub(super) fn enter_at_once(&self, options: &Options, now: Instant) -> Option<Entry> {
         if options.deadline.is_some_and(|deadline| now >= deadline) {

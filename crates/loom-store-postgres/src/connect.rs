@@ -1,0 +1,264 @@
+//! Connections to the database: each has a role, its settings, and a task that moves its bytes.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use loom_store::{Durability, Error};
+use tokio::runtime::Handle;
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Statement, error::SqlState, types::ToSql};
+
+use crate::PostgresOptions;
+
+/// How many prepared statements a connection keeps before it starts over.
+const STATEMENTS_MAX: usize = 200;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The groups of commits, one statement at a time.
+    Writer,
+    /// Retention, deletions and partitions.
+    Upkeep,
+    /// Leases, claims and fences. Never waits behind commits.
+    Lease,
+    Reader,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Writer => "writer",
+            Self::Upkeep => "upkeep",
+            Self::Lease => "lease",
+            Self::Reader => "reader",
+        }
+    }
+
+    /// No commit is ever cancelled, because the server reports a cancelled wait for a standby as a success. What waits for locks
+    /// on behalf of a lease gives up early instead.
+    const fn timeouts(self) -> &'static str {
+        match self {
+            Self::Writer => "SET lock_timeout = 0; SET statement_timeout = 0;",
+            Self::Upkeep => {
+                "SET lock_timeout = '10s'; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '30s';"
+            }
+            Self::Lease => "SET lock_timeout = '1s'; SET statement_timeout = 0;",
+            Self::Reader => "SET lock_timeout = '5s'; SET statement_timeout = '60s';",
+        }
+    }
+}
+
+/// An open connection and its prepared statements. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Session(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    statements: Mutex<HashMap<String, Statement>>,
+    /// A wait for a synchronous standby was cancelled: what the server reports as committed may be lost in a failover.
+    doubtful: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("is_closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    pub(crate) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.client.is_closed()
+    }
+
+    /// Whether the server has cancelled a wait for a standby since this was last asked.
+    pub(crate) fn take_doubt(&self) -> bool {
+        self.0.doubtful.swap(false, Ordering::AcqRel)
+    }
+
+    /// The prepared statement with this text.
+    pub(crate) async fn statement(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        let known = self.0.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let statement = self.0.client.prepare(sql).await?;
+        let mut statements = self.0.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        if statements.len() >= STATEMENTS_MAX {
+            statements.clear();
+        }
+        statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    pub(crate) async fn query(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
+        let statement = self.statement(sql).await?;
+        self.0.client.query(&statement, params).await
+    }
+
+    pub(crate) async fn query_one(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<tokio_postgres::Row, tokio_postgres::Error> {
+        let statement = self.statement(sql).await?;
+        self.0.client.query_one(&statement, params).await
+    }
+
+    pub(crate) async fn query_opt(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<tokio_postgres::Row>, tokio_postgres::Error> {
+        let statement = self.statement(sql).await?;
+        self.0.client.query_opt(&statement, params).await
+    }
+
+    pub(crate) async fn execute(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, tokio_postgres::Error> {
+        let statement = self.statement(sql).await?;
+        self.0.client.execute(&statement, params).await
+    }
+}
+
+/// Opens connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    options: Arc<PostgresOptions>,
+    runtime: Handle,
+}
+
+impl Connector {
+    pub(crate) fn new(options: Arc<PostgresOptions>, runtime: Handle) -> Self {
+        Self { options, runtime }
+    }
+
+    pub(crate) fn options(&self) -> &PostgresOptions {
+        &self.options
+    }
+
+    /// Does work on the store's own runtime, where it continues when the caller goes away.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.runtime.spawn(work).await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Opens a connection. May be called on any runtime, or on none: the work is done on the store's own.
+    pub(crate) async fn open(&self, role: Role) -> Result<Session, Error> {
+        let this = self.clone();
+        self.run(async move { this.open_here(role).await }).await
+    }
+
+    async fn open_here(&self, role: Role) -> Result<Session, Error> {
+        let failed = |source| Error::io("connect to PostgreSQL", source);
+        let mut config = self.options.config()?;
+        config.application_name(format!("loom/{}", role.name()));
+        let doubtful = Arc::new(AtomicBool::new(false));
+        // The timeout of the configuration ends before the server has said anything; this one includes its greeting.
+        let client = tokio::time::timeout(2 * self.options.connect_timeout, async {
+            Ok::<_, Error>(match self.options.tls(&config)? {
+                None => {
+                    let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+                    self.drive(connection, Arc::clone(&doubtful));
+                    client
+                }
+                Some(tls) => {
+                    let (client, connection) = config.connect(tls).await.map_err(failed)?;
+                    self.drive(connection, Arc::clone(&doubtful));
+                    client
+                }
+            })
+        });
+        let client = client.await.map_err(|elapsed| Error::io("connect to PostgreSQL", elapsed))??;
+        let commit = match (role, self.options.durability) {
+            (Role::Writer, Durability::Relaxed | Durability::Memory) => "SET synchronous_commit = off;",
+            _ => "",
+        };
+        // Statements are planned once: their plans do not depend on how many rows a group has.
+        let settings = format!(
+            "SET search_path = {}, pg_catalog; SET default_transaction_isolation = 'read committed'; SET plan_cache_mode = \
+             force_generic_plan; SET jit = off; SET client_min_messages = warning; {} {commit}",
+            self.options.schema,
+            role.timeouts(),
+        );
+        client.batch_execute(&settings).await.map_err(failed)?;
+        Ok(Session(Arc::new(Inner { client, statements: Mutex::default(), doubtful })))
+    }
+
+    /// Moves the bytes of a connection until it ends. The task ends with the client, so nobody has to wait for it.
+    fn drive<S, T>(&self, mut connection: Connection<S, T>, doubtful: Arc<AtomicBool>)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let driving = self.runtime.spawn(async move {
+            loop {
+                match poll_fn(|context| Pin::new(&mut connection).poll_message(context)).await {
+                    None | Some(Err(_)) => return,
+                    // The server sends it before the answer of the statement, so the flag is set when that arrives.
+                    Some(Ok(AsyncMessage::Notice(notice))) if *notice.code() == SqlState::WARNING => {
+                        tracing::warn!(notice = notice.message(), "PostgreSQL warns");
+                        doubtful.store(true, Ordering::Release);
+                    }
+                    Some(Ok(_)) => {}
+                }
+            }
+        });
+        drop(driving);
+    }
+}
+
+/// What to do about a failed statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The connection is gone, or this server does not accept writes any more. The statement may have taken effect.
+    Connection,
+    /// Another transaction was in the way, and nothing was written.
+    Again,
+    /// The statement cannot be executed, and nothing was written.
+    Refused,
+}
+
+/// Classifies a failure by its SQLSTATE.
+pub(crate) fn failure(error: &tokio_postgres::Error) -> Failure {
+    let Some(code) = error.code() else {
+        return if error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>()) {
+            Failure::Connection
+        } else {
+            Failure::Refused
+        };
+    };
+    match code.code() {
+        // Failed: a unique key, a serialization, a deadlock, a lock.
+        // 23514: the partition of a week was removed because it was empty.
+        "23505" | "40001" | "40P01" | "55P03" | "23514" => Failure::Again,
+        // Shutdown, crash, "cannot connect now", read-only.
+        "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03" => Failure::Connection,
+        // Exceptions of connections; out of disk, memory or connections; I/O errors.
+        code if code.starts_with("08") || code.starts_with("53") || code.starts_with("58") => Failure::Connection,
+        _ => Failure::Refused,
+    }
+}
+
+/// How long to wait before trying to connect again.
+pub(crate) const RETRY: Duration = Duration::from_millis(50);

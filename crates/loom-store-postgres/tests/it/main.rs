@@ -1,0 +1,6 @@
+//! The tests of the store on a PostgreSQL server that they start themselves.
+#![cfg(feature = "postgres-tests")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
+
+mod contract;
+mod server;

@@ -140,7 +140,12 @@ async fn upload(session: &Session, hash: ContentHash, content: &Bytes) -> Result
         return Ok(());
     }
     let size = content.len() as i64;
-    session.execute("INSERT INTO blob (hash, size, codec) VALUES ($1, $2, 3) ON CONFLICT DO NOTHING", &[&key, &size]).await?;
+    session
+        .execute(
+            "INSERT INTO blob (hash, size, codec) VALUES ($1, $2, 3) ON CONFLICT DO NOTHING",
+            &[&key, &size],
+        )
+        .await?;
     for (number, part) in (0_i32..).zip(content.chunks(PART)) {
         let sql = "INSERT INTO blob_part (hash, part, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
         session.execute(sql, &[&key, &number, &part]).await?;
@@ -149,7 +154,12 @@ async fn upload(session: &Session, hash: ContentHash, content: &Bytes) -> Result
     Ok(())
 }
 
-async fn content(session: Session, hash: ContentHash, offset: u64, length: usize) -> Result<Option<Bytes>, ReadError> {
+async fn content(
+    session: Session,
+    hash: ContentHash,
+    offset: u64,
+    length: usize,
+) -> Result<Option<Bytes>, ReadError> {
     let key = &hash.as_bytes()[..];
     let sql = "SELECT size, codec, body FROM blob WHERE hash = $1 AND codec <> 3 AND EXISTS (SELECT 1 FROM blob_ref WHERE hash = $1)";
     let Some(found) = session.query_opt(sql, &[&key]).await? else { return Ok(None) };

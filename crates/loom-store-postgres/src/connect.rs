@@ -242,11 +242,9 @@ pub(crate) enum Failure {
 /// Classifies a failure by its SQLSTATE.
 pub(crate) fn failure(error: &tokio_postgres::Error) -> Failure {
     let Some(code) = error.code() else {
-        return if error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>()) {
-            Failure::Connection
-        } else {
-            Failure::Refused
-        };
+        let source = std::error::Error::source(error);
+        let is_lost = error.is_closed() || source.is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+        return if is_lost { Failure::Connection } else { Failure::Refused };
     };
     match code.code() {
         // Failed: a unique key, a serialization, a deadlock, a lock.
@@ -255,7 +253,9 @@ pub(crate) fn failure(error: &tokio_postgres::Error) -> Failure {
         // Shutdown, crash, "cannot connect now", read-only.
         "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03" => Failure::Connection,
         // Exceptions of connections; out of disk, memory or connections; I/O errors.
-        code if code.starts_with("08") || code.starts_with("53") || code.starts_with("58") => Failure::Connection,
+        code if code.starts_with("08") || code.starts_with("53") || code.starts_with("58") => {
+            Failure::Connection
+        }
         _ => Failure::Refused,
     }
 }

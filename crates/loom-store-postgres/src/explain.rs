@@ -5,14 +5,19 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use loom_store::{BlobContent, Commit, Committed, Conflict, Error, KeyExpectation, RunId, Seq, Under, check_keys};
+use loom_store::{
+    BlobContent, Commit, Committed, Conflict, Error, KeyExpectation, RunId, Seq, Under, check_keys,
+};
 
 use crate::{connect::Session, rows, text};
 
 type Failed = tokio_postgres::Error;
 
 /// What the commit contradicts, or which run it repeats; `None` when nothing stands against it any more.
-pub(crate) async fn explain(session: &Session, commit: &Commit) -> Result<Option<Result<Committed, Error>>, Failed> {
+pub(crate) async fn explain(
+    session: &Session,
+    commit: &Commit,
+) -> Result<Option<Result<Committed, Error>>, Failed> {
     let refused = |conflict: Conflict| Ok(Some(Err(conflict.into())));
     if let Some(conflict) = lost(session, commit).await? {
         return refused(conflict);
@@ -22,15 +27,17 @@ pub(crate) async fn explain(session: &Session, commit: &Commit) -> Result<Option
         Some(Ok(earlier)) => return Ok(Some(Ok(Committed::Duplicate(earlier)))),
         Some(Err(conflict)) => return refused(conflict),
     }
-    for conflict in [journal(session, commit).await?, blobs(session, commit).await?, taken(session, commit).await?] {
-        if let Some(conflict) = conflict {
-            return refused(conflict);
-        }
+    let mut conflict = journal(session, commit).await?;
+    if conflict.is_none() {
+        conflict = blobs(session, commit).await?;
     }
-    match keys(session, commit).await? {
-        Some(conflict) => refused(conflict),
-        None => Ok(None),
+    if conflict.is_none() {
+        conflict = taken(session, commit).await?;
     }
+    if conflict.is_none() {
+        conflict = keys(session, commit).await?;
+    }
+    conflict.map_or(Ok(None), refused)
 }
 
 async fn lost(session: &Session, commit: &Commit) -> Result<Option<Conflict>, Failed> {
@@ -138,7 +145,8 @@ async fn keys(session: &Session, commit: &Commit) -> Result<Option<Conflict>, Fa
 /// Whether a condition of the commit contradicts what the commit itself has written before, whatever is stored.
 pub(crate) fn contradicts_itself(commit: &Commit) -> bool {
     commit.keys.iter().enumerate().any(|(place, write)| {
-        let same = |other: &&loom_store::KeyWrite| other.key == write.key && other.namespace == write.namespace;
+        let same =
+            |other: &&loom_store::KeyWrite| other.key == write.key && other.namespace == write.namespace;
         match (commit.keys[..place].iter().rev().find(same), write.expect) {
             (None, _) | (_, KeyExpectation::Any) => false,
             (Some(earlier), KeyExpectation::Absent) => earlier.value.is_some(),

@@ -46,7 +46,10 @@ impl Positions {
     }
 
     fn cursor(&self) -> Cursor {
-        let pairs = self.writers.iter().flat_map(|(writer, position)| [writer.cast_unsigned(), position.cast_unsigned()]);
+        let pairs = self
+            .writers
+            .iter()
+            .flat_map(|(writer, position)| [writer.cast_unsigned(), position.cast_unsigned()]);
         Cursor::new(std::iter::once(self.removed).chain(pairs).collect::<Vec<u64>>())
     }
 }
@@ -157,8 +160,9 @@ fn changes_of(row: &Row) -> Result<Vec<(usize, Change)>, Error> {
     let namespaces: Vec<&str> = get(row, "namespaces")?;
     for (namespace, key) in namespaces.into_iter().zip(get::<Vec<&str>>(row, "keys")?) {
         let name = |stored: &str| {
-            let name = text::read(stored).ok_or_else(|| Error::damaged("the feed has a name that is not valid"));
-            name.map(|name| Arc::<str>::from(name))
+            let name =
+                text::read(stored).ok_or_else(|| Error::damaged("the feed has a name that is not valid"));
+            name.map(Arc::<str>::from)
         };
         changes.push((2, Change::Value { namespace: name(namespace)?, key: name(key)? }));
     }

@@ -92,7 +92,9 @@ impl Unit {
 
     /// Where its frames begin, if it appends any or checks where the journal ends.
     pub(crate) fn first(&self) -> Option<(RunId, Seq)> {
-        self.commits().find_map(|packed| packed.commit.journal.as_ref()).map(|journal| (journal.run, journal.first))
+        self.commits()
+            .find_map(|packed| packed.commit.journal.as_ref())
+            .map(|journal| (journal.run, journal.first))
     }
 
     /// Its row, as its last commit leaves it.
@@ -153,7 +155,8 @@ impl Group {
     /// Its commits in the order in which they were accepted, each with the number of its unit, from 1.
     pub(crate) fn in_order(&self) -> Vec<(i32, &Entry)> {
         let units = (1..).zip(&self.units);
-        let mut entries: Vec<_> = units.flat_map(|(u, unit)| unit.entries.iter().map(move |entry| (u, entry))).collect();
+        let mut entries: Vec<_> =
+            units.flat_map(|(u, unit)| unit.entries.iter().map(move |entry| (u, entry))).collect();
         entries.sort_by_key(|(_, entry)| entry.place);
         entries
     }
@@ -220,13 +223,17 @@ impl Touched {
             .as_ref()
             .and_then(|row| Some((Arc::clone(&row.workflow), Arc::clone(row.idempotency_key.as_ref()?))));
         let run = commit.run();
-        let timers = || commit.timers_set.iter().map(|timer| timer.key).chain(commit.timers_cleared.iter().copied());
+        let timers =
+            || commit.timers_set.iter().map(|timer| timer.key).chain(commit.timers_cleared.iter().copied());
         let posted = || {
-            let keyed = |post: &loom_store::Post| Some((post.run, Arc::clone(post.idempotency_key.as_ref()?)));
+            let keyed =
+                |post: &loom_store::Post| Some((post.run, Arc::clone(post.idempotency_key.as_ref()?)));
             commit.inbox_posted.iter().filter_map(keyed)
         };
         let keys = || commit.keys.iter().map(|write| (Arc::clone(&write.namespace), Arc::clone(&write.key)));
-        let is_taken = row_key.as_ref().is_some_and(|key| self.idempotency.get(key).is_some_and(|by| Some(*by) != run))
+        let is_taken = row_key
+            .as_ref()
+            .is_some_and(|key| self.idempotency.get(key).is_some_and(|by| Some(*by) != run))
             || timers().any(|timer| self.timers.get(&timer).is_some_and(|by| *by != run || run.is_none()))
             || commit.inbox_consumed.iter().any(|message| self.consumed.contains(message))
             || posted().any(|post| self.posted.contains(&post))

@@ -34,7 +34,8 @@ struct Plan {
 
 /// The columns of a run, of the table with this alias.
 pub(crate) fn columns_of(alias: &str) -> String {
-    let columns: Vec<String> = RUN_COLUMNS.split(',').map(|column| format!("{alias}.{}", column.trim())).collect();
+    let columns: Vec<String> =
+        RUN_COLUMNS.split(',').map(|column| format!("{alias}.{}", column.trim())).collect();
     columns.join(", ")
 }
 
@@ -123,7 +124,14 @@ impl Plan {
     }
 
     /// Examines a number of runs in order: those that match, the number of those that were examined, and the last of them.
-    fn statement(&mut self, (low, high): (RunId, RunId), order: Order, examined: i64, most: i64, columns: &str) -> String {
+    fn statement(
+        &mut self,
+        (low, high): (RunId, RunId),
+        order: Order,
+        examined: i64,
+        most: i64,
+        columns: &str,
+    ) -> String {
         let (low, high) = (self.put(rows::id(low), "int8"), self.put(rows::id(high), "int8"));
         let (examined, most) = (self.put(examined, "int8"), self.put(most, "int8"));
         let mut source = format!("FROM run WHERE id BETWEEN {low} AND {high}");
@@ -163,7 +171,8 @@ async fn examine(
         let examined = if plan.rest.is_empty() { limit(left) } else { step.min(EXAMINED_MAX - examined_all) };
         let is_direct = plan.rest.is_empty();
         let sql = plan.statement(range, query.order, examined, limit(left), columns);
-        let params: Vec<&(dyn ToSql + Sync)> = plan.params.iter().map(|param| -> &(dyn ToSql + Sync) { &**param }).collect();
+        let params: Vec<&(dyn ToSql + Sync)> =
+            plan.params.iter().map(|param| -> &(dyn ToSql + Sync) { &**param }).collect();
         let found = session.query(&sql, &params).await?;
         let Some(first) = found.first() else { return Ok(None) };
         let (count, last): (i64, Option<i64>) = (get(first, "examined")?, get(first, "last_examined")?);

@@ -129,7 +129,9 @@ impl PostgresOptions {
 
 /// The name of the schema is not one that needs no quotes.
 #[derive(Debug, thiserror::Error)]
-#[error("`{name}` is not a valid schema name: use at most 63 lower-case letters, digits and `_`, a letter first")]
+#[error(
+    "`{name}` is not a valid schema name: use at most 63 lower-case letters, digits and `_`, a letter first"
+)]
 struct InvalidSchema {
     name: String,
 }

@@ -29,15 +29,18 @@ const CLAIM: &str = "WITH me AS MATERIALIZED (SELECT 1 FROM fence WHERE node = $
     claimed AS (UPDATE shard SET owner = $1, since = clock_timestamp() FROM free WHERE shard.id = free.id RETURNING shard.id)
     SELECT (SELECT count(*) FROM me) > 0, ARRAY(SELECT id FROM claimed)";
 
-const RELEASE: &str = "UPDATE shard SET owner = NULL, since = clock_timestamp() WHERE id = ANY($2) AND owner = $1";
+const RELEASE: &str =
+    "UPDATE shard SET owner = NULL, since = clock_timestamp() WHERE id = ANY($2) AND owner = $1";
 
-const FENCE: &str = "WITH me AS MATERIALIZED (SELECT 1 FROM fence WHERE node = $1 AND lane = 1 AND NOT fenced FOR SHARE),
+const FENCE: &str =
+    "WITH me AS MATERIALIZED (SELECT 1 FROM fence WHERE node = $1 AND lane = 1 AND NOT fenced FOR SHARE),
     dead AS (UPDATE node SET fenced = true WHERE id = $2 AND NOT fenced AND EXISTS (SELECT 1 FROM me)
         AND (id = $1 OR lease_until < clock_timestamp()) RETURNING id),
     cut AS (UPDATE fence SET fenced = true FROM dead WHERE fence.node = dead.id RETURNING 1)
     SELECT (SELECT count(*) FROM me) > 0, (SELECT count(*) FROM cut) > 0";
 
-const NODES: &str = "SELECT n.id, n.name, n.address, ARRAY(SELECT s.id FROM shard s WHERE s.owner = n.id) AS shards
+const NODES: &str =
+    "SELECT n.id, n.name, n.address, ARRAY(SELECT s.id FROM shard s WHERE s.owner = n.id) AS shards
     FROM node n WHERE NOT n.fenced ORDER BY n.id";
 
 fn failed(source: tokio_postgres::Error) -> Error {
@@ -128,7 +131,9 @@ impl Ownership for PostgresStore {
     }
 }
 
-fn pair<'r, T: tokio_postgres::types::FromSql<'r> + Default>(row: Option<&'r Row>) -> Result<(bool, T), Error> {
+fn pair<'r, T: tokio_postgres::types::FromSql<'r> + Default>(
+    row: Option<&'r Row>,
+) -> Result<(bool, T), Error> {
     let Some(row) = row else { return Ok((false, T::default())) };
     Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?))
 }

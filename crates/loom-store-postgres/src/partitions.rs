@@ -55,7 +55,8 @@ impl Partitions {
 
     /// Makes sure that the partitions of this week and the next ones exist, by the clock of the database.
     pub(crate) async fn ensure_ahead(&mut self, client: &Client, schema: &str) -> Result<(), Error> {
-        let now = client.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8", &[]).await?;
+        let now =
+            client.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8", &[]).await?;
         let now: i64 = now.try_get(0)?;
         let first = RunId::first_at(loom_store::UnixMillis(now)).as_u64();
         let runs = (0..=AHEAD).filter_map(|week| RunId::from_u64(first + week * WEEK));
@@ -70,7 +71,8 @@ async fn create(client: &Client, schema: &str, week: u64) -> Result<(), Error> {
         None => "MAXVALUE".into(),
     };
     let (from, to) = (bound(week), bound(week + 1));
-    let found = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.{name}")]).await?;
+    let found =
+        client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{schema}.{name}")]).await?;
     if found.try_get(0)? {
         return Ok(());
     }

@@ -4,9 +4,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use loom_store::{
-    Answer, ContentHash, Count, Error, FramePage, FrameQuery, Inbox, InboxId, InboxMessage, InboxQuery, KeyPage, KeyQuery,
-    KeyValue, LoadedRun, Named, Recipient, RunId, RunPage, RunQuery, RunRow, Runs, Seq, Shards, Timer, TimerKey, TimerQuery,
-    UnixMillis,
+    Answer, ContentHash, Count, Error, FramePage, FrameQuery, Inbox, InboxId, InboxMessage, InboxQuery,
+    KeyPage, KeyQuery, KeyValue, LoadedRun, Named, Recipient, RunId, RunPage, RunQuery, RunRow, Runs, Seq,
+    Shards, Timer, TimerKey, TimerQuery, UnixMillis,
 };
 use tokio_postgres::Row;
 
@@ -53,7 +53,12 @@ pub(crate) async fn load(session: Session, run: RunId) -> Result<Option<LoadedRu
         let mut place = from;
         while place < next {
             let left = usize::try_from(next.0 - place.0).unwrap_or(usize::MAX);
-            let query = FrameQuery { run, from: place, frames_max: left.min(FRAMES_AT_ONCE), bytes_max: BYTES_AT_ONCE };
+            let query = FrameQuery {
+                run,
+                from: place,
+                frames_max: left.min(FRAMES_AT_ONCE),
+                bytes_max: BYTES_AT_ONCE,
+            };
             let page = frame_page(&session, query).await?;
             if page.frames.is_empty() {
                 break;
@@ -95,7 +100,9 @@ async fn frame_page(session: &Session, query: FrameQuery) -> Result<FramePage, R
         let frame = rows::frame(query.run, row)?;
         let expected = from.plus(page.frames.len() as u64);
         if frame.seq != expected {
-            return Err(Error::damaged(format_args!("frame {expected} of run {} is missing", query.run)).into());
+            return Err(
+                Error::damaged(format_args!("frame {expected} of run {} is missing", query.run)).into()
+            );
         }
         if page.frames.len() >= frames_max || (bytes > 0 && bytes >= query.bytes_max) {
             page.next = Some(frame.seq);
@@ -164,7 +171,8 @@ impl Runs for PostgresStore {
         self.read(move |session| {
             let names = Arc::clone(&names);
             async move {
-                let sql = format!("SELECT {RUN_COLUMNS} FROM run WHERE workflow = $1 AND idempotency_key = $2");
+                let sql =
+                    format!("SELECT {RUN_COLUMNS} FROM run WHERE workflow = $1 AND idempotency_key = $2");
                 let found = session.query_opt(&sql, &[&names.0, &names.1]).await?;
                 Ok(found.as_ref().map(rows::run_row).transpose()?)
             }
@@ -246,8 +254,12 @@ impl Inbox for PostgresStore {
             let (all, shards) = (query.shards == Shards::ALL, rows::shard_numbers(&query.shards));
             let most = limit(query.limit);
             let found = match query.recipient {
-                Recipient::Run(run) => session.query(&sql, &[&after, &all, &shards, &most, &rows::id(run)]).await?,
-                Recipient::Anyone | Recipient::Nobody => session.query(&sql, &[&after, &all, &shards, &most]).await?,
+                Recipient::Run(run) => {
+                    session.query(&sql, &[&after, &all, &shards, &most, &rows::id(run)]).await?
+                }
+                Recipient::Anyone | Recipient::Nobody => {
+                    session.query(&sql, &[&after, &all, &shards, &most]).await?
+                }
             };
             Ok(found.iter().map(rows::inbox_message).collect::<Result<Vec<_>, _>>()?)
         })
@@ -282,7 +294,8 @@ impl Named for PostgresStore {
             let names = Arc::clone(&names);
             async move {
                 let sql = format!("SELECT {KEY_COLUMNS} FROM named WHERE namespace = $1 AND key = $2");
-                let found = session.query_opt(&sql, &[&text::stored(&names.0), &text::stored(&names.1)]).await?;
+                let found =
+                    session.query_opt(&sql, &[&text::stored(&names.0), &text::stored(&names.1)]).await?;
                 Ok(found.map(|row| rows::key_value(&names.0, &row)).transpose()?)
             }
         })
@@ -321,7 +334,9 @@ impl Named for PostgresStore {
 
 /// Reads a definition.
 pub(crate) async fn definition(session: Session, hash: ContentHash) -> Result<Option<Bytes>, ReadError> {
-    let found = session.query_opt("SELECT codec, body FROM definition WHERE hash = $1", &[&&hash.as_bytes()[..]]).await?;
+    let found = session
+        .query_opt("SELECT codec, body FROM definition WHERE hash = $1", &[&&hash.as_bytes()[..]])
+        .await?;
     let Some(found) = found else { return Ok(None) };
     Ok(Some(rows::content(hash, get(&found, "codec")?, get(&found, "body")?)?))
 }

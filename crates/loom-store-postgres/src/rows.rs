@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use loom_store::{
-    ContentHash, Error, Flags, InboxId, InboxMessage, KeyValue, Post, RunId, RunRow, Seq, Shard, Shards, Snapshot,
-    StoredFrame, Timer, TimerKey, UnixMillis,
+    ContentHash, Error, Flags, InboxId, InboxMessage, KeyValue, Post, RunId, RunRow, Seq, Shard, Shards,
+    Snapshot, StoredFrame, Timer, TimerKey, UnixMillis,
 };
 use tokio_postgres::{Row, types::FromSql};
 
@@ -56,7 +56,8 @@ fn verify(row: &Row, computed: i64, what: impl FnOnce() -> String) -> Result<(),
 fn text_of(row: &Row, column: &str) -> Result<Option<Arc<str>>, Error> {
     let Some(stored) = get::<Option<&str>>(row, column)? else { return Ok(None) };
     let text = text::read(stored);
-    text.map(|text| Some(Arc::from(text))).ok_or_else(|| Error::damaged(format_args!("column `{column}` has no valid text")))
+    text.map(|text| Some(Arc::from(text)))
+        .ok_or_else(|| Error::damaged(format_args!("column `{column}` has no valid text")))
 }
 
 /// The text in a column that is never empty.
@@ -79,7 +80,9 @@ fn hash(bytes: &[u8]) -> Result<ContentHash, Error> {
 
 fn unpacked(codec: i16, stored: &[u8], what: impl fmt::Display) -> Result<Bytes, Error> {
     let found = unpack(codec, stored);
-    found.map(|payload| payload.into_owned().into()).ok_or_else(|| Error::damaged(format_args!("{what} cannot be decompressed")))
+    found
+        .map(|payload| payload.into_owned().into())
+        .ok_or_else(|| Error::damaged(format_args!("{what} cannot be decompressed")))
 }
 
 pub(crate) const RUN_COLUMNS: &str = "id, workflow, definition, status, started, ended, origin, attempt, parent, parent_path, \
@@ -222,7 +225,9 @@ pub(crate) fn key_value(namespace: &str, row: &Row) -> Result<KeyValue, Error> {
     let key = name(row, "key")?;
     let value: &[u8] = get(row, "value")?;
     let (expires, run) = (millis(row, "expires")?, maybe_run(row, "run")?);
-    verify(row, key_checksum(namespace, &key, value, (expires, run)), || format!("the value `{namespace}/{key}`"))?;
+    verify(row, key_checksum(namespace, &key, value, (expires, run)), || {
+        format!("the value `{namespace}/{key}`")
+    })?;
     Ok(KeyValue { version: number(row, "version")?, value: Bytes::copy_from_slice(value), key, expires, run })
 }
 

@@ -71,7 +71,9 @@ async fn migrate_inside(client: &Client, schema: &str) -> Result<(), Error> {
         tracing::info!(from = format, to = FORMAT, "store migrated");
     }
     client
-        .batch_execute(&format!("UPDATE {schema}.meta SET number = {FORMAT} WHERE name = 'format' AND number <> {FORMAT}"))
+        .batch_execute(&format!(
+            "UPDATE {schema}.meta SET number = {FORMAT} WHERE name = 'format' AND number <> {FORMAT}"
+        ))
         .await
         .map_err(failed)
 }

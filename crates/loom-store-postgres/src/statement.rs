@@ -14,18 +14,25 @@
 //!    after everything else, so that nobody waits for a lock while holding it.
 //! 6. The row of the feed, whose key decides the fate of a statement whose answer is lost.
 
+mod content;
+mod messages;
+
 use std::borrow::Cow;
 
-use loom_store::{BlobContent, Commit, KeyExpectation, RunId, Seq, Timer, TimerKey};
+use loom_store::{Frame, RunId, Seq};
 use tokio_postgres::types::ToSql;
 
+use self::{
+    content::{blobs, definitions, snapshots, timers, write_blobs},
+    messages::{keys, posts, taken, write_keys, write_posts, write_taken},
+};
 use crate::{
     explain::contradicts_itself,
     group::{Group, Packed, Unit},
-    pack::pack,
-    queue::Entry,
     rows, text,
 };
+
+pub(crate) use messages::first_with_key;
 
 type Text<'a> = Option<Cow<'a, str>>;
 
@@ -62,6 +69,14 @@ impl<'a> Parts<'a> {
         self.params.push(Box::new(value));
         format!("${}::{cast}", self.params.len())
     }
+
+    /// One value of each item, as an array.
+    fn column<I, T>(&mut self, items: &[I], cast: &str, value: impl Fn(&I) -> T) -> String
+    where
+        Vec<T>: ToSql + Sync + Send + 'a,
+    {
+        self.put(items.iter().map(value).collect::<Vec<T>>(), cast)
+    }
 }
 
 /// The statement for a group.
@@ -72,7 +87,8 @@ pub(crate) fn build(group: &Group, turn: Turn) -> Statement<'_> {
     let (writer, number) = (parts.put(turn.writer, "int8"), parts.put(turn.number, "int8"));
 
     // Units that cannot be accepted whatever is stored.
-    let wrong = units.iter().filter(|(_, unit)| unit.commits().any(|packed| contradicts_itself(&packed.commit)));
+    let wrong =
+        units.iter().filter(|(_, unit)| unit.commits().any(|packed| contradicts_itself(&packed.commit)));
     let wrong = wrong.map(|(u, _)| *u).collect::<Vec<_>>();
     let wrong = parts.put(wrong, "int4[]");
     parts.bad.push(format!("SELECT u FROM unnest({wrong}) AS w(u)"));
@@ -106,10 +122,7 @@ pub(crate) fn build(group: &Group, turn: Turn) -> Statement<'_> {
     snapshots(&mut parts, &units);
     timers(&mut parts, &units);
     if has_taken {
-        parts.after.push(
-            "took AS (UPDATE inbox SET taken_by = t.taker FROM take t JOIN done USING (u) WHERE inbox.id = t.id RETURNING 1)".into(),
-        );
-        parts.writes.push("took");
+        write_taken(&mut parts);
     }
     if has_keys {
         write_keys(&mut parts);
@@ -128,23 +141,22 @@ pub(crate) fn build(group: &Group, turn: Turn) -> Statement<'_> {
     Statement { sql, params: parts.params }
 }
 
-/// The row of the feed: what the group changed, and what its commits are told.
+/// The row of the feed: what the group changed, and what its commits get back.
 fn feed(
     parts: &mut Parts<'_>,
     units: &[(i32, &Unit)],
     [writer, number, count]: &[String; 3],
     (has_keys, has_posts): (bool, bool),
 ) -> String {
-    let changed = |unit: &Unit| {
-        unit.commits().any(|packed| packed.commit.row.is_some() || !packed.frames.is_empty())
-    };
+    let changed =
+        |unit: &Unit| unit.commits().any(|packed| packed.commit.row.is_some() || !packed.frames.is_empty());
     let runs: Vec<(i32, i64)> = units
         .iter()
         .filter(|(_, unit)| changed(unit))
         .filter_map(|(u, unit)| Some((*u, rows::id(unit.run()?))))
         .collect();
-    let changed_unit = parts.put(runs.iter().map(|(u, _)| *u).collect::<Vec<_>>(), "int4[]");
-    let changed_run = parts.put(runs.iter().map(|(_, run)| *run).collect::<Vec<_>>(), "int8[]");
+    let changed_unit = parts.column(&runs, "int4[]", |(u, _)| *u);
+    let changed_run = parts.column(&runs, "int8[]", |(_, run)| *run);
     let (messages, recipients, posted) = if has_posts {
         (
             "ARRAY(SELECT id FROM posted ORDER BY id)",
@@ -191,9 +203,9 @@ fn owners(parts: &mut Parts<'_>, units: &[(i32, &Unit)]) {
     nodes.sort_unstable();
     nodes.dedup();
     let nodes = parts.put(nodes, "int8[]");
-    let unit = parts.put(owned.iter().map(|(u, ..)| *u).collect::<Vec<_>>(), "int4[]");
-    let node = parts.put(owned.iter().map(|(_, node, _)| *node).collect::<Vec<_>>(), "int8[]");
-    let shard = parts.put(owned.iter().map(|(.., shard)| *shard).collect::<Vec<_>>(), "int4[]");
+    let unit = parts.column(&owned, "int4[]", |(u, ..)| *u);
+    let node = parts.column(&owned, "int8[]", |(_, node, _)| *node);
+    let shard = parts.column(&owned, "int4[]", |(.., shard)| *shard);
     parts.before.push(format!(
         "alive AS MATERIALIZED (SELECT node FROM fence WHERE node = ANY({nodes}) AND lane = 0 AND NOT fenced ORDER BY node FOR SHARE)"
     ));
@@ -211,9 +223,9 @@ fn journals(parts: &mut Parts<'_>, units: &[(i32, &Unit)]) {
     if appends.is_empty() {
         return;
     }
-    let unit = parts.put(appends.iter().map(|(u, ..)| *u).collect::<Vec<_>>(), "int4[]");
-    let run = parts.put(appends.iter().map(|(_, run, _)| rows::id(*run)).collect::<Vec<_>>(), "int8[]");
-    let first = parts.put(appends.iter().map(|(.., first)| first.0.cast_signed()).collect::<Vec<_>>(), "int8[]");
+    let unit = parts.column(&appends, "int4[]", |(u, ..)| *u);
+    let run = parts.column(&appends, "int8[]", |(_, run, _)| rows::id(*run));
+    let first = parts.column(&appends, "int8[]", |(.., first)| first.0.cast_signed());
     parts.before.push(format!(
         "append AS MATERIALIZED (SELECT * FROM unnest({unit}, {run}, {first}) AS t(u, run, first_seq)),
          closing AS MATERIALIZED (SELECT id, purged FROM run WHERE id = ANY({run}) AND ended IS NOT NULL ORDER BY id FOR NO KEY UPDATE)"
@@ -227,37 +239,41 @@ fn journals(parts: &mut Parts<'_>, units: &[(i32, &Unit)]) {
     );
 }
 
+/// A frame, and the unit that appends it.
+struct Line<'a> {
+    u: i32,
+    run: RunId,
+    seq: Seq,
+    node: i64,
+    codec: i16,
+    frame: &'a Frame,
+}
+
 fn write_journals<'a>(parts: &mut Parts<'a>, units: &[(i32, &'a Unit)]) {
-    let mut columns: (Vec<i32>, Vec<i64>, Vec<i64>, Vec<i64>, Vec<i64>) = Default::default();
-    let mut stored: (Vec<i16>, Vec<&'a [u8]>, Vec<i64>) = Default::default();
+    let mut lines = Vec::new();
     for (u, unit) in units {
         let node = unit.under().map_or(0, |under| under.node.0.cast_signed());
         for Packed { commit, frames, .. } in unit.commits() {
             let Some(journal) = &commit.journal else { continue };
             for (place, (codec, frame)) in frames.iter().enumerate() {
                 let seq = journal.first.plus(place as u64);
-                columns.0.push(*u);
-                columns.1.push(rows::id(journal.run));
-                columns.2.push(seq.0.cast_signed());
-                columns.3.push(frame.at.0);
-                columns.4.push(node);
-                stored.0.push(*codec);
-                stored.1.push(&frame.payload);
-                stored.2.push(rows::frame_checksum(journal.run, seq, frame.at, *codec, &frame.payload));
+                lines.push(Line { u: *u, run: journal.run, seq, node, codec: *codec, frame });
             }
         }
     }
-    if columns.0.is_empty() {
+    if lines.is_empty() {
         return;
     }
-    let unit = parts.put(columns.0, "int4[]");
-    let run = parts.put(columns.1, "int8[]");
-    let seq = parts.put(columns.2, "int8[]");
-    let at = parts.put(columns.3, "int8[]");
-    let node = parts.put(columns.4, "int8[]");
-    let codec = parts.put(stored.0, "int2[]");
-    let payload = parts.put(stored.1, "bytea[]");
-    let crc = parts.put(stored.2, "int8[]");
+    let unit = parts.column(&lines, "int4[]", |line| line.u);
+    let run = parts.column(&lines, "int8[]", |line| rows::id(line.run));
+    let seq = parts.column(&lines, "int8[]", |line| line.seq.0.cast_signed());
+    let at = parts.column(&lines, "int8[]", |line| line.frame.at.0);
+    let node = parts.column(&lines, "int8[]", |line| line.node);
+    let codec = parts.column(&lines, "int2[]", |line| line.codec);
+    let payload = parts.column(&lines, "bytea[]", |line| &line.frame.payload[..]);
+    let crc = parts.column(&lines, "int8[]", |line| {
+        rows::frame_checksum(line.run, line.seq, line.frame.at, line.codec, &line.frame.payload)
+    });
     parts.after.push(format!(
         "wrote AS (INSERT INTO frame (run, seq, at, node, codec, payload, crc)
          SELECT f.run, f.seq, f.at, f.node, f.codec, f.payload, f.crc
@@ -274,7 +290,7 @@ fn row_checks<'a>(parts: &mut Parts<'a>, units: &[(i32, &'a Unit)]) {
     let mut inputs = Vec::new();
     macro_rules! column {
         ($cast:literal, $value:expr) => {
-            inputs.push(parts.put(found.iter().map($value).collect::<Vec<_>>(), $cast))
+            inputs.push(parts.column(&found, $cast, $value))
         };
     }
     column!("int4[]", |(u, ..)| *u);
@@ -333,332 +349,4 @@ fn write_rows(parts: &mut Parts<'_>, writer: &str, number: &str) {
             FROM line l JOIN done USING (u) WHERE run.id = l.id RETURNING 1)"
     ));
     parts.writes.extend(["fresh", "moved"]);
-}
-
-/// Blobs that the group depends on are locked, so that retention does not remove them meanwhile.
-fn blobs<'a>(parts: &mut Parts<'a>, units: &[(i32, &'a Unit)]) {
-    let mut columns: (Vec<i32>, Vec<i64>, Vec<Vec<u8>>, Vec<i64>) = Default::default();
-    let mut bodies: (Vec<i16>, Vec<Option<&'a [u8]>>, Vec<bool>) = Default::default();
-    for (u, unit) in units {
-        let Some(run) = unit.run() else { continue };
-        for blob in unit.commits().flat_map(|packed| &packed.commit.blobs) {
-            columns.0.push(*u);
-            columns.1.push(rows::id(run));
-            columns.2.push(blob.hash().as_bytes().to_vec());
-            columns.3.push(blob.size().cast_signed());
-            let (codec, body) = match blob.content() {
-                BlobContent::Carried { codec, bytes } => (i16::from(codec), Some(&bytes[..])),
-                BlobContent::Known | BlobContent::Written => (0, None),
-            };
-            bodies.0.push(codec);
-            bodies.1.push(body);
-            bodies.2.push(body.is_some());
-        }
-    }
-    if columns.0.is_empty() {
-        return;
-    }
-    let unit = parts.put(columns.0, "int4[]");
-    let run = parts.put(columns.1, "int8[]");
-    let hash = parts.put(columns.2, "bytea[]");
-    let size = parts.put(columns.3, "int8[]");
-    let codec = parts.put(bodies.0, "int2[]");
-    let body = parts.put(bodies.1, "bytea[]");
-    let carried = parts.put(bodies.2, "bool[]");
-    parts.before.push(format!(
-        "content AS MATERIALIZED (SELECT * FROM unnest({unit}, {run}, {hash}, {size}, {codec}, {body}, {carried})
-            AS t(u, run, hash, size, codec, body, is_carried)),
-         kept AS MATERIALIZED (SELECT hash FROM blob WHERE hash = ANY({hash}) AND codec <> 3 ORDER BY hash FOR KEY SHARE)"
-    ));
-    parts.locks.push("kept");
-    parts.bad.push(
-        "SELECT c.u FROM content c WHERE NOT c.is_carried AND NOT EXISTS (SELECT 1 FROM kept k WHERE k.hash = c.hash)".into(),
-    );
-}
-
-fn write_blobs(parts: &mut Parts<'_>) {
-    if !parts.locks.contains(&"kept") {
-        return;
-    }
-    parts.after.push(
-        "stored AS (INSERT INTO blob (hash, size, codec, body)
-            SELECT DISTINCT ON (c.hash) c.hash, c.size, c.codec, c.body FROM content c JOIN done USING (u)
-            WHERE c.is_carried AND NOT EXISTS (SELECT 1 FROM kept k WHERE k.hash = c.hash) ORDER BY c.hash
-            ON CONFLICT (hash) DO UPDATE SET size = excluded.size RETURNING 1),
-         referred AS (INSERT INTO blob_ref (run, hash) SELECT DISTINCT c.run, c.hash FROM content c JOIN done USING (u)
-            ORDER BY c.run, c.hash ON CONFLICT DO NOTHING RETURNING 1)"
-            .into(),
-    );
-    parts.writes.extend(["stored", "referred"]);
-}
-
-fn definitions(parts: &mut Parts<'_>, units: &[(i32, &Unit)]) {
-    let mut columns: (Vec<i32>, Vec<Vec<u8>>, Vec<i16>, Vec<Vec<u8>>) = Default::default();
-    for (u, unit) in units {
-        for definition in unit.commits().flat_map(|packed| &packed.commit.definitions) {
-            let (codec, body) = pack(definition.body());
-            columns.0.push(*u);
-            columns.1.push(definition.hash().as_bytes().to_vec());
-            columns.2.push(codec);
-            columns.3.push(body.to_vec());
-        }
-    }
-    if columns.0.is_empty() {
-        return;
-    }
-    let unit = parts.put(columns.0, "int4[]");
-    let hash = parts.put(columns.1, "bytea[]");
-    let codec = parts.put(columns.2, "int2[]");
-    let body = parts.put(columns.3, "bytea[]");
-    parts.after.push(format!(
-        "defined AS (INSERT INTO definition (hash, codec, body)
-            SELECT DISTINCT ON (d.hash) d.hash, d.codec, d.body FROM unnest({unit}, {hash}, {codec}, {body}) AS d(u, hash, codec, body)
-            JOIN done USING (u) ORDER BY d.hash ON CONFLICT DO NOTHING RETURNING 1)"
-    ));
-    parts.writes.push("defined");
-}
-
-fn snapshots<'a>(parts: &mut Parts<'a>, units: &[(i32, &'a Unit)]) {
-    let mut columns: (Vec<i32>, Vec<i64>, Vec<i64>, Vec<i16>, Vec<&'a [u8]>, Vec<i64>) = Default::default();
-    for (u, unit) in units {
-        let last = unit.commits().filter_map(|packed| packed.commit.snapshot.as_ref().zip(packed.snapshot.as_ref())).last();
-        let Some((snapshot, (codec, state))) = last else { continue };
-        columns.0.push(*u);
-        columns.1.push(rows::id(snapshot.run));
-        columns.2.push(snapshot.upto.0.cast_signed());
-        columns.3.push(*codec);
-        columns.4.push(state);
-        columns.5.push(rows::snapshot_checksum(snapshot.run, snapshot.upto, *codec, state));
-    }
-    if columns.0.is_empty() {
-        return;
-    }
-    let unit = parts.put(columns.0, "int4[]");
-    let run = parts.put(columns.1, "int8[]");
-    let upto = parts.put(columns.2, "int8[]");
-    let codec = parts.put(columns.3, "int2[]");
-    let state = parts.put(columns.4, "bytea[]");
-    let crc = parts.put(columns.5, "int8[]");
-    parts.after.push(format!(
-        "kept_state AS (INSERT INTO snapshot (run, upto, codec, state, crc) SELECT s.run, s.upto, s.codec, s.state, s.crc
-            FROM unnest({unit}, {run}, {upto}, {codec}, {state}, {crc}) AS s(u, run, upto, codec, state, crc) JOIN done USING (u) ORDER BY s.run
-            ON CONFLICT (run) DO UPDATE SET upto = excluded.upto, codec = excluded.codec, state = excluded.state, crc = excluded.crc RETURNING 1)"
-    ));
-    parts.writes.push("kept_state");
-}
-
-/// What becomes of each timer of a unit: one statement cannot clear and set it.
-fn timers(parts: &mut Parts<'_>, units: &[(i32, &Unit)]) {
-    let mut last: Vec<(i32, TimerKey, Option<Timer>)> = Vec::new();
-    for (u, unit) in units {
-        let mut of_unit: Vec<(TimerKey, Option<Timer>)> = Vec::new();
-        for Commit { timers_set, timers_cleared, .. } in unit.commits().map(|packed| &packed.commit) {
-            of_unit.extend(timers_cleared.iter().map(|timer| (*timer, None)));
-            of_unit.extend(timers_set.iter().map(|timer| (timer.key, Some(*timer))));
-        }
-        // A stable sort keeps the order of the changes of one timer; the last of them decides.
-        of_unit.sort_by_key(|(timer, _)| *timer);
-        for (timer, becomes) in of_unit {
-            if last.last().is_some_and(|(by, key, _)| by == u && *key == timer) {
-                last.pop();
-            }
-            last.push((*u, timer, becomes));
-        }
-    }
-    let cleared: Vec<_> = last.iter().filter(|(.., becomes)| becomes.is_none()).collect();
-    if !cleared.is_empty() {
-        let unit = parts.put(cleared.iter().map(|(u, ..)| *u).collect::<Vec<_>>(), "int4[]");
-        let run = parts.put(cleared.iter().map(|(_, key, _)| rows::id(key.run)).collect::<Vec<_>>(), "int8[]");
-        let number = parts.put(cleared.iter().map(|(_, key, _)| key.number.cast_signed()).collect::<Vec<_>>(), "int8[]");
-        parts.after.push(format!(
-            "cleared AS (DELETE FROM timer USING unnest({unit}, {run}, {number}) AS c(u, run, number) JOIN done USING (u)
-                WHERE timer.run = c.run AND timer.number = c.number RETURNING 1)"
-        ));
-        parts.writes.push("cleared");
-    }
-    let set: Vec<(i32, Timer)> = last.iter().filter_map(|(u, _, becomes)| becomes.map(|timer| (*u, timer))).collect();
-    if set.is_empty() {
-        return;
-    }
-    let unit = parts.put(set.iter().map(|(u, _)| *u).collect::<Vec<_>>(), "int4[]");
-    let run = parts.put(set.iter().map(|(_, timer)| rows::id(timer.key.run)).collect::<Vec<_>>(), "int8[]");
-    let number = parts.put(set.iter().map(|(_, timer)| timer.key.number.cast_signed()).collect::<Vec<_>>(), "int8[]");
-    let shard = parts.put(set.iter().map(|(_, timer)| i32::from(timer.key.run.shard().number())).collect::<Vec<_>>(), "int4[]");
-    let due = parts.put(set.iter().map(|(_, timer)| timer.due.0).collect::<Vec<_>>(), "int8[]");
-    let kind = parts.put(set.iter().map(|(_, timer)| i32::from(timer.kind)).collect::<Vec<_>>(), "int4[]");
-    parts.after.push(format!(
-        "armed AS (INSERT INTO timer (run, number, shard, due, kind) SELECT t.run, t.number, t.shard, t.due, t.kind
-            FROM unnest({unit}, {run}, {number}, {shard}, {due}, {kind}) AS t(u, run, number, shard, due, kind) JOIN done USING (u)
-            ORDER BY t.run, t.number ON CONFLICT (run, number) DO UPDATE SET due = excluded.due, kind = excluded.kind RETURNING 1)"
-    ));
-    parts.writes.push("armed");
-}
-
-/// Messages that are consumed are locked while they are pending.
-fn taken(parts: &mut Parts<'_>, units: &[(i32, &Unit)]) -> bool {
-    let mut columns: (Vec<i32>, Vec<i64>, Vec<i64>) = Default::default();
-    for (u, unit) in units {
-        let taker = unit.run().map_or(-1, rows::id);
-        for message in unit.commits().flat_map(|packed| &packed.commit.inbox_consumed) {
-            columns.0.push(*u);
-            columns.1.push(message.0.cast_signed());
-            columns.2.push(taker);
-        }
-    }
-    if columns.0.is_empty() {
-        return false;
-    }
-    let unit = parts.put(columns.0, "int4[]");
-    let message = parts.put(columns.1, "int8[]");
-    let taker = parts.put(columns.2, "int8[]");
-    parts.before.push(format!(
-        "take AS MATERIALIZED (SELECT * FROM unnest({unit}, {message}, {taker}) AS t(u, id, taker)),
-         pending AS MATERIALIZED (SELECT id FROM inbox WHERE id = ANY({message}) AND taken_by IS NULL ORDER BY id FOR UPDATE)"
-    ));
-    parts.locks.push("pending");
-    parts.bad.push("SELECT t.u FROM take t WHERE NOT EXISTS (SELECT 1 FROM pending p WHERE p.id = t.id)".into());
-    true
-}
-
-/// Values that are written are locked, and the conditions hold for what they are then. Where a commit writes a value more than once,
-/// the condition of the first write is checked here; those of the others were checked before.
-fn keys<'a>(parts: &mut Parts<'a>, entries: &[(i32, &'a Entry)]) -> bool {
-    let mut found = Vec::new();
-    for (u, entry) in entries {
-        let writes = &entry.packed.commit.keys;
-        for (place, write) in writes.iter().enumerate() {
-            let same = |other: &loom_store::KeyWrite| other.namespace == write.namespace && other.key == write.key;
-            let is_first = !writes[..place].iter().any(same);
-            let is_last = !writes[place + 1..].iter().any(same);
-            found.push((*u, write, is_first, is_last));
-        }
-    }
-    if found.is_empty() {
-        return false;
-    }
-    let ord = parts.put((0..found.len() as i32).collect::<Vec<_>>(), "int4[]");
-    let mut inputs = vec![ord];
-    macro_rules! column {
-        ($cast:literal, $value:expr) => {
-            inputs.push(parts.put(found.iter().map($value).collect::<Vec<_>>(), $cast))
-        };
-    }
-    column!("int4[]", |(u, ..)| *u);
-    column!("text[]", |(_, write, ..)| text::stored(&write.namespace));
-    column!("text[]", |(_, write, ..)| text::stored(&write.key));
-    column!("int2[]", |(_, write, ..)| match write.expect {
-        KeyExpectation::Any => 0_i16,
-        KeyExpectation::Absent => 1,
-        KeyExpectation::Version(_) => 2,
-    });
-    column!("int8[]", |(_, write, ..)| match write.expect {
-        KeyExpectation::Version(version) => version.cast_signed(),
-        KeyExpectation::Any | KeyExpectation::Absent => 0,
-    });
-    column!("bytea[]", |(_, write, ..)| -> Option<&'a [u8]> { write.value.as_deref() });
-    column!("int8[]", |(_, write, ..)| write.expires.map(|at| at.0));
-    column!("int8[]", |(_, write, ..)| write.run.map(rows::id));
-    column!("int8[]", |(_, write, ..)| rows::key_checksum(
-        &write.namespace,
-        &write.key,
-        write.value.as_deref().unwrap_or_default(),
-        (write.expires, write.run)
-    ));
-    column!("bool[]", |(.., is_first, _)| *is_first);
-    column!("bool[]", |(.., is_last)| *is_last);
-    parts.before.push(format!(
-        "name AS MATERIALIZED (SELECT * FROM unnest({}) AS t(ord, u, namespace, key, expect, version, value, expires, run, crc, is_first, is_last)),
-         held AS MATERIALIZED (SELECT n.namespace, n.key, n.version FROM named n
-            WHERE (n.namespace, n.key) IN (SELECT k.namespace, k.key FROM name k) ORDER BY n.namespace, n.key FOR UPDATE OF n)",
-        inputs.join(", ")
-    ));
-    parts.locks.push("held");
-    parts.bad.push(
-        "SELECT k.u FROM name k LEFT JOIN held h ON h.namespace = k.namespace AND h.key = k.key
-         WHERE k.is_first AND (k.expect = 1 AND h.version IS NOT NULL OR k.expect = 2 AND h.version IS DISTINCT FROM k.version)"
-            .into(),
-    );
-    true
-}
-
-/// Versions are drawn once the values are locked, so that those of one value increase. A value that another node has inserted
-/// meanwhile violates the key, and the statement is repeated.
-fn write_keys(parts: &mut Parts<'_>) {
-    parts.after.push(
-        "drawn AS MATERIALIZED (SELECT s.ord, nextval('named_version') AS version
-            FROM (SELECT k.ord FROM name k JOIN done USING (u) WHERE k.value IS NOT NULL ORDER BY k.ord) AS s),
-         replaced AS (UPDATE named n SET version = d.version, value = k.value, expires = k.expires, run = k.run, crc = k.crc
-            FROM name k JOIN drawn d USING (ord) WHERE k.is_last AND n.namespace = k.namespace AND n.key = k.key RETURNING n.namespace, n.key),
-         added AS (INSERT INTO named (namespace, key, version, value, expires, run, crc)
-            SELECT k.namespace, k.key, d.version, k.value, k.expires, k.run, k.crc FROM name k JOIN drawn d USING (ord)
-            WHERE k.is_last AND NOT EXISTS (SELECT 1 FROM held h WHERE h.namespace = k.namespace AND h.key = k.key)
-            ORDER BY k.namespace COLLATE \"C\", k.key COLLATE \"C\" RETURNING namespace, key),
-         removed AS (DELETE FROM named n USING name k JOIN done USING (u)
-            WHERE k.is_last AND k.value IS NULL AND n.namespace = k.namespace AND n.key = k.key RETURNING n.namespace, n.key),
-         altered AS MATERIALIZED (SELECT * FROM replaced UNION ALL SELECT * FROM added UNION ALL SELECT * FROM removed)"
-            .into(),
-    );
-    parts.writes.push("altered");
-}
-
-fn posts<'a>(parts: &mut Parts<'a>, entries: &[(i32, &'a Entry)]) -> bool {
-    let posts = |(u, entry): &(i32, &'a Entry)| {
-        let u = *u;
-        distinct_posts(&entry.packed.commit).map(move |post| (u, post))
-    };
-    let found: Vec<(i32, &loom_store::Post)> = entries.iter().flat_map(posts).collect();
-    if found.is_empty() {
-        return false;
-    }
-    let ord = parts.put((0..found.len() as i32).collect::<Vec<_>>(), "int4[]");
-    let mut inputs = vec![ord];
-    macro_rules! column {
-        ($cast:literal, $value:expr) => {
-            inputs.push(parts.put(found.iter().map($value).collect::<Vec<_>>(), $cast))
-        };
-    }
-    column!("int4[]", |(u, _)| *u);
-    column!("int4[]", |(_, post)| i32::from(post.shard().number()));
-    column!("int8[]", |(_, post)| post.run.map(rows::id));
-    column!("int4[]", |(_, post)| i32::from(post.kind));
-    column!("int8[]", |(_, post)| post.at.0);
-    column!("text[]", |(_, post)| -> Text<'a> { post.idempotency_key.as_deref().map(text::stored) });
-    column!("bytea[]", |(_, post)| &post.payload[..]);
-    column!("int8[]", |(_, post)| rows::inbox_checksum(post));
-    parts.before.push(format!(
-        "post AS MATERIALIZED (SELECT * FROM unnest({}) AS t(ord, u, shard, run, kind, at, idempotency_key, payload, crc)),
-         same AS MATERIALIZED (SELECT p.ord, i.id FROM post p JOIN inbox i
-            ON coalesce(i.run, -1) = coalesce(p.run, -1) AND i.idempotency_key = p.idempotency_key)",
-        inputs.join(", ")
-    ));
-    true
-}
-
-fn write_posts(parts: &mut Parts<'_>) {
-    let finished = parts.writes.iter().map(|write| format!(" AND (SELECT count(*) FROM {write}) >= 0"));
-    let finished = finished.collect::<String>();
-    parts.after.push(format!(
-        "new_post AS MATERIALIZED (SELECT p.* FROM post p JOIN done USING (u) WHERE p.ord NOT IN (SELECT ord FROM same)),
-         seat AS (UPDATE counter SET number = number + (SELECT count(*) FROM new_post)
-            WHERE name = 'inbox' AND (SELECT count(*) FROM new_post) > 0{finished} RETURNING number),
-         seats AS MATERIALIZED (SELECT p.ord, s.number + 1 - row_number() OVER (ORDER BY p.ord DESC) AS id FROM new_post p, seat s),
-         posted AS (INSERT INTO inbox (id, shard, run, kind, at, idempotency_key, payload, crc)
-            SELECT s.id, p.shard, p.run, p.kind, p.at, p.idempotency_key, p.payload, p.crc FROM new_post p JOIN seats s USING (ord)
-            RETURNING id, run)"
-    ));
-}
-
-/// The messages of a commit, without those whose key an earlier one of the same commit has.
-pub(crate) fn distinct_posts(commit: &Commit) -> impl Iterator<Item = &loom_store::Post> + Clone {
-    let posts = &commit.inbox_posted;
-    posts.iter().enumerate().filter(|(place, _)| first_with_key(commit, *place) == *place).map(|(_, post)| post)
-}
-
-/// The place of the first message of the commit with the key of the one at `place`.
-pub(crate) fn first_with_key(commit: &Commit, place: usize) -> usize {
-    let post = &commit.inbox_posted[place];
-    let same = |other: &loom_store::Post| {
-        other.run == post.run && other.idempotency_key.is_some() && other.idempotency_key == post.idempotency_key
-    };
-    commit.inbox_posted[..place].iter().position(same).unwrap_or(place)
 }

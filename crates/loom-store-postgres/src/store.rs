@@ -10,8 +10,8 @@ use std::{
 };
 
 use loom_store::{
-    Ack, Answer, Commit, Committed, Condition, Deletion, Durability, Error, FramePage, FrameQuery, Health, Journal,
-    LoadedRun, Metrics, Refusal, Refused, Retention, RunId, Sealer, Swept, UnixMillis, Upkeep,
+    Ack, Answer, Commit, Committed, Condition, Deletion, Durability, Error, FramePage, FrameQuery, Health,
+    Journal, LoadedRun, Metrics, Refusal, Refused, Retention, RunId, Sealer, Swept, UnixMillis, Upkeep,
 };
 use tokio::sync::oneshot;
 
@@ -50,7 +50,9 @@ pub(crate) struct Backend {
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").field("schema", &self.0.connector.options().schema).finish_non_exhaustive()
+        f.debug_struct("PostgresStore")
+            .field("schema", &self.0.connector.options().schema)
+            .finish_non_exhaustive()
     }
 }
 
@@ -182,7 +184,11 @@ impl PostgresStore {
                 let session = backend.session(Role::Reader).await?;
                 let error = match read(session).await {
                     Ok(found) => return Ok(found),
-                    Err(ReadError::Database(source)) if attempts > 0 && failure(&source) == Failure::Connection => continue,
+                    Err(ReadError::Database(source))
+                        if attempts > 0 && failure(&source) == Failure::Connection =>
+                    {
+                        continue;
+                    }
                     Err(ReadError::Database(source)) => crate::rows::read_error(source),
                     Err(ReadError::Found(error)) => error,
                 };
@@ -195,7 +201,9 @@ impl PostgresStore {
     }
 }
 
-async fn open_writer(connector: &Connector) -> Result<(Session, crate::partitions::Partitions, crate::statement::Turn), Error> {
+async fn open_writer(
+    connector: &Connector,
+) -> Result<(Session, crate::partitions::Partitions, crate::statement::Turn), Error> {
     let session = connector.open(Role::Upkeep).await?;
     schema::migrate(session.client(), &connector.options().schema).await?;
     drop(session);
@@ -306,7 +314,12 @@ impl Upkeep for PostgresStore {
             Durability::Durable => Durability::Durable,
             Durability::Relaxed | Durability::Memory => Durability::Relaxed,
         };
-        Health { durability, condition, queued_bytes: queue.bytes_queued(), queue_bytes_max: queue.bytes_max() }
+        Health {
+            durability,
+            condition,
+            queued_bytes: queue.bytes_queued(),
+            queue_bytes_max: queue.bytes_max(),
+        }
     }
 
     fn metrics(&self) -> Metrics {
@@ -330,7 +343,7 @@ impl Upkeep for PostgresStore {
             // Without a reply the writer has ended before.
             done.await.unwrap_or_default();
             let thread = backend.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-            // It ends by itself now; what is left of it are connections that close.
+            // It ends now; what is left of it are connections that close.
             drop(thread);
             Ok(())
         })

@@ -65,7 +65,8 @@ impl UpkeepWriter {
         }
         let session = backend.connector.open(Role::Upkeep).await?;
         // What became of the last transaction of a lost connection is unknown, so its positions are not used again.
-        let row = session.query_opt("INSERT INTO writer DEFAULT VALUES RETURNING id", &[]).await.map_err(failed)?;
+        let row =
+            session.query_opt("INSERT INTO writer DEFAULT VALUES RETURNING id", &[]).await.map_err(failed)?;
         let writer = row.map_or(Ok(0), |row| row.try_get(0)).map_err(failed)?;
         let turn = Turn { writer, number: 1 };
         self.0 = Some((session.clone(), turn));
@@ -156,7 +157,9 @@ async fn transact_once(session: &Session, turn: Turn, work: Work) -> Result<Done
     let Slice { noted, swept, has_more, .. } = slice;
     if !noted.runs.is_empty() || !noted.keys.is_empty() {
         let sql = "INSERT INTO change (writer, number, runs, namespaces, keys) VALUES ($1, $2, $3, $4, $5)";
-        session.execute(sql, &[&turn.writer, &turn.number, &noted.runs, &noted.namespaces, &noted.keys]).await?;
+        session
+            .execute(sql, &[&turn.writer, &turn.number, &noted.runs, &noted.namespaces, &noted.keys])
+            .await?;
     }
     client.batch_execute("COMMIT").await?;
     Ok(Done { swept, has_more, deletion })
@@ -171,7 +174,7 @@ impl Slice<'_> {
         let lock = "SELECT pg_advisory_xact_lock($1, hashtext(current_schema()))";
         self.session.query_opt(lock, &[&LOCK]).await?;
         self.expire(now).await?;
-        let runs = self.to_purge(policy, now).await?;
+        let runs = self.lock_old_runs(policy, now).await?;
         if runs.is_empty() {
             self.delete_rows(policy, now).await?;
             self.remove_uploads().await?;
@@ -209,7 +212,7 @@ impl Slice<'_> {
     }
 
     /// Locks the runs whose data the policy no longer keeps, those first that ended first.
-    async fn to_purge(&mut self, policy: &Retention, now: UnixMillis) -> Result<Vec<i64>, Failed> {
+    async fn lock_old_runs(&mut self, policy: &Retention, now: UnixMillis) -> Result<Vec<i64>, Failed> {
         let mut surplus = 0;
         if let Some(runs_max) = policy.runs_max {
             let kept = self.number("SELECT count(*) FROM run WHERE purged = 0 AND ended IS NOT NULL").await?;
@@ -252,7 +255,10 @@ impl Slice<'_> {
         ] {
             self.session.execute(sql, &[&runs]).await?;
         }
-        let names = self.session.query("DELETE FROM named WHERE run = ANY($1) RETURNING namespace, key", &[&runs]).await?;
+        let names = self
+            .session
+            .query("DELETE FROM named WHERE run = ANY($1) RETURNING namespace, key", &[&runs])
+            .await?;
         self.note_names(&names)?;
         let sql = "WITH gone AS (DELETE FROM blob_ref WHERE run = ANY($1) RETURNING hash) SELECT DISTINCT hash FROM gone";
         let orphans = self.session.query(sql, &[&runs]).await?;
@@ -267,7 +273,9 @@ impl Slice<'_> {
         if hashes.is_empty() {
             return Ok(0);
         }
-        self.session.execute("SELECT 1 FROM blob WHERE hash = ANY($1) ORDER BY hash FOR UPDATE", &[&hashes]).await?;
+        self.session
+            .execute("SELECT 1 FROM blob WHERE hash = ANY($1) ORDER BY hash FOR UPDATE", &[&hashes])
+            .await?;
         let sql = format!(
             "DELETE FROM blob WHERE hash = ANY($1) AND NOT EXISTS (SELECT 1 FROM blob_ref r WHERE r.hash = blob.hash)
                 AND NOT EXISTS (SELECT 1 FROM blob_pin p WHERE p.hash = blob.hash AND p.made > clock_timestamp() - interval '{UPLOAD_KEPT}')
@@ -342,7 +350,10 @@ impl Slice<'_> {
     }
 
     async fn delete(&mut self, run: i64) -> Result<Deletion, Failed> {
-        let found = self.session.query_opt("SELECT ended IS NOT NULL FROM run WHERE id = $1 FOR UPDATE", &[&run]).await?;
+        let found = self
+            .session
+            .query_opt("SELECT ended IS NOT NULL FROM run WHERE id = $1 FOR UPDATE", &[&run])
+            .await?;
         match found.map(|row| row.try_get(0)).transpose()? {
             None => return Ok(Deletion::NotFound),
             Some(false) => return Ok(Deletion::NotEnded),

@@ -101,7 +101,9 @@ async fn contents(session: &Session, table: &str) -> Result<u64, ReadError> {
         let hash = ContentHash::from_bytes(key.as_slice().try_into().map_err(Error::damaged)?);
         match get::<i16>(&row, "codec")? {
             2 => {
-                let parts = session.query("SELECT body FROM blob_part WHERE hash = $1 ORDER BY part", &[&key]).await?;
+                let parts = session
+                    .query("SELECT body FROM blob_part WHERE hash = $1 ORDER BY part", &[&key])
+                    .await?;
                 let mut content = Vec::new();
                 for part in &parts {
                     content.extend_from_slice(get(part, "body")?);
@@ -112,7 +114,10 @@ async fn contents(session: &Session, table: &str) -> Result<u64, ReadError> {
             }
             // Being uploaded.
             3 => {}
-            codec => drop(rows::content(hash, codec, get::<Option<&[u8]>>(&row, "body")?.unwrap_or_default())?),
+            codec => {
+                let stored: Option<&[u8]> = get(&row, "body")?;
+                drop(rows::content(hash, codec, stored.unwrap_or_default())?);
+            }
         }
         after = key;
         records += 1;

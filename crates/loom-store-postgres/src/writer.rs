@@ -29,14 +29,16 @@ use crate::{
 /// each of those.
 const REPEATED_MAX: u32 = 5;
 
-/// How often partitions are created ahead, and the database is told that the writer is alive.
-const HOUSEKEEPING: Duration = Duration::from_secs(30 * 60);
+/// How often partitions are created ahead, and the writer reports to the database that it is alive.
+const HOUSEKEEPING: Duration = Duration::from_mins(30);
 
-/// Refused by the row that takes the place of a statement that never took effect.
+/// Refused by the row that stands where a statement never took effect.
 const PLACEHOLDER: i32 = -1;
 
-const TAKE_PLACE: &str = "INSERT INTO change (writer, number, refused) VALUES ($1, $2, '{-1}') ON CONFLICT DO NOTHING";
-const FIND_PLACE: &str = "SELECT true AS is_written, refused, posted, versions FROM change WHERE writer = $1 AND number = $2";
+const TAKE_PLACE: &str =
+    "INSERT INTO change (writer, number, refused) VALUES ($1, $2, '{-1}') ON CONFLICT DO NOTHING";
+const FIND_PLACE: &str =
+    "SELECT true AS is_written, refused, posted, versions FROM change WHERE writer = $1 AND number = $2";
 const SEEN: &str = "UPDATE writer SET seen = clock_timestamp() WHERE id = $1";
 
 /// What the writer shares with the store.
@@ -102,7 +104,11 @@ pub(crate) async fn open(connector: &Connector) -> Result<(Session, Partitions, 
     let session = connector.open(Role::Writer).await?;
     let mut partitions = Partitions::default();
     partitions.ensure_ahead(session.client(), &connector.options().schema).await.map_err(failed)?;
-    let row = session.client().query_one("INSERT INTO writer DEFAULT VALUES RETURNING id", &[]).await.map_err(failed)?;
+    let row = session
+        .client()
+        .query_one("INSERT INTO writer DEFAULT VALUES RETURNING id", &[])
+        .await
+        .map_err(failed)?;
     let turn = Turn { writer: row.try_get(0).map_err(failed)?, number: 1 };
     Ok((session, partitions, turn))
 }
@@ -191,7 +197,7 @@ impl Writer {
             match self.attempt(&group).await {
                 Ok(outcome) => {
                     let rest = if outcome.is_written {
-                        self.answer(group, outcome, began.elapsed(), repeated).await
+                        self.answer(group, outcome, began.elapsed(), repeated)
                     } else {
                         self.refuse(group, &outcome.refused, repeated).await
                     };
@@ -199,13 +205,15 @@ impl Writer {
                 }
                 Err(Trouble::Again(_)) if repeated < REPEATED_MAX => groups.push_front((group, repeated + 1)),
                 Err(Trouble::Again(reason) | Trouble::Refused(reason)) => {
-                    let parts = divide(group, reason);
+                    let parts = divide(group, &reason);
                     parts.into_iter().rev().for_each(|part| groups.push_front((part, 0)));
                 }
                 Err(Trouble::Lost(reason)) => {
                     let reason = self.pause(reason);
                     let rest = groups.into_iter().map(|(group, _)| group);
-                    return std::iter::once(group).chain(rest).for_each(|group| answer_all(group.into_entries(), &reason));
+                    return std::iter::once(group)
+                        .chain(rest)
+                        .for_each(|group| answer_all(group.into_entries(), &reason));
                 }
             }
         }
@@ -245,7 +253,10 @@ impl Writer {
             return Err(Trouble::Lost(Error::io("write a group of commits", NotConnected)));
         };
         let runs = group.units.iter().flat_map(Unit::commits).filter(|packed| !packed.frames.is_empty());
-        let runs: Vec<RunId> = runs.filter_map(|packed| packed.commit.run()).filter(|run| !self.partitions.knows(*run)).collect();
+        let runs: Vec<RunId> = runs
+            .filter_map(|packed| packed.commit.run())
+            .filter(|run| !self.partitions.knows(*run))
+            .collect();
         if !runs.is_empty() {
             let schema = &self.connector.options().schema;
             self.partitions.ensure(session.client(), schema, runs).await.map_err(trouble)?;
@@ -320,7 +331,7 @@ impl Writer {
     }
 
     /// Replies to a group that was written, and returns what has to be tried again: units that collided with another node.
-    async fn answer(&mut self, group: Group, outcome: Outcome, took: Duration, repeated: u32) -> Vec<(Group, u32)> {
+    fn answer(&self, group: Group, outcome: Outcome, took: Duration, repeated: u32) -> Vec<(Group, u32)> {
         let commits = group.units.iter().map(|unit| unit.entries.len() as u64).sum::<u64>();
         self.shared.count(|metrics| {
             metrics.groups += 1;
@@ -463,7 +474,11 @@ fn written(
     let mut inbox: Vec<InboxId> = Vec::with_capacity(commit.inbox_posted.len());
     for place in 0..commit.inbox_posted.len() {
         let first = statement::first_with_key(commit, place);
-        let id = if first < place { inbox.get(first).copied() } else { posted.next().flatten().map(|id| InboxId(id.cast_unsigned())) };
+        let id = if first < place {
+            inbox.get(first).copied()
+        } else {
+            posted.next().flatten().map(|id| InboxId(id.cast_unsigned()))
+        };
         inbox.push(id.unwrap_or(InboxId(0)));
     }
     let versions = commit.keys.iter().map(|_| versions.next().flatten().map(i64::cast_unsigned)).collect();
@@ -481,19 +496,16 @@ fn separate(group: Group) -> Vec<(Group, u32)> {
 }
 
 /// Divides a group that the database refuses. A commit that is alone gets the error.
-fn divide(mut group: Group, reason: Error) -> Vec<Group> {
+fn divide(mut group: Group, reason: &Error) -> Vec<Group> {
     if group.units.iter().any(Unit::is_merged) {
         return separate(group).into_iter().map(|(group, _)| group).collect();
     }
     if group.units.len() <= 1 {
-        answer_all(group.units.into_iter().flat_map(|unit| unit.entries), &reason);
+        answer_all(group.units.into_iter().flat_map(|unit| unit.entries), reason);
         return vec![Group { units: Vec::new(), empty: group.empty }];
     }
     let second = group.units.split_off(group.units.len() / 2);
-    vec![
-        Group { units: group.units, empty: Vec::new() },
-        Group { units: second, empty: group.empty },
-    ]
+    vec![Group { units: group.units, empty: Vec::new() }, Group { units: second, empty: group.empty }]
 }
 
 fn answer_empty(entries: Vec<Entry>) {
@@ -520,5 +532,7 @@ struct Prevented;
 
 /// The server reported a commit before its standby had confirmed it.
 #[derive(Debug, thiserror::Error)]
-#[error("the server stopped waiting for a synchronous standby; find out who cancels statements of `loom/writer`")]
+#[error(
+    "the server stopped waiting for a synchronous standby; find out who cancels statements of `loom/writer`"
+)]
 struct Cancelled;

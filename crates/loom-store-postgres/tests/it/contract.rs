@@ -71,7 +71,8 @@ async fn two_encrypted_handles_meet_the_contract_of_a_cluster() {
 async fn it_returns_what_the_store_in_memory_returns() {
     for seed in 0..20 {
         let options = shared().options();
-        let (memory, mut store) = (MemoryStore::default(), PostgresStore::open(options.clone()).await.unwrap());
+        let (memory, mut store) =
+            (MemoryStore::default(), PostgresStore::open(options.clone()).await.unwrap());
         let mut workload = Workload::with_facts(seed);
         let mut refused = 0;
         for round in 0..6 {
@@ -79,7 +80,8 @@ async fn it_returns_what_the_store_in_memory_returns() {
             for burst in if seed % 2 == 0 { vec![1; 40] } else { vec![1, 3, 7, 1, 12, 16] } {
                 let mut commits: Vec<_> = (0..burst).map(|_| workload.next_commit()).collect();
                 commits.iter_mut().filter(|_| burst > 1).for_each(|commit| commit.inbox_consumed.clear());
-                let acks: Vec<_> = commits.iter().map(|commit| store.append(commit.clone()).unwrap()).collect();
+                let acks: Vec<_> =
+                    commits.iter().map(|commit| store.append(commit.clone()).unwrap()).collect();
                 for (commit, ack) in commits.into_iter().zip(acks) {
                     let expected = memory.commit(commit.clone()).await;
                     match (&expected, &ack.await) {

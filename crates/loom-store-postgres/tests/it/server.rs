@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
@@ -67,7 +66,9 @@ impl Server {
         let directory = tempfile::Builder::new().prefix("loom-pg").tempdir().unwrap().keep();
         let words = unprivileged(&bin.join("initdb"));
         if words.len() > 1 {
-            assert!(Command::new("chown").arg("postgres:postgres").arg(&directory).status().unwrap().success());
+            assert!(
+                Command::new("chown").arg("postgres:postgres").arg(&directory).status().unwrap().success()
+            );
         }
         let initialized = Command::new(&words[0])
             .args(&words[1..])
@@ -90,13 +91,25 @@ impl Server {
             [ "$word" = stop ] || rm -rf "$directory""#;
         let words = unprivileged(&programs().join("postgres"));
         let mut command = Command::new("sh");
-        command.args(["-c", KEEPER, "keeper"]).arg(directory).args(words).arg("-D").arg(directory.join("data"));
+        command
+            .args(["-c", KEEPER, "keeper"])
+            .arg(directory)
+            .args(words)
+            .arg("-D")
+            .arg(directory.join("data"));
         let socket = format!("unix_socket_directories={}", directory.display());
-        let always = [socket.as_str(), "listen_addresses=", "max_connections=200", "shared_buffers=64MB", "max_wal_size=512MB"];
+        let always = [
+            socket.as_str(),
+            "listen_addresses=",
+            "max_connections=200",
+            "shared_buffers=64MB",
+            "max_wal_size=512MB",
+        ];
         for setting in always.iter().chain(settings) {
             command.args(["-c", setting]);
         }
-        let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut keeper =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let pipe = keeper.stdin.take().unwrap();
         (keeper, pipe)
     }
@@ -109,28 +122,13 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let thread = std::thread::spawn(move || {
+        // The caller may be inside a runtime, which must not be blocked.
+        let waited = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), wait).await })
+            runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), wait).await })
         });
-        if thread.join().unwrap().is_err() {
-            panic!("the server does not start: {}", fs::read_to_string(self.directory.join("log")).unwrap_or_default());
-        }
-    }
-
-    /// Ends all processes of the server at once, as a crash of it does, and starts it again.
-    pub(crate) fn crash_and_restart(&mut self, settings: &[&str]) {
-        let mut pipe = self.pipe.take().unwrap();
-        pipe.write_all(b"stop\n").unwrap();
-        self.keeper.wait().unwrap();
-        let (keeper, pipe) = Self::run(&self.directory, settings);
-        (self.keeper, self.pipe) = (keeper, Some(pipe));
-        self.wait();
-    }
-
-    /// The path of the socket.
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.directory.join(".s.PGSQL.5432")
+        let log = || fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+        assert!(waited.join().unwrap().is_ok(), "the server does not start: {}", log());
     }
 
     pub(crate) fn address(&self) -> String {
@@ -147,13 +145,6 @@ impl Server {
     /// A new store.
     pub(crate) async fn store(&self) -> PostgresStore {
         PostgresStore::open(self.options()).await.unwrap()
-    }
-
-    /// A connection for what a test does to the database by itself.
-    pub(crate) async fn connect(&self) -> tokio_postgres::Client {
-        let (client, connection) = tokio_postgres::connect(&self.address(), NoTls).await.unwrap();
-        drop(tokio::runtime::Handle::current().spawn(connection));
-        client
     }
 }
 

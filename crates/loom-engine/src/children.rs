@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -19,14 +18,16 @@ use loom_store::InboxId;
 
 use crate::{
     budgets::Budgets,
-    durable::{self, RecoverError, Written},
-    engine::{Engine, Inner, RunHandle, RunRequest, StartError},
-    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint, RunId},
-    fire::Fired,
+    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
     http_status,
     machine::Run,
     messages,
+    other_runs::{Child, OtherRuns},
     ports::Call,
+    shared::Shared,
+    start::{RunRequest, StartError},
+    time,
+    unloadable::RecoverError,
 };
 
 /// The delay before a child is started again that the store did not accept.
@@ -39,7 +40,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Dropping the future leaves the child running, as the language prescribes when a parent is cancelled.
 ///
 /// `waits` is set once the child is durable: from then on, a message to the parent says that it has responded.
-pub(crate) async fn call(inner: &Arc<Inner>, call: &Call, waits: &AtomicBool) -> EffectResult {
+pub(crate) async fn call(
+    shared: &Shared,
+    others: &Arc<dyn OtherRuns>,
+    call: &Call,
+    waits: &AtomicBool,
+) -> EffectResult {
     let Some(name) = child_name(&call.inputs) else {
         return failed(
             "BadRequest",
@@ -47,12 +53,12 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call, waits: &AtomicBool) ->
             "The inputs do not name a child workflow: 'host.workflow.id' is missing.".to_owned(),
         );
     };
-    let Some((child, parameters)) = inner.workflow(name) else {
+    let Some((child, parameters)) = shared.workflow(name) else {
         let message =
             format!("The child workflow '{name}' does not exist. Deploy it together with this workflow.");
         return failed("NotFound", "WorkflowNotFound", message);
     };
-    let most = inner.environment.budgets.child_depth_max.min(Budgets::CHILD_DEPTH_LIMIT);
+    let most = shared.environment.budgets.child_depth_max.min(Budgets::CHILD_DEPTH_LIMIT);
     if call.depth >= most {
         let message = format!(
             "The child workflow '{name}' was not started: it would be at depth {}, and the maximum depth of child \
@@ -62,7 +68,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call, waits: &AtomicBool) ->
         return failed("BadRequest", "ChildDepthExceeded", message);
     }
     let trigger = call.inputs.get("host").and_then(|host| host.get("triggerName")).and_then(Value::as_str);
-    if is_disabled(inner, name, trigger.or_else(|| child.triggers.first().map(|first| &*first.name))) {
+    if is_disabled(shared, name, trigger.or_else(|| child.triggers.first().map(|first| &*first.name))) {
         let message =
             format!("The child workflow '{name}' or its trigger is disabled. Enable it, then try again.");
         return failed("BadRequest", "WorkflowTriggerIsNotEnabled", message);
@@ -74,7 +80,6 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call, waits: &AtomicBool) ->
         }
     }
     let answers = child.actions.iter().any(|action| matches!(action.kind, ActionKind::Response { .. }));
-    let engine = Engine::from_inner(inner);
     let request = RunRequest {
         workflow: child,
         trigger: trigger.map(Arc::from),
@@ -85,7 +90,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call, waits: &AtomicBool) ->
         trace: call.trace.clone(),
         depth: call.depth.saturating_add(1),
     };
-    let mut children = match start(&engine, request, call).await {
+    let mut children = match Arc::clone(others).start_children(request, call).await {
         Ok(Some(children)) => children,
         Ok(None) => {
             let message =
@@ -123,7 +128,7 @@ pub(crate) async fn call(inner: &Arc<Inner>, call: &Call, waits: &AtomicBool) ->
     let response = match early {
         Some(response) => Some(response),
         // It has ended without a response, or is held because the store cannot write.
-        None => match engine.response_of(id).await {
+        None => match Arc::clone(others).response_of(id).await {
             Ok(response) => response,
             Err(error @ (RecoverError::Store { .. } | RecoverError::Held { .. })) => {
                 return later(error.to_string());
@@ -156,18 +161,22 @@ pub(crate) fn is_child(call: &Call) -> bool {
 
 /// The message that says that the child of this attempt has responded or ended, if it is pending. If it cannot be read now, it
 /// is consumed when the run is loaded the next time.
-pub(crate) async fn end_message(inner: &Inner, call: &Call) -> Option<InboxId> {
-    let store = &inner.durable.as_ref()?.store;
+pub(crate) async fn end_message(shared: &Shared, call: &Call) -> Option<InboxId> {
+    let store = &shared.durable.as_ref()?.store;
     let message = store.posted(Some(call.run), &child_key(call, 0)).await.ok()??;
     messages::is_pending(&**store, call.run, message).await.ok()?.then_some(message)
 }
 
 /// Whether the child of this attempt had ended by `due`. An earlier process started it, and this one has not asked for it yet.
-pub(crate) async fn had_ended(inner: &Inner, call: &Call, due: Timestamp) -> Result<bool, loom_store::Error> {
-    let (Some(durable), Some(name)) = (&inner.durable, child_name(&call.inputs)) else { return Ok(false) };
-    let Some(deployed) = inner.workflow(name) else { return Ok(false) };
+pub(crate) async fn had_ended(
+    shared: &Shared,
+    call: &Call,
+    due: Timestamp,
+) -> Result<bool, loom_store::Error> {
+    let (Some(durable), Some(name)) = (&shared.durable, child_name(&call.inputs)) else { return Ok(false) };
+    let Some(deployed) = shared.workflow(name) else { return Ok(false) };
     let row = durable.store.run_by_key(&deployed.0.name, &child_key(call, 0)).await?;
-    Ok(row.and_then(|row| row.ended).is_some_and(|ended| ended <= durable::millis(due)))
+    Ok(row.and_then(|row| row.ended).is_some_and(|ended| ended <= time::millis(due)))
 }
 
 /// The name of the workflow that a call starts. Ids are resource paths in the cloud; the last part is the name.
@@ -182,61 +191,16 @@ fn child_name(inputs: &Value) -> Option<&str> {
 }
 
 /// The idempotency key of a child, by which a repeated attempt finds it.
-fn child_key(call: &Call, index: usize) -> Arc<str> {
+pub(crate) fn child_key(call: &Call, index: usize) -> Arc<str> {
     Arc::from(format!("{}{}/{}/{index}", messages::CHILD, call.idempotency_key, call.attempt))
 }
 
 /// Whether a workflow, or the trigger that would fire, is disabled.
-fn is_disabled(inner: &Inner, workflow: &str, trigger: Option<&str>) -> bool {
-    let disabled = inner.disabled.read().unwrap_or_else(PoisonError::into_inner);
+fn is_disabled(shared: &Shared, workflow: &str, trigger: Option<&str>) -> bool {
+    let disabled = shared.disabled.read().unwrap_or_else(PoisonError::into_inner);
     let workflow = workflow.to_lowercase();
     disabled.contains(&workflow)
         || trigger.is_some_and(|trigger| disabled.contains(&format!("{workflow}/{}", trigger.to_lowercase())))
-}
-
-/// A run that a parent calls.
-enum Child {
-    Started(RunHandle),
-    /// It was started by an earlier process, or is queued.
-    Known(RunId),
-}
-
-/// Starts the runs that one attempt at an action calls, each at most once. None when a condition of the trigger is not met.
-async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Option<Vec<Child>>, StartError> {
-    let (workflow, trigger) = (Arc::clone(&request.workflow), request.trigger.clone());
-    let Fired::Runs(starts) = engine.decide(&workflow, request).await? else { return Ok(None) };
-    let key = |index: usize| child_key(call, index);
-    let (mut children, mut fresh) = (Vec::with_capacity(starts.len()), BTreeMap::new());
-    for (index, run) in starts.ids().enumerate() {
-        let known = match &engine.inner().durable {
-            Some(durable) => durable.store.run_by_key(&workflow.name, &key(index)).await,
-            None => Ok(None),
-        };
-        match known.map_err(StartError::Store)? {
-            Some(row) => children.push(Child::Known(row.id)),
-            None => drop(fresh.insert(index, run)),
-        }
-    }
-    let ids: Vec<RunId> = fresh.values().copied().collect();
-    let passes = engine.enter(&workflow, trigger.as_deref(), &ids, None)?;
-    let starting = starts.enumerate().filter(|(index, _)| fresh.contains_key(index)).map(|(index, start)| {
-        let written = Written {
-            parent: Some((call.run, Arc::clone(&call.idempotency_key))),
-            idempotency_key: Some(key(index)),
-            ..Written::default()
-        };
-        (start, written)
-    });
-    let starting = starting.zip(passes);
-    if engine.queues(fresh.len()) {
-        engine.accept_all(&workflow, starting).await?;
-        children.extend(fresh.values().map(|run| Child::Known(*run)));
-    } else {
-        let spawn =
-            |((start, written), pass)| Child::Started(engine.spawn(&workflow, start, written, pass, None));
-        children.extend(starting.map(spawn));
-    }
-    Ok(Some(children))
 }
 
 fn accepted() -> Outcome {

@@ -19,10 +19,11 @@ use loom_definition::{
 use loom_expression::{Condition, Object, Template, Timestamp, Value, without_quotes};
 
 use crate::{
+    call_kinds::{is_call, needs_admission},
+    environment::Environment,
     event::{
         Command, EffectId, ErrorInfo, Event, OpeningId, Outcome, Phase, Place, Purpose, RunStart, TimerId,
     },
-    machine::Environment,
     record,
     scope::Scope,
     state::{OpeningPhase, RunState, SlotPhase},
@@ -155,7 +156,7 @@ impl<'a> Decider<'a> {
         if let Err(error) = self.check_settings(place, action) {
             return self.end(place, Outcome::of_error(error));
         }
-        if calls::needs_admission(action) {
+        if needs_admission(action) {
             self.set_limit(place);
             return self.admit(place, 1);
         }
@@ -593,7 +594,7 @@ impl<'a> Decider<'a> {
 #[cold]
 fn label_secure(action: &Action, inputs: &mut Option<Value>, outcome: &mut Outcome) {
     // Outputs that the engine computes from secret inputs are secret, too.
-    let computed = !calls::is_call(&action.kind) && !matches!(action.kind, ActionKind::Wait { .. });
+    let computed = !is_call(&action.kind) && !matches!(action.kind, ActionKind::Wait { .. });
     let outputs = action.secure.outputs || (action.secure.inputs && computed);
     *inputs = inputs.take().map(|inputs| inputs.secret_if(action.secure.inputs));
     outcome.outputs = outcome.outputs.take().map(|value| value.secret_if(outputs));

@@ -1,5 +1,6 @@
 //! One run's task: feeds the machine, performs the effects that its events request, and reports to the watcher.
 
+mod happened;
 mod order;
 mod park;
 mod report;
@@ -22,13 +23,13 @@ use futures_util::{
     future::{AbortHandle, Abortable},
     stream::FuturesUnordered,
 };
+use happened::{Finished, Happened};
 use loom_definition::{
     Status,
     model::{ActionKind, EffectKind},
 };
 use loom_expression::{Timestamp, Value};
 use loom_store::{Ack, AtWork, InboxId};
-use order::Happened;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -39,15 +40,19 @@ use crate::{
     children::{self, is_child},
     clock::RunClock,
     durable::{self, RunJournal},
-    engine::{Inner, Pass, RunReport, Watcher},
-    event::{Command, EffectId, EffectResult, Event, Next, Note, Outcome, Phase, Place},
+    envelope::Envelope,
+    event::{Command, EffectId, EffectResult, Event, Next, Outcome, Phase, Place},
     flights::Flight,
     guard::{Admission, Guarded, TimeLimit},
     machine::Run,
     orders::Given,
+    other_runs::OtherRuns,
     ports::Call,
-    signals::{self, Mailbox, Received},
+    run_report::RunReport,
+    shared::{Shared, gate::Pass},
+    signals::{self, Mailbox},
     time,
+    watcher::Watcher,
 };
 
 /// Events processed before the task yields to other runs.
@@ -57,53 +62,6 @@ const FAIR_SHARE: usize = 2_048;
 const BATCH_MAX: usize = 256;
 
 type CallInProgress = Abortable<Pin<Box<dyn Future<Output = Finished> + Send>>>;
-
-/// The result of one of the run's futures.
-enum Finished {
-    /// A call ended. For a child workflow, the message that says so.
-    Call(EffectId, EffectResult, Vec<Note>, Option<Arc<Guarded>>, Option<InboxId>),
-    /// A wait for a signal ended; the mailbox keeps the signal for the call.
-    Signal(EffectId, Received),
-    /// A service admitted an action; the admission is held while the engine executes it.
-    Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>, Arc<Guarded>),
-    /// Nothing that concerns the run.
-    Nothing,
-}
-
-/// A command and, optionally, a channel that is notified when its consequences are durable: with true, or with false when the
-/// run was not waiting for the command.
-#[derive(Debug)]
-pub(crate) struct Envelope {
-    command: Command,
-    /// When it was sent, if that matters: timers that were due before are handled first.
-    sent: Option<Timestamp>,
-    /// The message that it came as.
-    message: Option<InboxId>,
-    done: Option<oneshot::Sender<bool>>,
-}
-
-impl Envelope {
-    pub(crate) fn new(command: Command) -> Envelope {
-        Envelope { command, sent: None, message: None, done: None }
-    }
-
-    /// A command that arrived as a message while the run was not in memory.
-    pub(crate) fn message(command: Command, sent: Timestamp, message: InboxId) -> Envelope {
-        Envelope { command, sent: Some(sent), message: Some(message), done: None }
-    }
-
-    /// A command that was sent at `now`, and is also a message in the store.
-    pub(crate) fn acknowledged(
-        command: Command,
-        now: Timestamp,
-        message: Option<InboxId>,
-    ) -> (Envelope, oneshot::Receiver<bool>) {
-        let (done, result) = oneshot::channel();
-        // What an operator orders applies to the run as it is.
-        let sent = matches!(command, Command::Callback { .. }).then_some(now);
-        (Envelope { command, sent, message, done: Some(done) }, result)
-    }
-}
 
 /// The store has failed, and the run must be held.
 #[derive(Debug)]
@@ -148,7 +106,8 @@ pub(crate) struct Links {
 }
 
 pub(crate) struct Driver {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
+    others: Arc<dyn OtherRuns>,
     run: Run,
     clock: RunClock,
     journal: Option<RunJournal>,
@@ -189,15 +148,21 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(inner: Arc<Inner>, run: Run, journal: Option<RunJournal>, links: Links) -> Driver {
+    pub(crate) fn new(
+        (shared, others): (Arc<Shared>, Arc<dyn OtherRuns>),
+        run: Run,
+        journal: Option<RunJournal>,
+        links: Links,
+    ) -> Driver {
         if let Some(start) = run.state().start() {
             run.environment().learn_parameters(start);
         }
         let reached = journal.as_ref().map_or(Timestamp::MIN, RunJournal::reached);
         Driver {
-            releases: inner.releases(),
-            clock: RunClock::from(Arc::clone(&inner.clock), reached),
-            inner,
+            releases: shared.releases(),
+            clock: RunClock::from(Arc::clone(&shared.clock), reached),
+            shared,
+            others,
             run,
             journal,
             unshown: Vec::new(),
@@ -276,7 +241,7 @@ impl Driver {
             self.calls.next().await;
         }
         let run = self.run.state().start().map(|start| start.run);
-        if let (Some(durable), Some(run)) = (&self.inner.durable, run)
+        if let (Some(durable), Some(run)) = (&self.shared.durable, run)
             && let Err(error) = durable.unsubscribed(run).await
         {
             tracing::warn!(run_id = %run, %error, "cannot record that the run's subscriptions have ended; ending them again at the next start");
@@ -290,9 +255,9 @@ impl Driver {
 
     /// False if the run has left memory instead.
     async fn drive_to_end(&mut self, first: Option<Command>) -> Result<bool, loom_store::Error> {
-        self.landing.push(self.inner.flights.begin());
+        self.landing.push(self.shared.flights.begin());
         match first {
-            Some(command) if self.inner.careful.load(Ordering::Relaxed) => {
+            Some(command) if self.shared.careful.load(Ordering::Relaxed) => {
                 self.handle_durably(command).await?;
             }
             Some(command) => self.handle(command).await?,
@@ -314,7 +279,7 @@ impl Driver {
                 continue;
             };
             self.idle_since = None;
-            self.landing.push(self.inner.flights.begin());
+            self.landing.push(self.shared.flights.begin());
             let _alone = self.alone().await;
             self.handle_batch(first).await?;
         }
@@ -369,7 +334,7 @@ impl Driver {
 
     /// Events to process before yielding. A draining engine records what happens, but starts nothing because of it.
     fn share(&self) -> usize {
-        if self.inner.flights.draining() { 0 } else { FAIR_SHARE }
+        if self.shared.flights.draining() { 0 } else { FAIR_SHARE }
     }
 
     fn is_over(&self) -> bool {
@@ -386,7 +351,7 @@ impl Driver {
                 }
                 (effect, self.with_echoes_labelled(effect, result), notes)
             }
-            Finished::Signal(effect, Received { result, .. }) => {
+            Finished::Signal(effect, signals::Received { result, .. }) => {
                 // A signal that was not received stays for the next wait; the commit that ends the wait consumes a received
                 // one.
                 if !self.run.state().waits_for(effect) {
@@ -439,7 +404,7 @@ impl Driver {
                 continue;
             }
             self.rest();
-            if !more || self.inner.flights.draining() {
+            if !more || self.shared.flights.draining() {
                 return Ok(());
             }
             tokio::task::yield_now().await;
@@ -482,7 +447,7 @@ impl Driver {
     /// Notes the number of releases before the first write that may fail; see [`Unwritten::releases`].
     fn begin_write(&mut self) {
         if self.journal.is_some() && self.spilled.is_none() {
-            self.releases = self.inner.releases();
+            self.releases = self.shared.releases();
         }
     }
 
@@ -572,7 +537,7 @@ impl Driver {
             return;
         }
         if let Some(admission) = self.admissions.remove(&place) {
-            let now = self.inner.services.registry().clock().now();
+            let now = self.shared.services.registry().clock().now();
             admission.settle(outcome.status, now);
         }
     }
@@ -586,7 +551,7 @@ impl Driver {
         }
         let left = call.due.map(|due| time::between(self.clock.now().run, due));
         if self.waits_for_signal(&call) {
-            let Some(durable) = &self.inner.durable else {
+            let Some(durable) = &self.shared.durable else {
                 return vec![Command::EffectEnded { effect, result: signals::unreachable() }];
             };
             let (mailbox, store) = (Arc::clone(&self.mailbox), Arc::clone(&durable.store));
@@ -606,8 +571,8 @@ impl Driver {
             return Vec::new();
         }
         let admitted = Command::EffectEnded { effect, result: EffectResult::Admitted };
-        let Some(service) = self.inner.services.of_action(&call, None) else { return vec![admitted] };
-        let opens = self.inner.services.opens();
+        let Some(service) = self.shared.services.of_action(&call, None) else { return vec![admitted] };
+        let opens = self.shared.services.opens();
         if opens.is_none()
             && let Some(admission) = service.try_admit(left)
         {
@@ -647,18 +612,18 @@ impl Driver {
 
     /// Makes a call. `left` is the time until the action's deadline.
     fn send(&mut self, call: Call, place: Place, left: Option<Duration>) {
-        let (inner, effect) = (Arc::clone(&self.inner), call.effect);
+        let (shared, others, effect) = (Arc::clone(&self.shared), Arc::clone(&self.others), call.effect);
         // A draining engine does not wait for a child workflow: it is a run, which continues in the next process.
-        let flight = (!is_child(&call)).then(|| self.inner.flights.begin());
+        let flight = (!is_child(&call)).then(|| self.shared.flights.begin());
         let limit = Arc::new(TimeLimit::default());
         let waits = Arc::<AtomicBool>::default();
         let (keeper, waiting) = (Arc::clone(&limit), Arc::clone(&waits));
         let abort = self.push(async move {
             let mut notes = Vec::new();
             // Boxed, because a large future is copied several times on its way to its task.
-            let made = Box::pin(make_call(&inner, &call, left, &keeper, &mut notes, &waiting));
+            let made = Box::pin(make_call((&shared, &others), &call, left, &keeper, &mut notes, &waiting));
             let (result, guarded) = made.await;
-            let message = if is_child(&call) { children::end_message(&inner, &call).await } else { None };
+            let message = if is_child(&call) { children::end_message(&shared, &call).await } else { None };
             Finished::Call(effect, result, notes, guarded, message)
         });
         let aborts = [Some(abort), None];
@@ -670,7 +635,7 @@ impl Driver {
         let ActionKind::Effect { effect: EffectKind::Signal, .. } = &call.definition().kind else {
             return false;
         };
-        call.phase == Phase::Call && self.inner.handlers.find(&EffectKind::Signal).is_none()
+        call.phase == Phase::Call && self.shared.handlers.find(&EffectKind::Signal).is_none()
     }
 
     /// Starts a future of the run. Returns the handle that aborts it.

@@ -27,21 +27,21 @@ use loom_store::{
 use tokio::sync::OnceCell;
 
 use self::pace::Pace;
-pub(crate) use crate::unloadable::RecoverError;
 use crate::{
     ended::Watched,
+    environment::Environment,
     event::{Event, Phase, RunId, RunStart},
     facts::{self, Facts},
     history::History,
+    illegal::IllegalEvent,
     journal::{self, Draft, FrameReader, Keys, LargeValues, SecretRef, status_number, waymark},
-    legal::IllegalEvent,
-    machine::Environment,
     messages,
-    reads::Secret,
+    ports::Secret,
     spent,
     state::RunState,
-    suspects,
+    suspects, time,
     trail::Trail,
+    unloadable::RecoverError,
 };
 
 /// Encoded events are passed to the store, without waiting for the disk, once they reach this size.
@@ -449,10 +449,10 @@ impl RunJournal {
             self.tells_parent |= ends_for_parent(event, state);
             self.facts.add(event, state);
             match event {
-                Event::RunStarted { at, .. } => self.row.started = Some(millis(*at)),
+                Event::RunStarted { at, .. } => self.row.started = Some(time::millis(*at)),
                 Event::RunEnded { status, error, at, .. } => {
                     self.row.status = status_number(*status);
-                    self.row.ended = Some(millis(*at));
+                    self.row.ended = Some(time::millis(*at));
                     self.row.error = error.as_ref().map(|error| Arc::from(error.code.as_ref()));
                     self.row.error_text = error.as_deref().and_then(facts::error_text);
                     self.row_changed = true;
@@ -468,7 +468,7 @@ impl RunJournal {
                 }
                 Event::RunAdmitted { at } => {
                     self.row.status = status_number(state.status());
-                    self.row.started = Some(millis(*at));
+                    self.row.started = Some(time::millis(*at));
                     self.row_changed = true;
                 }
                 Event::Suspended { .. } => {
@@ -567,7 +567,7 @@ impl RunJournal {
             _ => Vec::new(),
         };
         let payload = std::mem::take(&mut self.gathered).finish_with(&stored, &waymark);
-        let frame = Frame { at: millis(now), payload };
+        let frame = Frame { at: time::millis(now), payload };
         let mut commit = Commit::to_run(self.row.id, self.next, vec![frame]);
         // A run that waits has done nothing, and its snapshot could not say that it waits.
         if self.pace.is_due() && !state.waits && !state.status.is_final() {
@@ -693,8 +693,4 @@ pub(crate) fn ends_for_parent(event: &Event, state: &RunState) -> bool {
 fn unsubscribing(run: RunId, value: Option<Bytes>) -> KeyWrite {
     let (namespace, key) = (Arc::from(UNSUBSCRIBING), Arc::from(run.to_string()));
     KeyWrite { namespace, key, value, ..KeyWrite::default() }
-}
-
-pub(crate) fn millis(at: Timestamp) -> UnixMillis {
-    UnixMillis(at.unix_millis())
 }

@@ -3,24 +3,21 @@
 //! Each run is one task that feeds commands to its pure machine and performs the effects that the machine's events
 //! request; see `driver`. Shutting the engine down ends all its tasks; none is detached.
 
-mod awake;
 mod builder;
-mod gate;
+mod children;
+mod enter;
 mod hand_over;
-mod held;
+mod messages;
 mod parking;
 mod queue;
 mod recovery;
-mod run;
-mod wheel;
+mod signals;
+mod suspects;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize},
-    },
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -28,44 +25,35 @@ use futures_util::FutureExt;
 use loom_definition::{Workflow, policy::Policies, trigger::Trigger};
 use loom_expression::{Masker, Value};
 use loom_resilience::{RegistrySnapshot, ResilienceRegistry};
-use loom_store::{KeyWrite, RunIdSource, RunRow};
+use loom_store::{KeyWrite, RunRow};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::held::Held;
 use crate::{
-    chaos::Chaos,
-    driver::{Driven, Driver, Envelope, Links},
-    durable::{self, Durable, RecoverError, Written},
-    event::{Command, ErrorInfo, Event, RunId, RunStart},
+    driver::{Driven, Driver, Links},
+    durable::Written,
+    environment::Environment,
+    event::{Command, ErrorInfo, RunId, RunStart},
     fire::{self, Fired, Firing},
-    flights::Flights,
-    guard::Services,
     history::History,
-    machine::{Environment, Run},
-    ports::Clock,
-    random,
+    machine::Run,
+    other_runs::OtherRuns,
     reads::{self, Reads},
+    run_handle::RunHandle,
+    run_report::RunReport,
+    shared::{
+        InProgress, Shared,
+        gate::{Pass, first_command},
+    },
     signals::Mailbox,
     spent,
+    start::{Accepted, FiringCommit, RunRequest, StartError, Started},
     state::RunState,
-    suspects::Suspects,
+    unloadable::RecoverError,
+    watcher::Watcher,
 };
 
-use awake::Awake;
-use builder::Handlers;
-use gate::{Gates, first_command};
-use parking::{Aside, Parking};
-use queue::Queue;
-use wheel::Wheel;
-
 pub use builder::EngineBuilder;
-pub(crate) use gate::Pass;
-pub use gate::Permit;
-pub(crate) use parking::{Holding, Owned, owns_nothing};
 pub use recovery::Recovered;
-pub use run::{Accepted, FiringCommit, RunHandle, RunReport, RunRequest, StartError, Started};
-pub(crate) use wheel::{alarm, alarm_key};
 
 /// Capacity of a run's command queue, in commands. Senders wait while it is full.
 const INBOX_CAPACITY: usize = 64;
@@ -79,29 +67,6 @@ pub enum Delivered {
     NotAwaited,
     /// The run has ended, is held, or does not exist.
     NotInProgress,
-}
-
-/// Observes runs as they progress. Called from the run's own task: implementations must be quick and never block.
-pub trait Watcher: Send + Sync {
-    /// Called with new events of a run; `state` already includes them.
-    fn events(&self, state: &RunState, events: &[Event]);
-
-    /// Called when a run that was loaded from the store is about to continue. `state` includes its earlier events, which
-    /// are not reported again.
-    fn resumes(&self, state: &RunState) {
-        let _ = state;
-    }
-
-    /// Called when a run leaves memory because it only waits. [`Watcher::resumes`] follows before it continues.
-    fn parked(&self, run: RunId) {
-        let _ = run;
-    }
-
-    /// Called when a run leaves the engine without a reported end: the store rejected its start, or accepted its end
-    /// without acknowledging it.
-    fn gone(&self, run: RunId) {
-        let _ = run;
-    }
 }
 
 /// A named policy that a deployed workflow uses cannot be removed, or changed so that it contradicts the workflow.
@@ -121,80 +86,31 @@ pub struct PolicyInUse {
 /// Runs workflows. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
 }
-
-pub(crate) struct Inner {
-    pub(crate) environment: Arc<Environment>,
-    pub(crate) handlers: Handlers,
-    pub(crate) services: Services,
-    pub(crate) chaos: Option<Chaos>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) workflows: Mutex<HashMap<String, Deployed>>,
-    /// See [`Engine::set_disabled`].
-    pub(crate) disabled: RwLock<BTreeSet<String>>,
-    pub(crate) tasks: TaskTracker,
-    stopping: CancellationToken,
-    pub(crate) flights: Arc<Flights>,
-    ids: Mutex<RunIdSource>,
-    held: Mutex<Held>,
-    /// Base of the seeds of runs; the system's randomness when absent.
-    seed: Option<u64>,
-    pub(crate) durable: Option<Durable>,
-    watcher: Option<Arc<dyn Watcher>>,
-    /// Runs suspected of crashing the process.
-    pub(crate) suspects: Mutex<Suspects>,
-    /// Whether a run's start is made durable before any of its expressions are evaluated.
-    pub(crate) careful: AtomicBool,
-    /// Whether runs are loaded only on request; see [`Engine::stand_by`].
-    pub(crate) standing_by: AtomicBool,
-    /// Locked by a run suspected of crashing the process while it is evaluated. No two suspects are evaluated at the same
-    /// time, so that after a crash the next process knows which one caused it.
-    pub(crate) alone: Arc<tokio::sync::Mutex<()>>,
-    /// Runs that had messages in the store when the engine started, or have received an order since.
-    pub(crate) messaged: Mutex<BTreeSet<RunId>>,
-    pub(crate) awake: Awake<InProgress>,
-    pub(crate) idle: AtomicUsize,
-    parking: Parking,
-    pub(crate) wheel: Wheel,
-    queue: Queue,
-    pub(crate) gates: Arc<Gates>,
-    pub(crate) aside: Aside,
-}
-
-/// The channels to a run in progress.
-#[derive(Debug)]
-pub(crate) struct InProgress {
-    commands: mpsc::Sender<Envelope>,
-    response: watch::Receiver<Option<Value>>,
-    mailbox: Arc<Mailbox>,
-}
-
-/// A workflow that others may call, with the parameter values of its runs.
-pub(crate) type Deployed = (Arc<Workflow>, Vec<Value>);
 
 impl Engine {
-    pub(crate) fn inner(&self) -> &Inner {
-        &self.inner
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
-    pub(crate) fn from_inner(inner: &Arc<Inner>) -> Engine {
-        Engine { inner: Arc::clone(inner) }
+    /// What the task of a run gets.
+    fn for_runs(&self) -> (Arc<Shared>, Arc<dyn OtherRuns>) {
+        (Arc::clone(&self.shared), Arc::clone(&self.shared) as Arc<dyn OtherRuns>)
     }
 
-    /// Returns a builder with the system clock and nothing else.
-    pub fn builder() -> EngineBuilder {
-        EngineBuilder::default()
+    pub(crate) fn of(shared: Arc<Shared>) -> Engine {
+        Engine { shared }
     }
 
     /// The circuit breakers, rate limiters and retry budgets of all services.
     pub fn registry(&self) -> &Arc<ResilienceRegistry> {
-        self.inner.services.registry()
+        self.shared.services.registry()
     }
 
     /// The named policies in effect.
     pub fn policies(&self) -> Arc<Policies> {
-        self.inner.environment.policies.policies()
+        self.shared.environment.policies.policies()
     }
 
     /// Replaces the named policies, also for runs in progress. What services have counted and consumed stays. Returns the
@@ -204,7 +120,7 @@ impl Engine {
     /// A deployed workflow uses a policy that `policies` does not have, or overrides it in a way that would contradict it;
     /// nothing changes then.
     pub fn replace_policies(&self, policies: Arc<Policies>) -> Result<Vec<Arc<str>>, PolicyInUse> {
-        let workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
+        let workflows = self.shared.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         // In the order of names, so that the same mistake is always reported first.
         let mut deployed: Vec<&Arc<Workflow>> = workflows.values().map(|(workflow, _)| workflow).collect();
         deployed.sort_unstable_by(|one, other| one.name.cmp(&other.name));
@@ -223,7 +139,7 @@ impl Engine {
                 }
             }
         }
-        Ok(self.inner.services.replace(policies))
+        Ok(self.shared.services.replace(policies))
     }
 
     /// Restores the state of the services after a restart: first `all`, a snapshot taken from
@@ -233,7 +149,7 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read.
     pub async fn restore_services(&self, all: Option<&RegistrySnapshot>) -> Result<(), loom_store::Error> {
-        if let Some(durable) = &self.inner.durable {
+        if let Some(durable) = &self.shared.durable {
             return spent::restore(&*durable.store, self.registry(), all).await;
         }
         if let Some(all) = all {
@@ -248,7 +164,7 @@ impl Engine {
     /// # Errors
     /// When the store cannot be written.
     pub async fn clear_stored_services(&self) -> Result<(), loom_store::Error> {
-        match &self.inner.durable {
+        match &self.shared.durable {
             Some(durable) => spent::clear(&*durable.store).await,
             None => Ok(()),
         }
@@ -258,29 +174,29 @@ impl Engine {
     /// call it. Its rate limits, bulkheads and circuit breakers replace those that earlier deployments set for the same
     /// services, and the concurrency limits of its triggers apply to all its runs; a higher limit admits runs that wait.
     pub fn deploy(&self, workflow: Arc<Workflow>, parameters: Vec<Value>) {
-        self.inner.services.deployed(&workflow);
-        self.inner.gates.deployed(&workflow);
-        let mut workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.services.deployed(&workflow);
+        self.shared.gates.deployed(&workflow);
+        let mut workflows = self.shared.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         workflows.insert(workflow.name.to_lowercase(), (workflow, parameters));
     }
 
     /// Removes a workflow, so that actions can no longer call it. Its runs continue.
     pub fn withdraw(&self, name: &str) {
-        let mut workflows = self.inner.workflows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut workflows = self.shared.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         workflows.remove(&name.to_lowercase());
     }
 
     /// Records the ends of runs of these workflows, by their names in lower case, under [`ENDED_RUNS`](crate::ENDED_RUNS) in the
     /// commit of the end.
     pub fn watch_ends(&self, workflows: BTreeSet<String>) {
-        if let Some(durable) = &self.inner.durable {
+        if let Some(durable) = &self.shared.durable {
             durable.watched.set(workflows);
         }
     }
 
     /// Sets the disabled workflows, and triggers as `workflow/trigger`, which actions cannot call. All names in lower case.
     pub fn set_disabled(&self, names: BTreeSet<String>) {
-        *self.inner.disabled.write().unwrap_or_else(PoisonError::into_inner) = names;
+        *self.shared.disabled.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     /// Fires a trigger: evaluates its conditions and `splitOn`, and starts the resulting runs. Does not wait: a trigger whose
@@ -354,7 +270,7 @@ impl Engine {
         };
         let key = |index: usize| name.as_ref().map(|name| Arc::<str>::from(format!("{name}/{index}")));
         let mut known = HashSet::new();
-        if let (Some(_), Some(durable)) = (&name, &self.inner.durable) {
+        if let (Some(_), Some(durable)) = (&name, &self.shared.durable) {
             for (index, key) in (0..starts.len()).filter_map(|index| Some((index, key(index)?))) {
                 match durable.store.run_by_key(&workflow.name, &key).await.map_err(StartError::Store)? {
                     Some(row) if row.details == mark => drop(known.insert(index)),
@@ -380,7 +296,7 @@ impl Engine {
             return Ok((Accepted::Queued { runs: ids, first }, left));
         }
         let (mut with_first, mut messages) = (Vec::new(), messages);
-        if ids.len() == 1 && self.inner.durable.is_some() {
+        if ids.len() == 1 && self.shared.durable.is_some() {
             std::mem::swap(&mut with_first, &mut left);
         } else {
             messages.clear();
@@ -394,7 +310,7 @@ impl Engine {
 
     /// The environment that the host provides to all runs.
     pub fn environment(&self) -> &Environment {
-        &self.inner.environment
+        &self.shared.environment
     }
 
     /// Evaluates the conditions and `splitOn` of a firing.
@@ -406,7 +322,7 @@ impl Engine {
         workflow: &'w Arc<Workflow>,
         request: RunRequest,
     ) -> Result<Fired<'w>, StartError> {
-        if self.inner.stopping.is_cancelled() || self.inner.flights.draining() {
+        if self.shared.stopping.is_cancelled() || self.shared.flights.draining() {
             return Err(StartError::Stopping);
         }
         let trigger = find_trigger(workflow, request.trigger.as_ref())?;
@@ -419,10 +335,10 @@ impl Engine {
             wants_response: request.wants_response,
             trace: request.trace,
             depth: request.depth,
-            now: self.inner.clock.now(),
+            now: self.shared.clock.now(),
         };
-        let environment = &*self.inner.environment;
-        let fire = |reads: &Reads| fire::fire(firing.clone(), environment, reads, || self.inner.next_run());
+        let environment = &*self.shared.environment;
+        let fire = |reads: &Reads| fire::fire(firing.clone(), environment, reads, || self.shared.next_run());
         reads::with_reads(environment, fire).await.map_err(StartError::Trigger)
     }
 
@@ -449,10 +365,10 @@ impl Engine {
         parameters: Vec<Value>,
         before: &RunStart,
     ) -> Result<RunHandle, StartError> {
-        if self.inner.stopping.is_cancelled() || self.inner.flights.draining() {
+        if self.shared.stopping.is_cancelled() || self.shared.flights.draining() {
             return Err(StartError::Stopping);
         }
-        let (run, seed) = self.inner.next_run();
+        let (run, seed) = self.shared.next_run();
         let start = fire::again(workflow, parameters, before, (run, seed));
         let pass = self.enter(workflow, start.trigger_name(), &[run], None)?.pop().unwrap_or_default();
         let written = Written { origin: Some(before.run), ..Written::default() };
@@ -464,7 +380,7 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read.
     pub async fn is_unsubscribing(&self, run: RunId) -> Result<bool, loom_store::Error> {
-        match &self.inner.durable {
+        match &self.shared.durable {
             Some(durable) => durable.is_unsubscribing(run).await,
             None => Ok(false),
         }
@@ -475,7 +391,7 @@ impl Engine {
     /// # Errors
     /// [`RecoverError`]; also when the engine has no store.
     pub async fn workflow_of(&self, row: &RunRow) -> Result<Arc<Workflow>, RecoverError> {
-        let Some(durable) = &self.inner.durable else {
+        let Some(durable) = &self.shared.durable else {
             let why = "the engine has no store".to_owned();
             return Err(RecoverError::Definition { run: row.id, why });
         };
@@ -487,7 +403,7 @@ impl Engine {
     /// # Errors
     /// [`RecoverError`].
     pub async fn start_of(&self, run: RunId) -> Result<Option<Arc<RunStart>>, RecoverError> {
-        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        let Some(durable) = &self.shared.durable else { return Ok(None) };
         durable.start_of(run).await
     }
 
@@ -497,7 +413,7 @@ impl Engine {
     /// # Errors
     /// [`RecoverError`].
     pub async fn history(&self, run: RunId) -> Result<Option<(RunRow, History)>, RecoverError> {
-        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        let Some(durable) = &self.shared.durable else { return Ok(None) };
         let found = durable.history(run, History::new).await?;
         Ok(found.inspect(|(_, history)| self.learn(history.start.as_ref())))
     }
@@ -512,7 +428,7 @@ impl Engine {
         run: RunId,
         begin: impl FnOnce(Arc<Workflow>) -> History,
     ) -> Result<Option<(RunRow, History)>, RecoverError> {
-        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        let Some(durable) = &self.shared.durable else { return Ok(None) };
         let found = durable.history(run, begin).await?;
         Ok(found.inspect(|(_, history)| self.learn(history.start.as_ref())))
     }
@@ -524,20 +440,20 @@ impl Engine {
     /// # Errors
     /// [`RecoverError`].
     pub async fn state_of(&self, run: RunId) -> Result<Option<(RunRow, RunState)>, RecoverError> {
-        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        let Some(durable) = &self.shared.durable else { return Ok(None) };
         let found = durable.state(run).await?;
         Ok(found.inspect(|(_, state)| self.learn(state.start())))
     }
 
     fn learn(&self, start: Option<&Arc<RunStart>>) {
         if let Some(start) = start {
-            self.inner.environment.learn_parameters(start);
+            self.shared.environment.learn_parameters(start);
         }
     }
 
     /// The masker that has learned the secrets that runs have read; use it to redact anything of a run that is shown.
     pub fn masker(&self) -> &Masker {
-        &self.inner.environment.masker
+        &self.shared.environment.masker
     }
 
     pub(crate) fn spawn(
@@ -549,13 +465,13 @@ impl Engine {
         watcher: Option<Arc<dyn Watcher>>,
     ) -> RunHandle {
         let id = start.run;
-        self.inner.environment.learn_parameters(&start);
-        let watcher = watcher.or_else(|| self.inner.watcher.clone());
+        self.shared.environment.learn_parameters(&start);
+        let watcher = watcher.or_else(|| self.shared.watcher.clone());
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(None);
         let (report, ended) = watch::channel(None);
-        let run = Run::new(Arc::clone(workflow), Arc::clone(&self.inner.environment));
-        let journal = self.inner.durable.as_ref().map(|durable| durable.begin(workflow, &start, written));
+        let run = Run::new(Arc::clone(workflow), Arc::clone(&self.shared.environment));
+        let journal = self.shared.durable.as_ref().map(|durable| durable.begin(workflow, &start, written));
         let (accepted, acceptance) = oneshot::channel();
         let mailbox = Arc::<Mailbox>::default();
         let links = Links {
@@ -570,10 +486,10 @@ impl Engine {
             pass,
         };
         let first = first_command(&links.pass, Arc::clone(&start));
-        let driver = Driver::new(Arc::clone(&self.inner), run, journal, links);
+        let driver = Driver::new(self.for_runs(), run, journal, links);
         let reached = InProgress { commands: commands.clone(), response: response.clone(), mailbox };
-        self.inner.awake.enter(id, reached, || ());
-        self.inner.make_room();
+        self.shared.awake.enter(id, reached, || ());
+        self.shared.make_room();
         self.adopt(id, driver, Some(first));
         RunHandle { id, start, commands, accepted: Some(acceptance), response, ended }
     }
@@ -582,8 +498,8 @@ impl Engine {
     fn adopt(&self, id: RunId, driver: Driver, first: Option<Command>) {
         let engine = self.clone();
         let watcher = driver.watcher().cloned();
-        let stopping = self.inner.stopping.clone();
-        self.inner.tasks.spawn(async move {
+        let stopping = self.shared.stopping.clone();
+        self.shared.tasks.spawn(async move {
             let mut driven = tokio::select! {
                 biased;
                 () = stopping.cancelled() => Driven::Over,
@@ -591,13 +507,13 @@ impl Engine {
             };
             if let Driven::Unwritten(unwritten) = &mut driven {
                 // The run is not over, so it keeps what it owns, and has it when it is loaded again.
-                engine.inner.aside.put(id, std::mem::take(&mut unwritten.pass));
+                engine.shared.aside.put(id, std::mem::take(&mut unwritten.pass));
             }
             // A parked run has left already, and may have been loaded again.
             if !matches!(driven, Driven::Parked) {
-                engine.inner.awake.remove(id);
+                engine.shared.awake.remove(id);
             }
-            engine.inner.queue.ended();
+            engine.shared.queue.ended();
             match driven {
                 Driven::Over | Driven::Parked => {}
                 Driven::Duplicate => engine.gone(id, watcher.as_ref()),
@@ -609,7 +525,7 @@ impl Engine {
 
     /// Reports that no more events of a run will follow.
     fn gone(&self, run: RunId, watcher: Option<&Arc<dyn Watcher>>) {
-        if let Some(watcher) = watcher.or(self.inner.watcher.as_ref()) {
+        if let Some(watcher) = watcher.or(self.shared.watcher.as_ref()) {
             watcher.gone(run);
         }
     }
@@ -617,19 +533,25 @@ impl Engine {
     /// Runs that are held because the store cannot read or write their data, each with the reason; see
     /// [`Engine::release_held`].
     pub fn held(&self) -> Vec<(RunId, Arc<str>)> {
-        let held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.runs.iter().map(|(run, why)| (*run, Arc::clone(why))).collect()
+    }
+
+    /// The runs that are held, each for a reason of its own.
+    pub fn held_runs(&self) -> Vec<RunId> {
+        let held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.runs.keys().copied().collect()
     }
 
     /// The reason why a run is held; none if it is not.
     pub fn why_held(&self, run: RunId) -> Option<Arc<str>> {
-        self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).runs.get(&run).cloned()
+        self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).runs.get(&run).cloned()
     }
 
     /// The reason why a run that has not ended cannot be read and therefore does not continue; none if it can be read, or nobody
     /// has tried. Nothing is written to the journal of such a run.
     pub fn why_unreadable(&self, run: RunId) -> Option<Arc<str>> {
-        self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).unreadable.get(&run).cloned()
+        self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).unreadable.get(&run).cloned()
     }
 
     /// Starts no more runs, calls or timers, and waits at most `limit` until the calls in flight have ended and their
@@ -639,17 +561,17 @@ impl Engine {
     /// # Cancel safety
     /// The engine keeps draining.
     pub async fn drain(&self, limit: Duration) -> usize {
-        self.inner.flights.drain();
-        tokio::time::timeout(limit, self.inner.flights.landed()).await.ok();
-        self.inner.flights.count()
+        self.shared.flights.drain();
+        tokio::time::timeout(limit, self.shared.flights.landed()).await.ok();
+        self.shared.flights.count()
     }
 
     /// Starts no more runs, stops those in progress where they are, and waits until their tasks have ended. Runs in a store
     /// continue after [`Engine::recover`] in the next process.
     pub async fn shut_down(&self) {
-        self.inner.stopping.cancel();
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+        self.shared.stopping.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
     }
 }
 
@@ -670,30 +592,4 @@ fn find_trigger<'w>(
             trigger: Arc::clone(name),
         }),
     }
-}
-
-impl Inner {
-    /// A workflow that others may call, by its name.
-    pub(crate) fn workflow(&self, name: &str) -> Option<Deployed> {
-        let workflows = self.workflows.lock().unwrap_or_else(PoisonError::into_inner);
-        workflows.get(&name.to_lowercase()).cloned()
-    }
-
-    /// Number of times held runs have been released.
-    pub(crate) fn releases(&self) -> u64 {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).releases
-    }
-
-    /// A new id, greater than all before, and a seed that cannot be guessed from it.
-    pub(crate) fn next_run(&self) -> (RunId, u64) {
-        let now = durable::millis(self.clock.now());
-        let run = self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(now);
-        (run, self.seed.unwrap_or_else(fresh_seed) ^ random::mix(run.as_u64()))
-    }
-}
-
-/// Randomness of the operating system, taken from the standard library's hash keys.
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }

@@ -9,7 +9,7 @@ use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, VariableIdx};
 use loom_expression::{MASK, Masker, Timestamp, Value, without_quotes};
 use loom_resilience::Learned;
 
-use crate::trace::TraceParent;
+use crate::trace_parent::TraceParent;
 
 pub use loom_store::RunId;
 

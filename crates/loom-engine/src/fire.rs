@@ -12,12 +12,12 @@ use loom_expression::{
 };
 
 use crate::{
+    environment::Environment,
     event::{ErrorInfo, RunId, RunStart},
-    machine::Environment,
     random::{self, Purpose, Source},
     reads::Reads,
     record, scope,
-    trace::TraceParent,
+    trace_parent::TraceParent,
 };
 
 /// The maximum number of `splitOn` items, and the maximum if the trigger limits the concurrency of its runs.

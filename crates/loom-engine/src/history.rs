@@ -13,14 +13,14 @@ use loom_definition::{ActionIdx, RunStatus, Status, Workflow, model::ActionKind}
 use loom_expression::{MASK, Timestamp, Value};
 
 use crate::{
-    engine::RunReport,
     event::{Code, EffectId, ErrorInfo, Event, Next, Note, Outcome, Phase, Place, RunStart},
-    legal::IllegalEvent,
+    illegal::IllegalEvent,
     record::{self, Unopened},
+    run_report::RunReport,
     trail::Trail,
 };
 
-pub use crate::trail::Round;
+pub use crate::path::Iteration;
 
 /// The history of a run: the occurrences of each action.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ impl Occurrences {
 #[non_exhaustive]
 pub struct Occurrence {
     /// Iterations of the enclosing loops, outermost first.
-    pub path: Vec<Round>,
+    pub path: Vec<Iteration>,
     /// Its final status; none while it is running.
     pub status: Option<Status>,
     /// When it started.
@@ -230,7 +230,7 @@ impl History {
     pub fn records(&self, action: ActionIdx) -> Vec<Cow<'_, Occurrence>> {
         let mut records: Vec<Cow<'_, Occurrence>> =
             self.occurrences(action).iter().map(Cow::Borrowed).collect();
-        let known: HashSet<&[Round]> =
+        let known: HashSet<&[Iteration]> =
             self.occurrences(action).iter().map(|occurrence| &*occurrence.path).collect();
         let block = self.workflow.block(self.workflow.action(action).block);
         let passed: Vec<Occurrence> = match block.owner {
@@ -254,7 +254,12 @@ impl History {
         records
     }
 
-    fn never_opened(&self, action: ActionIdx, path: Vec<Round>, owner: Option<&Occurrence>) -> Occurrence {
+    fn never_opened(
+        &self,
+        action: ActionIdx,
+        path: Vec<Iteration>,
+        owner: Option<&Occurrence>,
+    ) -> Occurrence {
         let at = self.ended.unwrap_or(self.started);
         let unopened = owner
             .and_then(|owner| Some(Unopened::ended(owner.status?, &owner.code)))

@@ -4,17 +4,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use loom_expression::{Object, Timestamp, Value};
+use loom_expression::{Timestamp, Value};
 use loom_store::{
     Commit, Committed, Error as StoreError, InboxId, InboxMessage, InboxQuery, Post, Recipient, RunRow,
     Shard, Shards, Store,
 };
 
 use crate::{
-    driver::Envelope,
-    durable,
-    engine::Engine,
+    envelope::Envelope,
     event::{Command, EffectId, RunId},
+    time,
 };
 
 /// The kind of messages that are callbacks: `{effect, payload}`.
@@ -54,7 +53,7 @@ pub(crate) fn end_of(child: &RunRow, at: Timestamp) -> Option<Post> {
     Some(Post {
         run: Some(child.parent?),
         kind: END,
-        at: durable::millis(at),
+        at: time::millis(at),
         idempotency_key: Some(Arc::clone(key)),
         payload: Bytes::new(),
         shard: Shard::default(),
@@ -70,45 +69,7 @@ pub(crate) fn callback(message: &InboxMessage) -> Option<Envelope> {
     Some(Envelope::message(Command::Callback { effect, payload }, sent, message.id))
 }
 
-fn callback_key(key: &str) -> Arc<str> {
+/// The key of a callback in the inbox.
+pub(crate) fn callback_key(key: &str) -> Arc<str> {
     Arc::from(format!("callback:{key}"))
-}
-
-impl Engine {
-    /// Makes a callback durable. One whose key is known is the earlier one. None without a store.
-    ///
-    /// # Errors
-    /// The store's error.
-    pub(crate) async fn post_callback(
-        &self,
-        run: RunId,
-        effect: EffectId,
-        payload: &Value,
-        key: Option<&str>,
-    ) -> Result<Option<InboxId>, StoreError> {
-        let Some(durable) = &self.inner().durable else { return Ok(None) };
-        let mut stored = Object::new();
-        stored.insert("effect", i64::from(effect.0));
-        stored.insert("payload", payload.clone());
-        let message = Post {
-            run: Some(run),
-            kind: CALLBACK,
-            at: durable::millis(self.inner().clock.now()),
-            idempotency_key: key.map(callback_key),
-            payload: Bytes::from(Value::from(stored).to_json_text()),
-            shard: Shard::default(),
-        };
-        post(&*durable.store, message).await.map(Some)
-    }
-
-    /// Whether a callback with this key has been delivered to a run, and handled.
-    pub async fn knows_callback(&self, run: RunId, key: Option<&str>) -> bool {
-        let (Some(durable), Some(key)) = (&self.inner().durable, key) else { return false };
-        match durable.store.posted(Some(run), &callback_key(key)).await {
-            Ok(Some(message)) => {
-                matches!(is_pending(&*durable.store, run, message).await, Ok(false))
-            }
-            Ok(None) | Err(_) => false,
-        }
-    }
 }

@@ -6,21 +6,13 @@
 //! An order is a message in the store's inbox, like a signal, and is consumed by the commit that records its consequences. A
 //! run is not evaluated before that commit is durable, so an order is executed once, whatever the run does afterwards.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::{Arc, PoisonError},
-};
+use std::{collections::VecDeque, sync::Arc};
 
-use bytes::Bytes;
-use loom_expression::{Object, Value};
-use loom_store::{
-    Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient, Shard, Shards,
-};
+use loom_expression::Value;
+use loom_store::{Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Recipient, Shards};
 
 use crate::{
-    driver::Envelope,
-    durable::{self, RecoverError},
-    engine::Engine,
+    envelope::Envelope,
     event::{Command, RunId},
     messages,
 };
@@ -29,7 +21,7 @@ use crate::{
 pub(crate) const KIND: u16 = 3;
 
 /// Messages read at a time.
-const PAGE: usize = 500;
+pub(crate) const PAGE: usize = 500;
 
 /// A command of an operator for a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,75 +74,6 @@ pub(crate) struct Given {
     pub(crate) message: Option<InboxId>,
 }
 
-impl Engine {
-    /// Leaves an order in the store for a run that is not in progress, and waits until it is durable. Does nothing without a
-    /// store.
-    ///
-    /// # Errors
-    /// When the store does not accept it.
-    pub async fn leave(&self, run: RunId, order: Order) -> Result<(), StoreError> {
-        self.post(run, order).await?;
-        let mut messaged = self.inner().messaged.lock().unwrap_or_else(PoisonError::into_inner);
-        messaged.insert(run);
-        Ok(())
-    }
-
-    /// Makes an order durable; none without a store.
-    pub(crate) async fn post(&self, run: RunId, order: Order) -> Result<Option<InboxId>, StoreError> {
-        let Some(durable) = &self.inner().durable else { return Ok(None) };
-        let now = self.inner().clock.now();
-        let mut kept = Object::new();
-        kept.insert("command", order.as_str());
-        kept.insert("sentTime", now.to_string());
-        let message = Post {
-            run: Some(run),
-            kind: KIND,
-            at: durable::millis(now),
-            idempotency_key: None,
-            payload: Bytes::from(Value::from(kept).to_json_text()),
-            shard: Shard::default(),
-        };
-        messages::post(&*durable.store, message).await.map(Some)
-    }
-
-    /// Finds the runs that have messages, so that loading the others needs no query.
-    pub(crate) async fn find_messages(&self) -> Result<(), StoreError> {
-        let Some(durable) = &self.inner().durable else { return Ok(()) };
-        let mut found = BTreeSet::new();
-        let mut query =
-            InboxQuery { recipient: Recipient::Anyone, after: None, limit: PAGE, shards: Shards::ALL };
-        loop {
-            let page = durable.store.inbox(query).await?;
-            found.extend(page.iter().filter_map(|message| message.post.run));
-            query.after = page.last().map(|message| message.id);
-            if page.len() < PAGE {
-                break;
-            }
-        }
-        *self.inner().messaged.lock().unwrap_or_else(PoisonError::into_inner) = found;
-        Ok(())
-    }
-
-    /// The runs that had messages in the store when the engine started.
-    pub(crate) fn messaged(&self) -> Vec<RunId> {
-        self.inner().messaged.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
-    }
-
-    /// The messages to a run that is being loaded, oldest first. Signals stay in the store until an action receives them.
-    pub(crate) async fn arrived(&self, run: RunId, was_parked: bool) -> Result<Arrived, RecoverError> {
-        let Some(durable) = &self.inner().durable else { return Ok(Arrived::default()) };
-        let there_may_be = was_parked || {
-            let messaged = self.inner().messaged.lock().unwrap_or_else(PoisonError::into_inner);
-            messaged.contains(&run)
-        };
-        if !there_may_be {
-            return Ok(Arrived::default());
-        }
-        let found = read_all(&*durable.store, run).await;
-        found.map_err(|source| RecoverError::Store { run, source })
-    }
-}
-
 /// The messages to a run that is being loaded.
 #[derive(Debug, Default)]
 pub(crate) struct Arrived {
@@ -161,7 +84,8 @@ pub(crate) struct Arrived {
     pub(crate) ends: Vec<(InboxId, Arc<str>)>,
 }
 
-async fn read_all(store: &dyn Inbox, run: RunId) -> Result<Arrived, StoreError> {
+/// Reads the messages to a run, oldest first.
+pub(crate) async fn read_all(store: &dyn Inbox, run: RunId) -> Result<Arrived, StoreError> {
     let mut arrived = Arrived::default();
     let mut query =
         InboxQuery { recipient: Recipient::Run(run), after: None, limit: PAGE, shards: Shards::ALL };

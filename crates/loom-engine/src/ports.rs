@@ -1,13 +1,13 @@
-//! The engine's ports: the handlers that make external calls, and the clock. Hosts implement them.
+//! The engine's ports: the handlers that make external calls, the source of secrets, and the clock. Hosts implement them.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use loom_definition::{ActionIdx, Workflow, model::Action};
 use loom_expression::{Timestamp, Value};
 
 use crate::{
     event::{EffectId, EffectResult, Phase, RunId},
-    trace::TraceParent,
+    trace_parent::TraceParent,
 };
 
 /// One external call that an action requests.
@@ -87,6 +87,43 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
+/// A secret that was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Its value. The engine labels it as secret.
+    pub value: Arc<str>,
+    /// Its name, without a version.
+    pub name: Arc<str>,
+    /// The version that was read, if the secret has versions. A journal refers to the version instead of storing the value, so
+    /// a version must always have the same value.
+    pub version: Option<Arc<str>>,
+}
+
+/// Does not show the value.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The future that a source returns. The error is a message that says why the secret is not available, such as unknown,
+/// expired or disabled.
+pub type SecretFuture<'a> = Pin<Box<dyn Future<Output = Result<Secret, String>> + Send + 'a>>;
+
+/// Reads secrets for `secret()`.
+pub trait SecretSource: Send + Sync {
+    /// Reads a secret: the given version, or the one that is in use now. Without `version`, `name` is what the expression
+    /// says, and may itself select a version, in the source's own syntax. With `version`, both are from a [`Secret`] that this
+    /// source returned earlier.
+    ///
+    /// # Cancel safety
+    /// The future is dropped when the secret takes too long. It must not block the thread that polls it.
+    fn read<'a>(&'a self, name: &'a str, version: Option<&'a str>) -> SecretFuture<'a>;
+}
+
 /// One request that a trigger makes automatically: a poll, or a webhook's subscription.
 #[derive(Clone, Debug)]
 pub struct TriggerCall {
@@ -126,7 +163,7 @@ pub enum TriggerPurpose {
 /// Makes the requests of triggers, one attempt at a time.
 ///
 /// The result is always [`EffectResult::Done`]. A `Location` among the headers of its outputs must be an absolute URL.
-pub trait TriggerHandler: std::fmt::Debug + Send + Sync {
+pub trait TriggerHandler: fmt::Debug + Send + Sync {
     /// Makes one attempt.
     ///
     /// # Cancel safety

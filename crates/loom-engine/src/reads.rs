@@ -6,13 +6,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use loom_expression::{Lookup, LookupError, Value, ValueRef};
+
+use crate::{
+    environment::Environment,
+    ports::{Secret, SecretSource},
+};
 
 /// How long one secret may take to be read.
 const READ_MAX: Duration = Duration::from_secs(10);
@@ -22,43 +25,6 @@ const READS_AT_ONCE: usize = 16;
 
 /// Rounds of reads for one evaluation outside a run; each round reads every name that is known to be missing.
 const ROUNDS_MAX: usize = 100;
-
-/// A secret that was read.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret {
-    /// Its value. The engine labels it as secret.
-    pub value: Arc<str>,
-    /// Its name, without a version.
-    pub name: Arc<str>,
-    /// The version that was read, if the secret has versions. A journal refers to the version instead of storing the value, so
-    /// a version must always have the same value.
-    pub version: Option<Arc<str>>,
-}
-
-/// Does not show the value.
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secret")
-            .field("name", &self.name)
-            .field("version", &self.version)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The future that a source returns. The error is a message that says why the secret is not available, such as unknown,
-/// expired or disabled.
-pub type SecretFuture<'a> = Pin<Box<dyn Future<Output = Result<Secret, String>> + Send + 'a>>;
-
-/// Reads secrets for `secret()`.
-pub trait SecretSource: Send + Sync {
-    /// Reads a secret: the given version, or the one that is in use now. Without `version`, `name` is what the expression
-    /// says, and may itself select a version, in the source's own syntax. With `version`, both are from a [`Secret`] that this
-    /// source returned earlier.
-    ///
-    /// # Cancel safety
-    /// The future is dropped when the secret takes too long. It must not block the thread that polls it.
-    fn read<'a>(&'a self, name: &'a str, version: Option<&'a str>) -> SecretFuture<'a>;
-}
 
 /// Reads one secret within the time that a read may take.
 pub(crate) async fn read(
@@ -148,10 +114,7 @@ impl Reads {
 
 /// Evaluates something outside a run, as often as it finds secrets that have not been read. `evaluate` must be free of side
 /// effects.
-pub(crate) async fn with_reads<T>(
-    environment: &crate::Environment,
-    mut evaluate: impl FnMut(&Reads) -> T,
-) -> T {
+pub(crate) async fn with_reads<T>(environment: &Environment, mut evaluate: impl FnMut(&Reads) -> T) -> T {
     let mut reads = Reads::default();
     for _ in 0..ROUNDS_MAX {
         let result = evaluate(&reads);

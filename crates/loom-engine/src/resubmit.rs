@@ -14,8 +14,10 @@ use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
     event::{EffectId, Event, OpeningId, Outcome, Phase, Place, Purpose, RunId, TimerId},
-    legal::IllegalEvent,
+    illegal::IllegalEvent,
+    start::StartError,
     time,
+    unloadable::RecoverError,
 };
 
 /// Why a run cannot be resubmitted from an action.
@@ -27,7 +29,7 @@ pub enum ResubmitError {
     Stopping,
     /// The new run cannot start: the concurrency limit of its trigger is reached, and as many runs wait as may.
     #[error(transparent)]
-    Full(crate::StartError),
+    Full(StartError),
     /// There is no such run, or its history has been deleted.
     #[error("the run {run} does not exist, or its history has been deleted")]
     Unknown {
@@ -86,7 +88,7 @@ pub enum ResubmitError {
     },
     /// The run cannot be read.
     #[error(transparent)]
-    Unreadable(#[from] crate::RecoverError),
+    Unreadable(#[from] RecoverError),
     /// The store did not accept the new run.
     #[error("the store did not accept the new run")]
     Store(#[source] loom_store::Error),

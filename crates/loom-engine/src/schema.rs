@@ -6,12 +6,16 @@
 mod format;
 mod kinds;
 mod place;
+mod problem;
 mod sound;
 
 use loom_expression::{Object, Value, ValueRef};
 
 use crate::event::shown;
 use place::{Path, Pointer};
+use sound::{DEPTH_MAX, TYPES};
+
+pub use problem::Problem;
 
 #[cfg(test)]
 mod tests;
@@ -53,17 +57,6 @@ impl Mismatch {
     }
 }
 
-/// Why a schema cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// It is not a valid schema.
-    Invalid(String),
-    /// It uses keywords that the language does not support.
-    Unsupported(String),
-    /// The validation exceeds its limit of nodes.
-    TooCostly(String),
-}
-
 /// Validates `value` against `schema` and returns all violations, in document order.
 ///
 /// # Errors
@@ -76,9 +69,6 @@ pub fn validate(schema: &Value, value: &Value, nodes_max: u64) -> Result<Vec<Mis
     checker.check(schema, value, &Path::Root, &Pointer::Root)?;
     Ok(checker.mismatches)
 }
-
-/// The maximum nesting of schemas, which also ends recursive references.
-const DEPTH_MAX: u32 = 200;
 
 struct Checker<'a> {
     root: &'a Value,
@@ -334,9 +324,6 @@ impl<'a> Checker<'a> {
 
 /// The indexes of schemas, and violations.
 type Tried = (Vec<usize>, Vec<Mismatch>);
-
-/// The types, in the order in which messages list them.
-const TYPES: [&str; 8] = ["string", "number", "integer", "boolean", "object", "array", "null", "any"];
 
 fn joined(indexes: &[usize]) -> String {
     indexes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

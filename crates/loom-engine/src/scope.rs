@@ -9,9 +9,9 @@ use loom_definition::{
 use loom_expression::{Budget, Context, Lookup, LookupError, Name, Timestamp, Value};
 
 use crate::{
+    environment::Environment,
     event::{OpeningId, Place},
     gather::{self, Iterations},
-    machine::Environment,
     random::{self, Purpose, Source},
     record::{self, Unopened},
     state::{RunState, Slot, SlotPhase},

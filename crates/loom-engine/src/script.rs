@@ -12,8 +12,8 @@ use loom_definition::model::{Action, ActionKind, EffectKind, same_name};
 use loom_expression::{Context, Name, Object, Value};
 
 use crate::{
+    environment::Environment,
     event::Place,
-    machine::Environment,
     scope::Scope,
     state::{RunState, SlotPhase},
 };

@@ -11,27 +11,22 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use loom_definition::{
     Workflow,
     model::{ActionKind, EffectKind, same_name},
 };
-use loom_expression::{Object, Timestamp, Value};
-use loom_store::{
-    Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Post, Recipient, Shard, Shards, Store,
-};
+use loom_expression::{Timestamp, Value};
+use loom_store::{Error as StoreError, Inbox, InboxId, InboxMessage, InboxQuery, Recipient, Shards, Store};
 use tokio::sync::watch;
 
 use crate::{
-    durable,
-    engine::Engine,
     event::{EffectId, EffectResult, ErrorInfo, Outcome, RetryHint, RunId},
-    messages,
     ports::Call,
+    unloadable::RecoverError,
 };
 
 /// The kind of inbox messages that are signals.
-const KIND: u16 = 2;
+pub(crate) const KIND: u16 = 2;
 
 /// Messages read at a time.
 const PAGE: usize = 16;
@@ -98,72 +93,16 @@ pub enum SignalError {
     Store(#[source] StoreError),
     /// The run cannot be read.
     #[error(transparent)]
-    Unreadable(#[from] durable::RecoverError),
+    Unreadable(#[from] RecoverError),
 }
 
-impl Engine {
-    /// Sends a signal to a run in the store, whether or not the run is in progress, and whether or not an action waits for
-    /// it yet. Returns the signal's number once it is durable; the action that waits for it receives it soon after. For a
-    /// key that was used before, this is the number of the first signal, even if the run has ended since.
-    ///
-    /// # Errors
-    /// [`SignalError`]; the signal was not sent.
-    ///
-    /// # Cancel safety
-    /// If the future is dropped, the signal may or may not have been sent.
-    pub async fn signal(&self, run: RunId, signal: Signal) -> Result<InboxId, SignalError> {
-        if !is_name(&signal.name) {
-            return Err(SignalError::BadName);
-        }
-        let Some(durable) = &self.inner().durable else { return Err(SignalError::Unknown { run }) };
-        let row = durable.store.run(run).await.map_err(SignalError::Store)?;
-        let row = row.ok_or(SignalError::Unknown { run })?;
-        let key = signal.idempotency_key.map(|key| Arc::<str>::from(format!("signal:{key}")));
-        if let Some(key) = &key
-            && let Some(first) = durable.store.posted(Some(run), key).await.map_err(SignalError::Store)?
-        {
-            return Ok(first);
-        }
-        if row.ended.is_some() {
-            return Err(SignalError::Ended { run });
-        }
-        awaited(&*durable.workflow_of(run, &row).await?, &signal.name)?;
-        if durable.store.pending(run).await.map_err(SignalError::Store)? >= SIGNALS_MAX {
-            return Err(SignalError::Full { run });
-        }
-        let now = self.inner().clock.now();
-        let mut kept = Object::new();
-        kept.insert("name", signal.name);
-        kept.insert("sentTime", now.to_string());
-        if let Some(body) = signal.body {
-            kept.insert("body", body);
-        }
-        let message = Post {
-            run: Some(run),
-            kind: KIND,
-            at: durable::millis(now),
-            idempotency_key: key,
-            payload: Bytes::from(Value::from(kept).to_json_text()),
-            shard: Shard::default(),
-        };
-        let (engine, store) = (self.clone(), Arc::clone(&durable.store));
-        // A task of its own, so that a sender that goes away does not keep the run from hearing of it.
-        let posting = self.inner().tasks.spawn(async move {
-            let posted = messages::post(&*store, message).await;
-            engine.wake(run);
-            posted
-        });
-        let posted = posting.await.map_err(|_| SignalError::Store(StoreError::Closed))?;
-        posted.map_err(SignalError::Store)
-    }
-}
-
-fn is_name(name: &str) -> bool {
+/// Whether this may be the name of a signal.
+pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().count() <= SIGNAL_NAME_MAX && !name.chars().any(char::is_control)
 }
 
 /// Rejects a name that no action waits for, unless an action computes the name that it waits for.
-fn awaited(workflow: &Workflow, name: &Arc<str>) -> Result<(), SignalError> {
+pub(crate) fn awaited(workflow: &Workflow, name: &Arc<str>) -> Result<(), SignalError> {
     let mut known: Vec<&str> = Vec::new();
     for action in &workflow.actions {
         let ActionKind::Effect { effect: EffectKind::Signal, inputs } = &action.kind else { continue };

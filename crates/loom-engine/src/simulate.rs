@@ -11,9 +11,10 @@ use loom_definition::{RunStatus, Workflow};
 use loom_expression::Timestamp;
 
 use crate::{
+    environment::Environment,
     event::{Command, EffectId, EffectResult, Event, Phase, RunStart, TimerId},
-    legal::IllegalEvent,
-    machine::{Environment, Run},
+    illegal::IllegalEvent,
+    machine::Run,
     ports::Call,
     state::RunState,
 };

@@ -6,14 +6,14 @@ use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, Workflow, model::A
 use loom_expression::{Array, Timestamp, Value};
 
 use crate::{
+    call_kinds::{is_webhook, waits_for_instant},
     clock::Now,
-    decide::calls::{is_webhook, waits_for_instant},
     event::{Code, EffectId, ErrorInfo, Event, OpeningId, Outcome, Phase, Place, Purpose, RunStart, TimerId},
-    legal::IllegalEvent,
+    illegal::IllegalEvent,
+    path::Iteration,
     reads::{Reads, Unavailable},
     sorted::Sorted,
     time,
-    trail::Round,
     work::Work,
 };
 
@@ -487,12 +487,12 @@ impl RunState {
     }
 
     /// Iterations of the loops that enclose an opening, outermost first.
-    pub fn path(&self, opening: OpeningId) -> Vec<Round> {
+    pub fn path(&self, opening: OpeningId) -> Vec<Iteration> {
         let mut path = Vec::new();
         let mut current = opening;
         while let Some(parent) = self.opening(current).parent {
             if self.workflow.action(parent.action).kind.is_loop() {
-                path.push(Round { action: parent.action, index: self.opening(current).index });
+                path.push(Iteration { action: parent.action, index: self.opening(current).index });
             }
             current = parent.opening;
         }

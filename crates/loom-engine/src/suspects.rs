@@ -9,19 +9,16 @@
 //! The count of a run is a named value. It is deleted when a process ends without evaluating the run, unless another run
 //! crashed the process before this one had its turn; and when the run ends or is resumed.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, atomic::Ordering},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use loom_expression::{Object, Value};
 use loom_store::{
-    Commit, Error as StoreError, FrameQuery, Interrupted, Journal, KeyQuery, KeyWrite, Named, RunRow, Seq,
+    Commit, Error as StoreError, FrameQuery, Interrupted, Journal, KeyQuery, KeyValue, KeyWrite, Named, Seq,
     Store,
 };
 
-use crate::{durable::RecoverError, engine::Engine, event::RunId};
+use crate::event::RunId;
 
 /// Namespace of the named values that count, for each run, the ends of the process during its evaluation.
 const NAMESPACE: &str = "engine/suspects";
@@ -68,7 +65,7 @@ impl Count {
 #[derive(Debug, Default)]
 pub(crate) struct Suspects {
     /// Ends in a row, by run.
-    ends: BTreeMap<RunId, u32>,
+    pub(crate) ends: BTreeMap<RunId, u32>,
     /// Whether a run crashed the process before its start was in the store.
     pub(crate) in_first_step: bool,
 }
@@ -160,41 +157,12 @@ pub(crate) fn cleared(run: RunId) -> KeyWrite {
     count_of(run, None)
 }
 
-impl Engine {
-    /// How often in a row a worker was evaluating the run when the process ended, if the run was suspended for that reason.
-    /// Reads the store only for suspended runs.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn crash_count(&self, row: &RunRow) -> Result<Option<u32>, StoreError> {
-        let suspended = crate::status_number(loom_definition::RunStatus::Suspended);
-        let Some(durable) = self.inner().durable.as_ref().filter(|_| row.status == suspended) else {
-            return Ok(None);
-        };
-        let kept = durable.store.key(NAMESPACE, &row.id.to_string()).await?;
-        let count = kept.and_then(|kept| Count::read(&kept.value));
-        Ok(count.map(|count| count.ends).filter(|ends| is_poison(*ends)))
-    }
+/// The value that counts a run's ends, if there is one.
+pub(crate) async fn kept(store: &dyn Named, run: RunId) -> Result<Option<KeyValue>, StoreError> {
+    store.key(NAMESPACE, &run.to_string()).await
+}
 
-    /// How often in a row the process ended while a run was being evaluated.
-    pub(crate) async fn ends_of(&self, run: RunId) -> Result<u32, RecoverError> {
-        let ends = {
-            let suspects = self.inner().suspects.lock().unwrap_or_else(PoisonError::into_inner);
-            suspects.ends.get(&run).copied().unwrap_or(0)
-        };
-        let Some(durable) = self.inner().durable.as_ref().filter(|_| ends > 0) else { return Ok(0) };
-        // The run may have been resumed since this process started.
-        let kept = durable.store.key(NAMESPACE, &run.to_string()).await;
-        let kept = kept.map_err(|source| RecoverError::Store { run, source })?;
-        Ok(if kept.is_some() { ends } else { 0 })
-    }
-
-    /// Records the runs that the last process was evaluating when it ended.
-    pub(crate) async fn note_suspects(&self) -> Result<(), StoreError> {
-        let Some(durable) = &self.inner().durable else { return Ok(()) };
-        let suspects = take_note(&*durable.store).await?;
-        self.inner().careful.store(suspects.in_first_step, Ordering::Relaxed);
-        *self.inner().suspects.lock().unwrap_or_else(PoisonError::into_inner) = suspects;
-        Ok(())
-    }
+/// How often in a row the process ended while the run was being evaluated, according to its value; none if it is unreadable.
+pub(crate) fn ends(kept: &KeyValue) -> Option<u32> {
+    Count::read(&kept.value).map(|count| count.ends)
 }

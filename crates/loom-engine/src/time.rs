@@ -4,6 +4,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use loom_definition::duration::Span;
 use loom_expression::{Context, Lookup, NoNames, Options, Template, Timestamp, Value};
+use loom_store::UnixMillis;
 
 /// `from` plus `span`; months are calendar months.
 pub(crate) fn add(from: Timestamp, span: Span) -> Timestamp {
@@ -55,4 +56,9 @@ impl Context for Arguments {
     fn item(&self) -> Lookup {
         Ok(self.0.clone())
     }
+}
+
+/// A time as the store keeps it.
+pub(crate) fn millis(at: Timestamp) -> UnixMillis {
+    UnixMillis(at.unix_millis())
 }

@@ -9,28 +9,17 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use loom_definition::{ActionIdx, Workflow};
+use loom_definition::Workflow;
 use loom_expression::Timestamp;
 
 use crate::{
     event::{EffectId, Event, Next, OpeningId, Phase, Place, TimerId},
-    legal::IllegalEvent,
+    illegal::IllegalEvent,
+    path::{Iteration, Path},
     state::RunState,
 };
 
-/// One iteration of one loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Round {
-    /// The loop.
-    pub action: ActionIdx,
-    /// The iteration, from 0.
-    pub index: u32,
-}
-
-/// Iterations of the enclosing loops, outermost first.
-pub type Path = Arc<[Round]>;
-
-static NO_ROUNDS: LazyLock<Path> = LazyLock::new(|| Arc::from([]));
+static NO_ITERATIONS: LazyLock<Path> = LazyLock::new(|| Arc::from([]));
 
 /// What is known about an event from the events before it.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,7 +123,9 @@ impl Trail {
 
     /// The iterations around the actions of an opening.
     pub fn path(&self, opening: OpeningId) -> Path {
-        self.openings.get(&opening).map_or_else(|| Arc::clone(&NO_ROUNDS), |opened| Arc::clone(&opened.path))
+        self.openings
+            .get(&opening)
+            .map_or_else(|| Arc::clone(&NO_ITERATIONS), |opened| Arc::clone(&opened.path))
     }
 
     /// The action that opened a block; none for the block of the workflow.
@@ -158,7 +149,7 @@ impl Trail {
             self.at = at;
         }
         let mut step =
-            Step { seq: self.seq, at: self.at, place: None, path: Arc::clone(&NO_ROUNDS), attempt: None };
+            Step { seq: self.seq, at: self.at, place: None, path: Arc::clone(&NO_ITERATIONS), attempt: None };
         match event {
             Event::RunStarted { .. }
             | Event::VariableSet { .. }
@@ -169,7 +160,7 @@ impl Trail {
             | Event::Resumed { .. }
             | Event::RunEnded { .. } => {}
             Event::BlockOpened { opening, parent, index, .. } => {
-                let mut path = Arc::clone(&NO_ROUNDS);
+                let mut path = Arc::clone(&NO_ITERATIONS);
                 if let Some(parent) = parent {
                     path = self.inside(*parent, *index);
                     self.at_place(*parent, &mut step);
@@ -231,7 +222,7 @@ impl Trail {
         if !self.workflow.action(parent.action).kind.is_loop() {
             return around;
         }
-        around.iter().copied().chain([Round { action: parent.action, index }]).collect()
+        around.iter().copied().chain([Iteration { action: parent.action, index }]).collect()
     }
 
     fn at_place(&self, place: Place, step: &mut Step) {

@@ -11,7 +11,7 @@ use loom_definition::{
 use loom_expression::{Error, Object, Value, without_quotes};
 
 use crate::{
-    Engine, RunRequest,
+    engine::Engine,
     event::{ErrorInfo, Outcome, RetryHint},
     fire::TriggerScope,
     random::Source,
@@ -19,6 +19,7 @@ use crate::{
     retry, schema,
     schema::{Mismatch, Problem},
     scope,
+    start::RunRequest,
 };
 
 /// A trigger, with the context of its expressions.
@@ -162,7 +163,7 @@ impl Engine {
     ) -> Option<Duration> {
         let policy = match &view.trigger.retry {
             RetrySetting::Fixed(policy) => Arc::clone(policy),
-            RetrySetting::Default => Arc::clone(&self.inner().environment.default_retry),
+            RetrySetting::Default => Arc::clone(&self.shared().environment.default_retry),
             RetrySetting::Computed(template, spelling) => {
                 let value = reads::with_reads(self.environment(), |reads| {
                     template.evaluate(&self.scope(view, reads))
@@ -175,18 +176,18 @@ impl Engine {
     }
 
     fn scope<'a>(&'a self, view: TriggerView<'a>, reads: &'a Reads) -> TriggerScope<'a> {
-        let (run, seed) = self.inner().next_run();
+        let (run, seed) = self.shared().next_run();
         TriggerScope {
             workflow: view.workflow,
             parameters: view.parameters,
-            environment: &self.inner().environment,
+            environment: &self.shared().environment,
             reads,
             record: view.previous.cloned().unwrap_or(Value::NULL),
             callback: view.callback,
-            now: self.inner().clock.now(),
+            now: self.shared().clock.now(),
             source: Source::of(run, seed),
             draws: Cell::new(0),
-            budget: scope::budget(&self.inner().environment),
+            budget: scope::budget(&self.shared().environment),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use loom_store::{ContentHash, Error as StoreError, Seq};
 
-use crate::{event::RunId, journal, legal::IllegalEvent};
+use crate::{event::RunId, illegal::IllegalEvent, journal};
 
 /// Why a run cannot be loaded.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom_definition::{ActionIdx, Status, Workflow, model::BlockRole};
 use loom_engine::{
-    Event, IllegalEvent, Round, RunId, Trail,
+    Event, IllegalEvent, Iteration, RunId, Trail,
     event::{ErrorInfo, Next, Note, Outcome, Phase, Purpose},
 };
 use loom_expression::{Object, Value};
@@ -54,7 +54,7 @@ impl EventWriter {
         if let Some(place) = step.place {
             envelope.insert("action", Arc::clone(&self.workflow.action(place.action).name));
             if !step.path.is_empty() {
-                let iteration = |round: &Round| -> Value {
+                let iteration = |round: &Iteration| -> Value {
                     let name = Value::from(Arc::clone(&self.workflow.action(round.action).name));
                     vec![name, Value::from(i64::from(round.index))].into()
                 };

@@ -168,7 +168,7 @@ impl Viewer<'_> {
         }
         object.insert("durationMs", occurrence.took(self.now).as_millis() as i64);
         if !occurrence.path.is_empty() {
-            let step = |iteration: &loom_engine::history::Round| -> Value {
+            let step = |iteration: &loom_engine::history::Iteration| -> Value {
                 let name = Arc::clone(&self.history.workflow().action(iteration.action).name);
                 vec![Value::from(name), Value::from(i64::from(iteration.index))].into()
             };

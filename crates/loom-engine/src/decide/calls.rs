@@ -13,6 +13,7 @@ use loom_resilience::Part;
 
 use super::Decider;
 use crate::{
+    call_kinds::{is_call, is_webhook, waits_for_instant},
     compute,
     event::{
         CircuitHint, EffectId, EffectResult, ErrorInfo, Event, FALLBACK, Next, Note, Outcome, Phase, Place,
@@ -441,11 +442,6 @@ fn of_response(inputs: &Value, response: Option<&Value>) -> Option<Value> {
     Some(request.into())
 }
 
-/// Whether a `Wait` ends at a wall-clock time, not after a duration.
-pub(crate) fn waits_for_instant(inputs: &Value) -> bool {
-    inputs.get("interval").is_none()
-}
-
 /// The time at which a `Wait` ends.
 fn wait_until(now: Timestamp, inputs: &Value) -> Result<Timestamp, String> {
     if let Some(interval) = inputs.get("interval") {
@@ -463,25 +459,4 @@ fn wait_until(now: Timestamp, inputs: &Value) -> Result<Timestamp, String> {
         }
         None => Err("The inputs of a wait must have 'interval' or 'until'.".to_owned()),
     }
-}
-
-/// Whether an action that the engine executes itself has retries, a circuit breaker or a limit.
-pub(crate) fn needs_admission(action: &Action) -> bool {
-    action.resilience.is_some() && !is_call(&action.kind) && !matches!(action.kind, ActionKind::Retry { .. })
-}
-
-/// Whether the shell executes the action, by calling a handler.
-pub(crate) fn is_call(kind: &ActionKind) -> bool {
-    match kind {
-        ActionKind::Effect { effect, .. } => !matches!(effect, EffectKind::Compute(_)),
-        ActionKind::Agent { .. } => true,
-        _ => false,
-    }
-}
-
-pub(crate) fn is_webhook(kind: &ActionKind) -> bool {
-    matches!(
-        kind,
-        ActionKind::Effect { effect: EffectKind::HttpWebhook | EffectKind::ApiConnectionWebhook, .. }
-    )
 }

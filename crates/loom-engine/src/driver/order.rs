@@ -6,10 +6,11 @@ use futures_util::{FutureExt, StreamExt};
 use loom_definition::{RunStatus, model::WorkflowKind};
 use loom_expression::Timestamp;
 
-use super::{Driver, Envelope, Finished};
+use super::{Driver, happened::Happened};
 use crate::{
     children::{self, is_child},
     clock::Now,
+    envelope::Envelope,
     event::{Command, EffectId, TimerId},
     time,
 };
@@ -17,31 +18,12 @@ use crate::{
 /// The maximum duration of a run of a stateless workflow.
 const STATELESS_DURATION_MAX: Duration = Duration::from_mins(5);
 
-/// Something that has happened to a run.
-pub(super) enum Happened {
-    /// One of its futures ended.
-    Finished(Finished),
-    /// A command was sent.
-    Sent(Envelope),
-}
-
-impl Happened {
-    /// When, if timers that were due before must be handled first.
-    fn at(&self) -> Option<Timestamp> {
-        match self {
-            Happened::Finished(Finished::Signal(_, received)) => received.sent,
-            Happened::Finished(_) => None,
-            Happened::Sent(envelope) => envelope.sent,
-        }
-    }
-}
-
 impl Driver {
     /// Waits for a command, the end of a call or a timer, whichever comes first.
     pub(super) async fn next_command(&mut self) -> Option<Envelope> {
         let now = self.clock.now();
         let end = self.end_of_time();
-        let draining = self.inner.flights.draining();
+        let draining = self.shared.flights.draining();
         if now.run >= end && !draining {
             return Some(Envelope::new(Command::TimeOut));
         }
@@ -83,12 +65,12 @@ impl Driver {
                 sent.and_then(|sent| self.in_order(Some(Happened::Sent(sent))))
             }
             () = self.pass.admitted(), if waits => Some(Envelope::new(Command::Admit)),
-            () = self.inner.flights.drains(), if !draining => None,
+            () = self.shared.flights.drains(), if !draining => None,
             () = std::future::pending(), if draining => None,
             // The next pass fires the timer that is due then, or the run leaves memory.
             () = tokio::time::sleep(wait), if !draining => None,
             () = self.report.closed(), if is_watched => None,
-            () = self.inner.crowds(), if idle.is_some() => None,
+            () = self.shared.crowds(), if idle.is_some() => None,
         }
     }
 
@@ -163,7 +145,7 @@ impl Driver {
 
     /// The timer that fires now, and the time for which it was set. A draining engine fires none.
     fn overdue(&mut self) -> Option<(TimerId, Timestamp)> {
-        if self.inner.flights.draining() {
+        if self.shared.flights.draining() {
             return None;
         }
         let now = self.clock.now();
@@ -175,8 +157,8 @@ impl Driver {
     /// Whether something happened before `due` that the run has not received yet: a signal that is in the store, or, while no
     /// process was running, the end of a child workflow. One of the run's futures is about to report it.
     async fn has_earlier(&mut self, due: Timestamp) -> bool {
-        let inner = Arc::clone(&self.inner);
-        let Some(durable) = &inner.durable else { return false };
+        let shared = Arc::clone(&self.shared);
+        let Some(durable) = &shared.durable else { return false };
         let Some(run) = self.run.state().start().map(|start| start.run) else { return false };
         let mut earlier = match self.mailbox.has_news(&*durable.store, run).await {
             Ok(has_news) => has_news,
@@ -190,7 +172,7 @@ impl Driver {
             if !is_child(&call) {
                 continue;
             }
-            match children::had_ended(&inner, &call, due).await {
+            match children::had_ended(&shared, &call, due).await {
                 Ok(false) => continue,
                 Ok(true) => earlier = true,
                 Err(error) => return self.unreadable(&error),

@@ -1,4 +1,4 @@
-//! How a run that only waits leaves memory; see `engine::awake` for why nothing is missed.
+//! How a run that only waits leaves memory; see `shared::awake` for why nothing is missed.
 
 use std::{
     collections::HashMap,
@@ -13,11 +13,13 @@ use tokio::time::Instant;
 use super::Driver;
 use crate::{
     children,
-    durable::{self, RunJournal},
-    engine::{Engine, Holding, Inner, Owned, Pass},
+    durable::RunJournal,
     event::{Place, RunId},
     guard::Admission,
-    messages, orders, time,
+    messages, orders,
+    parked::Holding,
+    shared::{Shared, aside::Owned, gate::Pass},
+    time,
 };
 
 /// A run that is woken sooner than that is not worth parking.
@@ -33,7 +35,7 @@ const STAY: Duration = Duration::from_secs(1);
 const PAGE: usize = 100;
 
 /// Counts a run among those that wait and could leave memory.
-pub(super) struct Idle(Arc<Inner>);
+pub(super) struct Idle(Arc<Shared>);
 
 impl Drop for Idle {
     fn drop(&mut self) {
@@ -44,14 +46,14 @@ impl Drop for Idle {
 impl Driver {
     /// Whether somebody in this process waits for the end of the run, or for its response.
     pub(super) fn is_watched(&self) -> bool {
-        self.inner.park_after().is_some() && self.report.receiver_count() > 0
+        self.shared.park_after().is_some() && self.report.receiver_count() > 0
     }
 
     /// Whether the run only waits for what is in the store, or comes through it.
     fn only_waits(&self) -> bool {
         // One receiver is that of the engine.
         let is_awaited = self.respond.as_ref().is_none_or(|respond| respond.receiver_count() > 1);
-        self.inner.park_after().is_some()
+        self.shared.park_after().is_some()
             && self.journal.is_some()
             && !is_awaited
             && self.report.receiver_count() == 0
@@ -59,24 +61,24 @@ impl Driver {
             && self.callbacks.is_empty()
             && self.inbox.is_empty()
             && self.under_way.values().all(|call| call.waits.load(Ordering::Relaxed))
-            && !self.inner.flights.draining()
+            && !self.shared.flights.draining()
     }
 
     /// Counts the run as idle, if it could leave memory.
     pub(super) fn idle(&self) -> Option<Idle> {
         self.only_waits().then(|| {
-            self.inner.idle.fetch_add(1, Ordering::Relaxed);
-            Idle(Arc::clone(&self.inner))
+            self.shared.idle.fetch_add(1, Ordering::Relaxed);
+            Idle(Arc::clone(&self.shared))
         })
     }
 
     /// How long the run still waits in memory, if it is to leave memory; `wait` is the time until its first timer.
     pub(super) fn parks_in(&mut self, wait: Duration) -> Option<Duration> {
-        let after = self.inner.park_after().filter(|_| wait >= WAIT_MIN && self.only_waits())?;
+        let after = self.shared.park_after().filter(|_| wait >= WAIT_MIN && self.only_waits())?;
         let now = Instant::now();
         let idle_since = *self.idle_since.get_or_insert(now);
         let stays = self.stays_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
-        if self.inner.is_crowded() {
+        if self.shared.is_crowded() {
             return Some(stays);
         }
         if wait < after {
@@ -91,7 +93,7 @@ impl Driver {
     /// The longest single sleep: then the wall clock is read again, because it may have been adjusted, and somebody who waited
     /// for the run may have gone.
     pub(super) fn looks_again_in(&self) -> Duration {
-        self.inner.park_after().map_or(SLEEP_MAX, |after| after.clamp(WAIT_MIN, SLEEP_MAX))
+        self.shared.park_after().map_or(SLEEP_MAX, |after| after.clamp(WAIT_MIN, SLEEP_MAX))
     }
 
     /// Whether the run is to leave memory now.
@@ -108,12 +110,12 @@ impl Driver {
     pub(super) async fn park(&mut self) -> Result<bool, loom_store::Error> {
         let Some(run) = self.run.state().start().map(|start| start.run) else { return Ok(false) };
         // Everything that happens from here on is noticed in `leave`.
-        let seen = self.inner.awake.look(run);
+        let seen = self.shared.awake.look(run);
         if self.is_concerned(run).await? {
             self.stays_until = Some(Instant::now() + STAY);
             return Ok(false);
         }
-        let engine_now = self.inner.now().run;
+        let engine_now = self.shared.now().run;
         let wait = self.time_to_wake();
         let wake = wake_at(engine_now, wait);
         let holding = self.holding();
@@ -122,18 +124,18 @@ impl Driver {
             journal.park(self.run.state(), wake, holding.as_ref()).await?;
         }
         if !was_parked {
-            self.inner.count_parked();
+            self.shared.count_parked();
         }
         self.settle_waited_admissions();
-        let inner = Arc::clone(&self.inner);
-        let left = inner.awake.leave(run, seen, || {
+        let shared = Arc::clone(&self.shared);
+        let left = shared.awake.leave(run, seen, || {
             // A permit that was given meanwhile, a command that was sent, somebody who waits.
             let leaves = self.only_waits() && self.pass.park();
             if leaves {
                 let pass = std::mem::take(&mut self.pass);
                 let admissions = std::mem::take(&mut self.admissions);
                 if !matches!(pass, Pass::Free) || !admissions.is_empty() {
-                    inner.aside.keep(run, Owned { pass, admissions: Some(admissions) });
+                    shared.aside.keep(run, Owned { pass, admissions: Some(admissions) });
                 }
             }
             leaves
@@ -142,8 +144,8 @@ impl Driver {
             self.stays_until = Some(Instant::now() + STAY);
             return Ok(false);
         }
-        inner.wheel.set(run, wake);
-        Engine::from_inner(&inner).turn_wheel();
+        shared.wheel.set(run, wake);
+        Arc::clone(&self.others).parked();
         if let Some(watcher) = &self.watcher {
             watcher.parked(run);
         }
@@ -159,8 +161,8 @@ impl Driver {
 
     /// Whether there is a message that the run is about to handle.
     async fn is_concerned(&mut self, run: RunId) -> Result<bool, loom_store::Error> {
-        let inner = Arc::clone(&self.inner);
-        let Some(durable) = &inner.durable else { return Ok(true) };
+        let shared = Arc::clone(&self.shared);
+        let Some(durable) = &shared.durable else { return Ok(true) };
         let ends = children::awaited(&self.run);
         let mut query =
             InboxQuery { recipient: Recipient::Run(run), after: None, limit: PAGE, shards: Shards::ALL };
@@ -186,8 +188,8 @@ impl Driver {
         if let Some(answer) = self.handled.get(&message) {
             return Some(*answer);
         }
-        let inner = Arc::clone(&self.inner);
-        let (durable, run) = (inner.durable.as_ref()?, self.run.state().start()?.run);
+        let shared = Arc::clone(&self.shared);
+        let (durable, run) = (shared.durable.as_ref()?, self.run.state().start()?.run);
         self.rest();
         let is_pending = messages::is_pending(&*durable.store, run, message).await;
         self.evaluate();
@@ -205,7 +207,7 @@ impl Driver {
         Some(Holding {
             trigger: state.start().and_then(|start| start.trigger_name()).map(Arc::from),
             waits: self.pass.waits(),
-            admitted: admitted.map(|(place, due)| (place, due.map(durable::millis))).collect(),
+            admitted: admitted.map(|(place, due)| (place, due.map(time::millis))).collect(),
         })
     }
 
@@ -220,7 +222,7 @@ impl Driver {
             .admitted()
             .filter(waited)
             .filter_map(|(place, due)| {
-                let service = self.inner.services.of(state.workflow(), place.action, None)?;
+                let service = self.shared.services.of(state.workflow(), place.action, None)?;
                 Some((place, service.admit_again(due.map(|due| time::between(now, due)))))
             })
             .collect();
@@ -234,6 +236,6 @@ fn wake_at(now: Timestamp, wait: Duration) -> UnixMillis {
     if at == Timestamp::MAX {
         return UnixMillis(i64::MAX);
     }
-    let whole = durable::millis(at);
+    let whole = time::millis(at);
     if Timestamp::from_unix_millis(whole.0) < at { whole.plus(1) } else { whole }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::Driver;
 use crate::{
     durable::{self, RunJournal},
-    engine::{Engine, Pass, RunReport},
     event::Event,
+    run_report::RunReport,
+    shared::gate::Pass,
     state::RunState,
 };
 
@@ -33,7 +34,7 @@ impl Driver {
         if let Some(parent) = self.journal.as_ref().and_then(RunJournal::parent)
             && events.iter().any(|event| durable::ends_for_parent(event, self.run.state()))
         {
-            Engine::from_inner(&self.inner).wake(parent);
+            Arc::clone(&self.others).wake(parent);
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::Driver;
 use crate::{
-    decide::calls::needs_admission,
+    call_kinds::needs_admission,
     durable::RunJournal,
     event::{Command, EffectId, EffectResult, ErrorInfo, Outcome, Phase, Place, RetryHint},
     guard::Admission,
@@ -49,7 +49,7 @@ impl Driver {
             return;
         }
         for (place, due) in state.admitted() {
-            if let Some(service) = self.inner.services.of(state.workflow(), place.action, None) {
+            if let Some(service) = self.shared.services.of(state.workflow(), place.action, None) {
                 let left = due.map(|due| time::between(now, due));
                 self.admissions.insert(place, service.admit_again(left));
             }
@@ -80,7 +80,7 @@ impl Driver {
     /// Waits until no other run that is suspected of crashing the process is being evaluated. Other runs do not wait.
     pub(super) fn alone(&self) -> impl Future<Output = Option<OwnedMutexGuard<()>>> + Send + use<> {
         let is_suspect = self.journal.as_ref().is_some_and(RunJournal::is_suspect);
-        let turn = is_suspect.then(|| Arc::clone(&self.inner.alone));
+        let turn = is_suspect.then(|| Arc::clone(&self.shared.alone));
         async move {
             match turn {
                 Some(turn) => Some(turn.lock_owned().await),

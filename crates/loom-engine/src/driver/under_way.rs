@@ -10,11 +10,12 @@ use loom_definition::model::{ActionKind, EffectKind};
 
 use crate::{
     children,
-    engine::Inner,
     event::{EffectResult, ErrorInfo, Note, Outcome, Phase, Place, RetryHint},
     flights::Flight,
     guard::{Guarded, TimeLimit},
+    other_runs::OtherRuns,
     ports::Call,
+    shared::Shared,
 };
 
 /// A future of a run that is in progress, and how to end it when the run no longer waits for it.
@@ -48,7 +49,7 @@ impl UnderWay {
 
 /// Makes one attempt, under the policies of the service it addresses.
 pub(super) async fn make_call(
-    inner: &Arc<Inner>,
+    (shared, others): (&Shared, &Arc<dyn OtherRuns>),
     call: &Call,
     left: Option<Duration>,
     limit: &TimeLimit,
@@ -59,18 +60,20 @@ pub(super) async fn make_call(
         ActionKind::Effect { effect, .. } => effect.clone(),
         _ => EffectKind::Custom(Arc::clone(&call.definition().type_name)),
     };
-    let handler = inner.handlers.find(&effect);
+    let handler = shared.handlers.find(&effect);
     let origin = handler.and_then(|handler| handler.service(&call.inputs));
     let send = || async {
         match handler {
             Some(handler) => handler.call(call).await,
-            None if effect == EffectKind::Workflow => Box::pin(children::call(inner, call, waits)).await,
+            None if effect == EffectKind::Workflow => {
+                Box::pin(children::call(shared, others, call, waits)).await
+            }
             None => unsupported(call),
         }
     };
     let (injected, addressed) = (Mutex::new(Vec::new()), origin.clone());
     let work = || async {
-        match &inner.chaos {
+        match &shared.chaos {
             Some(chaos) if call.phase != Phase::Unsubscribe => {
                 chaos.around(call, addressed.as_deref(), &injected, &send).await
             }
@@ -79,11 +82,11 @@ pub(super) async fn make_call(
     };
     // A request to unsubscribe is not guarded: nothing waits for it.
     let guarded =
-        (call.phase != Phase::Unsubscribe).then(|| inner.services.of_action(call, origin)).flatten();
+        (call.phase != Phase::Unsubscribe).then(|| shared.services.of_action(call, origin)).flatten();
     let result = match &guarded {
         None => work().await,
         Some(service) => {
-            if let Some(opens) = inner.services.opens() {
+            if let Some(opens) = shared.services.opens() {
                 opens.await;
             }
             let idempotent = handler.is_some_and(|handler| handler.is_idempotent(&call.inputs));

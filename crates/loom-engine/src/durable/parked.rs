@@ -4,9 +4,9 @@ use loom_store::{Commit, Error as StoreError, Seq, Snapshot, UnixMillis};
 
 use super::{RunJournal, SNAPSHOT_BYTES_MAX};
 use crate::{
-    engine::{Holding, alarm, alarm_key, owns_nothing},
     event::RunId,
     journal,
+    parked::{Holding, alarm, alarm_key, owns_nothing},
     state::RunState,
 };
 

@@ -13,33 +13,20 @@ use loom_resilience::ResilienceRegistry;
 use loom_store::{RunIdSource, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Aside, Awake, Engine, Held, Inner, Parking, Watcher, Wheel, queue::Queue};
+use super::Engine;
 use crate::{
     chaos::Chaos,
     clock::RunClock,
     durable::Durable,
+    environment::Environment,
     guard::Services,
-    machine::Environment,
     ports::{ActionHandler, Clock},
+    shared::{
+        Shared, aside::Aside, awake::Awake, handlers::Handlers, held::Held, parking::Parking, queue::Queue,
+        wheel::Wheel,
+    },
+    watcher::Watcher,
 };
-
-/// Handlers by the kind of effect.
-#[derive(Default)]
-pub(crate) struct Handlers {
-    known: Vec<(EffectKind, Arc<dyn ActionHandler>)>,
-    custom: HashMap<String, Arc<dyn ActionHandler>>,
-}
-
-impl Handlers {
-    pub(crate) fn find(&self, effect: &EffectKind) -> Option<&Arc<dyn ActionHandler>> {
-        if let EffectKind::Custom(name) | EffectKind::Script(name) = effect
-            && let Some(handler) = self.custom.get(&name.to_lowercase())
-        {
-            return Some(handler);
-        }
-        self.known.iter().find(|(kind, _)| kind == effect).map(|(_, handler)| handler)
-    }
-}
 
 /// Configures and builds an [`Engine`].
 pub struct EngineBuilder {
@@ -177,36 +164,41 @@ impl EngineBuilder {
         let environment = Arc::new(self.environment);
         let clock = RunClock::from(Arc::clone(&self.clock), Timestamp::MIN);
         let parking = Parking::new(self.park_after, environment.budgets.runs_max, clock);
-        Engine {
-            inner: Arc::new(Inner {
-                environment: Arc::clone(&environment),
-                handlers: self.handlers,
-                services,
-                chaos: self.chaos.map(Chaos::new),
-                clock: self.clock,
-                workflows: Mutex::new(HashMap::new()),
-                disabled: RwLock::default(),
-                tasks: TaskTracker::new(),
-                stopping: CancellationToken::new(),
-                flights: Arc::default(),
-                ids: Mutex::new(RunIdSource::new(0, None)),
-                held: Mutex::new(Held::default()),
-                seed: self.seed,
-                durable: self.store.map(|store| Durable::new(store, environment)),
-                watcher: self.watcher,
-                suspects: Mutex::default(),
-                careful: false.into(),
-                standing_by: false.into(),
-                alone: Arc::default(),
-                messaged: Mutex::default(),
-                awake: Awake::default(),
-                idle: AtomicUsize::new(0),
-                parking,
-                wheel: Wheel::default(),
-                queue: Queue::default(),
-                gates: Arc::default(),
-                aside: Aside::default(),
-            }),
-        }
+        Engine::of(Arc::new(Shared {
+            environment: Arc::clone(&environment),
+            handlers: self.handlers,
+            services,
+            chaos: self.chaos.map(Chaos::new),
+            clock: self.clock,
+            workflows: Mutex::new(HashMap::new()),
+            disabled: RwLock::default(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            flights: Arc::default(),
+            ids: Mutex::new(RunIdSource::new(0, None)),
+            held: Mutex::new(Held::default()),
+            seed: self.seed,
+            durable: self.store.map(|store| Durable::new(store, environment)),
+            watcher: self.watcher,
+            suspects: Mutex::default(),
+            careful: false.into(),
+            standing_by: false.into(),
+            alone: Arc::default(),
+            messaged: Mutex::default(),
+            awake: Awake::default(),
+            idle: AtomicUsize::new(0),
+            parking,
+            wheel: Wheel::default(),
+            queue: Queue::default(),
+            gates: Arc::default(),
+            aside: Aside::default(),
+        }))
+    }
+}
+
+impl Engine {
+    /// Returns a builder with the system clock and nothing else.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
     }
 }

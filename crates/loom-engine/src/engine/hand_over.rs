@@ -5,7 +5,7 @@ use loom_store::InboxId;
 
 use super::{Delivered, Engine};
 use crate::{
-    driver::Envelope,
+    envelope::Envelope,
     event::{Command, EffectId, RunId},
     messages,
     orders::Order,
@@ -50,17 +50,17 @@ impl Engine {
     async fn deliver_command(&self, run: RunId, command: Command, key: Option<&str>) -> Option<bool> {
         self.call_up(run).await;
         // Before the message is posted: a task that loads the run after that finds the message and executes it.
-        let mut commands = self.inner.awake.notify(run, |reached| reached.commands.clone())?;
+        let mut commands = self.shared.awake.notify(run, |reached| reached.commands.clone())?;
         let message = self.post_command(run, &command, key).await?;
         loop {
-            let (envelope, done) = Envelope::acknowledged(command.clone(), self.inner.clock.now(), message);
+            let (envelope, done) = Envelope::acknowledged(command.clone(), self.shared.clock.now(), message);
             if commands.send(envelope).await.is_ok()
                 && let Ok(awaited) = done.await
             {
                 return Some(awaited);
             }
             // The run has ended, or has left memory before it received the command.
-            let (message, durable) = (message?, self.inner.durable.as_ref()?);
+            let (message, durable) = (message?, self.shared.durable.as_ref()?);
             if durable.store.run(run).await.ok()?.is_none_or(|row| row.ended.is_some()) {
                 return None;
             }
@@ -69,7 +69,7 @@ impl Engine {
                 return Some(true);
             }
             self.call_up(run).await;
-            commands = self.inner.awake.notify(run, |reached| reached.commands.clone())?;
+            commands = self.shared.awake.notify(run, |reached| reached.commands.clone())?;
         }
     }
 

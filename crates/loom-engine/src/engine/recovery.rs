@@ -12,12 +12,12 @@ use loom_expression::Value;
 use loom_store::{Condition, RunIdSource, RunQuery, RunRow, Shards};
 use tokio::sync::{mpsc, watch};
 
-use super::{Engine, INBOX_CAPACITY, InProgress, Inner, Owned, Pass, RunHandle, Watcher};
+use super::{Engine, INBOX_CAPACITY};
 use crate::{
+    call_kinds::needs_admission,
     children,
-    decide::calls::needs_admission,
     driver::{Driver, Links, Unwritten},
-    durable::{self, RecoverError, RunJournal, Written},
+    durable::{RunJournal, Written},
     event::{Event, RunId, RunStart},
     fire,
     journal::FrameReader,
@@ -25,9 +25,13 @@ use crate::{
     orders::{Arrived, Given, Order},
     reads::Unavailable,
     resubmit::{self, ResubmitError},
+    run_handle::RunHandle,
+    shared::{InProgress, Shared, aside::Owned, gate::Pass},
     signals::Mailbox,
     state::RunState,
-    suspects,
+    suspects, time,
+    unloadable::RecoverError,
+    watcher::Watcher,
 };
 
 /// Unfinished runs listed from the store at a time.
@@ -61,9 +65,9 @@ impl Engine {
         let mut recovered = Recovered { runs: Vec::new(), waiting: 0, unreadable: Vec::new() };
         // Queued runs are loaded without the caller's watcher, so with a watcher none is queued.
         let mut room = if watcher.is_some() { usize::MAX } else { self.runs_max() };
-        let Some(durable) = &self.inner.durable else { return Ok(recovered) };
+        let Some(durable) = &self.shared.durable else { return Ok(recovered) };
         // Runs that were in progress have their permits, and places in services, before anybody else is admitted.
-        let _closed = (self.inner.gates.close(), self.inner.services.close());
+        let _closed = (self.shared.gates.close(), self.shared.services.close());
         self.continue_numbering().await?;
         self.note_suspects().await?;
         // Runs that end from here on end their subscriptions themselves.
@@ -79,7 +83,7 @@ impl Engine {
                     room = room.saturating_sub(1);
                     now.push(row.id);
                 } else {
-                    self.inner.queue.add(row.id);
+                    self.shared.queue.add(row.id);
                     recovered.waiting += 1;
                 }
             }
@@ -118,11 +122,11 @@ impl Engine {
     /// Whether a run may own something that others wait for: a permit of its trigger, a place in a service. Such runs are
     /// never queued.
     async fn owns_something(&self, row: &RunRow) -> bool {
-        let Some(durable) = &self.inner.durable else { return false };
+        let Some(durable) = &self.shared.durable else { return false };
         // A definition that cannot be read is reported when the run is loaded.
         let workflow = durable.workflow_of(row.id, row).await;
         workflow.map_or(true, |workflow| {
-            self.inner.gates.may_limit(&workflow) || workflow.actions.iter().any(needs_admission)
+            self.shared.gates.may_limit(&workflow) || workflow.actions.iter().any(needs_admission)
         })
     }
 
@@ -133,9 +137,9 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read.
     pub async fn continue_numbering(&self) -> Result<(), loom_store::Error> {
-        let Some(durable) = &self.inner.durable else { return Ok(()) };
+        let Some(durable) = &self.shared.durable else { return Ok(()) };
         if let Some(newest) = durable.store.newest_run(Shards::ALL).await? {
-            let present = durable::millis(self.inner.clock.now()).plus(RunIdSource::AHEAD_MAX_MS);
+            let present = time::millis(self.shared.clock.now()).plus(RunIdSource::AHEAD_MAX_MS);
             let source = if newest.time() > present {
                 let before = Some(present.plus(1));
                 let query = RunQuery { accepted_before: before, limit: 1, ..RunQuery::default() };
@@ -144,7 +148,7 @@ impl Engine {
             } else {
                 RunIdSource::new(newest.shard().number(), Some(newest))
             };
-            *self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner) = source;
+            *self.shared.ids.lock().unwrap_or_else(PoisonError::into_inner) = source;
         }
         self.find_messages().await
     }
@@ -158,7 +162,7 @@ impl Engine {
         id: RunId,
         watcher: Option<&Arc<dyn Watcher>>,
     ) -> Result<Option<RunHandle>, RecoverError> {
-        let Some(durable) = &self.inner.durable else { return Ok(None) };
+        let Some(durable) = &self.shared.durable else { return Ok(None) };
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(None);
         let mailbox = Arc::<Mailbox>::default();
@@ -167,7 +171,7 @@ impl Engine {
             response: response.clone(),
             mailbox: Arc::clone(&mailbox),
         };
-        let Some(claim) = Claim::of(&self.inner, id, reached) else { return Ok(None) };
+        let Some(claim) = Claim::of(&self.shared, id, reached) else { return Ok(None) };
         let Some((state, journal)) = durable.load(id).await? else {
             claim.give_up();
             self.gone(id, watcher);
@@ -184,14 +188,14 @@ impl Engine {
         let mut journal = journal;
         let was_parked = journal.is_parked();
         let Arrived { orders, callbacks, ends } = self.messages_for(id, &state, &mut journal).await?;
-        let run = Run::resume(state, Arc::clone(&self.inner.environment));
+        let run = Run::resume(state, Arc::clone(&self.shared.environment));
         let awaited = children::awaited(&run);
         let not_awaited = ends.into_iter().filter(|(_, key)| !awaited.contains(key));
         not_awaited.for_each(|(message, _)| journal.take_in(message));
         let Some(start) = run.state().start().cloned() else { return Ok(None) };
         respond.send_replace(run.state().response().cloned());
         let (report, ended) = watch::channel(None);
-        let watcher = watcher.cloned().or_else(|| self.inner.watcher.clone());
+        let watcher = watcher.cloned().or_else(|| self.shared.watcher.clone());
         if let Some(watcher) = &watcher {
             watcher.resumes(run.state());
         }
@@ -200,15 +204,15 @@ impl Engine {
         let Owned { pass, admissions } = owned.unwrap_or_else(|| {
             let waits = run.state().waits;
             let trigger = start.trigger_name();
-            let pass = self.inner.gates.take_again(run.state().workflow(), trigger, id, waits);
+            let pass = self.shared.gates.take_again(run.state().workflow(), trigger, id, waits);
             Owned { pass, admissions: None }
         });
         let links =
             Links { inbox, watcher, respond, report, accepted: None, mailbox, orders, callbacks, pass };
-        let mut driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
+        let mut driver = Driver::new(self.for_runs(), run, Some(journal), links);
         driver.admit_again(admissions);
         if was_parked {
-            self.inner.count_woken();
+            self.shared.count_woken();
         }
         self.adopt(id, driver, None);
         Ok(Some(RunHandle { id, start, commands, accepted: None, response, ended }))
@@ -248,7 +252,7 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read, or when the record of the last process's end cannot be written.
     pub async fn stand_by(&self) -> Result<(), loom_store::Error> {
-        self.inner.standing_by.store(true, Ordering::Relaxed);
+        self.shared.standing_by.store(true, Ordering::Relaxed);
         self.continue_numbering().await?;
         self.note_suspects().await
     }
@@ -270,11 +274,11 @@ impl Engine {
         before: RunId,
         from: &str,
     ) -> Result<RunHandle, ResubmitError> {
-        if self.inner.stopping.is_cancelled() {
+        if self.shared.stopping.is_cancelled() {
             return Err(ResubmitError::Stopping);
         }
         let unknown = || ResubmitError::Unknown { run: before };
-        let durable = self.inner.durable.as_ref().ok_or_else(unknown)?;
+        let durable = self.shared.durable.as_ref().ok_or_else(unknown)?;
         let row = durable.store.run(before).await.map_err(ResubmitError::Store)?.ok_or_else(unknown)?;
         if row.ended.is_none() {
             return Err(ResubmitError::InProgress { run: before });
@@ -286,15 +290,15 @@ impl Engine {
             let illegal = |source| ResubmitError::Illegal { run: before, source };
             event.check_references(&old, number).map_err(illegal)?;
         }
-        let at = self.inner.clock.now();
+        let at = self.shared.clock.now();
         let kept = resubmit::kept(&events, &old, workflow, from, at)?;
-        let start = fire::again(workflow, parameters, start, self.inner.next_run());
+        let start = fire::again(workflow, parameters, start, self.shared.next_run());
         drop(events);
         let unavailable = reader.take_unavailable();
         let mut first = vec![Event::RunStarted { start: Arc::clone(&start), at }];
         first.extend(kept);
         let (engine, workflow) = (self.clone(), Arc::clone(workflow));
-        let begun = self.inner.tasks.spawn(async move {
+        let begun = self.shared.tasks.spawn(async move {
             engine.begin_with(&workflow, start, (first, reader, unavailable), before).await
         });
         begun.await.map_err(|_| ResubmitError::Stopping)?
@@ -309,7 +313,7 @@ impl Engine {
         origin: RunId,
     ) -> Result<RunHandle, ResubmitError> {
         let id = start.run;
-        let durable = self.inner.durable.as_ref().ok_or(ResubmitError::Unknown { run: origin })?;
+        let durable = self.shared.durable.as_ref().ok_or(ResubmitError::Unknown { run: origin })?;
         let mut state = RunState::new(Arc::clone(workflow));
         state.replay(&events).map_err(|source| ResubmitError::Illegal { run: origin, source })?;
         state.unavailable = unavailable;
@@ -325,7 +329,7 @@ impl Engine {
             response: response.clone(),
             mailbox: Arc::clone(&mailbox),
         };
-        let claim = Claim::of(&self.inner, id, reached).ok_or(ResubmitError::Stopping)?;
+        let claim = Claim::of(&self.shared, id, reached).ok_or(ResubmitError::Stopping)?;
         let pass = self.enter(workflow, start.trigger_name(), &[id], None).map_err(ResubmitError::Full)?;
         let pass = pass.into_iter().next().unwrap_or_default();
         if pass.waits() {
@@ -334,7 +338,7 @@ impl Engine {
             journal.record(&waiting, &state);
         }
         journal.flush(&state, state.started_at()).await.map_err(ResubmitError::Store)?;
-        let watcher = self.inner.watcher.clone();
+        let watcher = self.shared.watcher.clone();
         if let Some(watcher) = &watcher {
             watcher.events(&state, &events[..1]);
             watcher.resumes(&state);
@@ -343,8 +347,8 @@ impl Engine {
         let (orders, callbacks) = (Vec::new(), VecDeque::new());
         let links =
             Links { inbox, watcher, respond, report, accepted: None, mailbox, orders, callbacks, pass };
-        let run = Run::resume(state, Arc::clone(&self.inner.environment));
-        let mut driver = Driver::new(Arc::clone(&self.inner), run, Some(journal), links);
+        let run = Run::resume(state, Arc::clone(&self.shared.environment));
+        let mut driver = Driver::new(self.for_runs(), run, Some(journal), links);
         // Actions that the new run continues in the middle were admitted in the old one.
         driver.admit_again(None);
         claim.keep();
@@ -362,22 +366,22 @@ impl Engine {
     /// Cancel safe.
     pub async fn response_of(&self, id: RunId) -> Result<Option<Value>, RecoverError> {
         loop {
-            let reached = self.inner.awake.find(id, |reached| reached.response.clone());
+            let reached = self.shared.awake.find(id, |reached| reached.response.clone());
             if let Some(mut response) = reached
                 && let Ok(response) = response.wait_for(Option::is_some).await
             {
                 return Ok(response.clone());
             }
             // The caller cannot be served either, and has to try again when the store works.
-            match self.inner.durable.as_ref().map(|durable| durable.store.health().condition) {
+            match self.shared.durable.as_ref().map(|durable| durable.store.health().condition) {
                 Some(Condition::Paused(source)) => return Err(RecoverError::Store { run: id, source }),
                 Some(Condition::Closed) => {
                     return Err(RecoverError::Store { run: id, source: loom_store::Error::Closed });
                 }
                 Some(Condition::Running) | None => {}
             }
-            let stands_by = self.inner.standing_by.load(Ordering::Relaxed);
-            if self.inner.stopping.is_cancelled() {
+            let stands_by = self.shared.standing_by.load(Ordering::Relaxed);
+            if self.shared.stopping.is_cancelled() {
                 return Ok(None);
             }
             if !stands_by
@@ -407,7 +411,7 @@ impl Engine {
     /// The error of the first run that cannot be read. It stays held if the error is that of the store; all others continue.
     pub async fn release_held(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<usize, RecoverError> {
         let held = {
-            let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
             held.releases += 1;
             std::mem::take(&mut held.runs)
         };
@@ -429,9 +433,9 @@ impl Engine {
 
     /// Notes that a run could not be loaded. One that never will be gives up what it owned, as it does at a restart.
     pub(super) fn not_loaded(&self, run: RunId, error: &RecoverError) {
-        let is_held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).not_loaded(run, error);
+        let is_held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner).not_loaded(run, error);
         if !is_held {
-            drop(self.inner.aside.take(run));
+            drop(self.shared.aside.take(run));
         }
     }
 
@@ -442,7 +446,7 @@ impl Engine {
         let mut seen = unwritten.releases;
         loop {
             {
-                let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
                 if held.releases == seen {
                     held.runs.insert(run, why);
                     return;
@@ -468,7 +472,7 @@ impl Engine {
     /// Ends the subscriptions of runs that had ended when the last process stopped, and whose requests to unsubscribe may
     /// not have been answered.
     async fn unsubscribe(&self) -> Result<(), loom_store::Error> {
-        let Some(durable) = &self.inner.durable else { return Ok(()) };
+        let Some(durable) = &self.shared.durable else { return Ok(()) };
         let mut after = None;
         loop {
             let page = durable.unsubscribing(after).await?;
@@ -484,8 +488,8 @@ impl Engine {
 
     fn unsubscribe_later(&self, run: RunId) {
         let engine = self.clone();
-        self.inner.tasks.spawn(async move {
-            let stopping = engine.inner.stopping.clone();
+        self.shared.tasks.spawn(async move {
+            let stopping = engine.shared.stopping.clone();
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = engine.unsubscribe_run(run) => {}
@@ -494,7 +498,7 @@ impl Engine {
     }
 
     async fn unsubscribe_run(&self, run: RunId) {
-        let Some(durable) = &self.inner.durable else { return };
+        let Some(durable) = &self.shared.durable else { return };
         match durable.is_unsubscribing(run).await {
             Ok(true) => {}
             Ok(false) => return,
@@ -520,8 +524,8 @@ impl Engine {
                     callbacks,
                     pass,
                 };
-                let run = Run::resume(state, Arc::clone(&self.inner.environment));
-                Driver::new(Arc::clone(&self.inner), run, None, links).unsubscribe().await;
+                let run = Run::resume(state, Arc::clone(&self.shared.environment));
+                Driver::new(self.for_runs(), run, None, links).unsubscribe().await;
             }
             // Retention has deleted the run, and with it everything known about its subscriptions.
             Ok(_) => {
@@ -550,7 +554,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 /// A claim on a run that is being loaded: no other task can load it in the meantime. It holds what the run owns, and puts it
 /// back if the run cannot be loaded now.
 struct Claim<'e> {
-    engine: &'e Inner,
+    engine: &'e Shared,
     run: RunId,
     owned: Option<Owned>,
     kept: bool,
@@ -558,7 +562,7 @@ struct Claim<'e> {
 
 impl<'e> Claim<'e> {
     /// None when the run is in progress, or another task is loading it.
-    fn of(engine: &'e Inner, run: RunId, reached: InProgress) -> Option<Claim<'e>> {
+    fn of(engine: &'e Shared, run: RunId, reached: InProgress) -> Option<Claim<'e>> {
         // Under one lock: a run that leaves puts aside what it owns in the same moment.
         let owned = engine.awake.enter(run, reached, || engine.aside.take(run))?;
         Some(Claim { engine, run, owned, kept: false })

@@ -1,15 +1,10 @@
 //! One attempt under all services of an action, and what its result says about them.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use loom_definition::Status;
 use loom_resilience::{AttemptError, Instant, Mode, ObservedParts, Refusal, Rule, Service, Verdict};
 
-use super::Recorded;
 use crate::event::{CircuitHint, EffectResult, ErrorInfo, Note, Outcome, RetryHint};
 
 /// What the parts of a service in observe mode would have done to an attempt.
@@ -36,15 +31,16 @@ impl Times {
     }
 }
 
-/// `seen` has as many elements as there are services.
-pub(super) async fn run_nested<F, Fut>(
-    services: &[(Service, Arc<Mutex<Recorded>>)],
+/// Each service comes with something of the caller's. `seen` has as many elements as there are services.
+pub(super) async fn run_nested<R, F, Fut>(
+    services: &[(Service, R)],
     seen: &[ObservedParts],
     times: Times,
     number: u32,
     work: F,
 ) -> EffectResult
 where
+    R: Sync,
     F: FnOnce(Instant) -> Fut + Send,
     Fut: Future<Output = EffectResult> + Send,
 {

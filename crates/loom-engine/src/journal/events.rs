@@ -5,9 +5,8 @@ use std::sync::Arc;
 use loom_definition::{ActionIdx, BlockIdx, RunStatus, Status, VariableIdx};
 
 use super::{
-    Unreadable,
+    format::{Unreadable, status_from_number, status_number},
     primitive::{Reader, Writer},
-    status_from_number, status_number,
 };
 use crate::{
     budgets::Budgets,
@@ -15,7 +14,7 @@ use crate::{
         EffectId, ErrorInfo, Event, Next, Note, OpeningId, Outcome, Phase, Place, Purpose, RunId, RunStart,
         TimerId,
     },
-    trace::TraceParent,
+    trace_parent::TraceParent,
 };
 
 type Read<T> = Result<T, Unreadable>;

@@ -6,7 +6,7 @@ use loom_expression::{Array, Object, Timestamp, Value, ValueRef};
 use loom_store::ContentHash;
 
 use super::{
-    Unreadable,
+    format::{LARGE_VERSION, Unreadable},
     large::{Draft, INLINE_MAX, LargeValues, Name},
     secret::{Keys, SecretRef},
 };
@@ -165,7 +165,7 @@ impl Writer<'_> {
         let Some(sealed) = apart.values.keys.seal(&plain) else { return false };
         if apart.keeps_new && sealed.len() > INLINE_MAX {
             let mut draft = Draft::default();
-            draft.begin(super::LARGE_VERSION);
+            draft.begin(LARGE_VERSION);
             Writer { out: &mut draft.bytes, apart: None }.sealed(&sealed);
             apart.names.push(apart.values.keep(value, draft));
             self.byte(tag::LARGE | tag::SECRET);
@@ -195,7 +195,7 @@ impl Writer<'_> {
             return;
         }
         let mut draft = Draft::default();
-        draft.begin(super::LARGE_VERSION);
+        draft.begin(LARGE_VERSION);
         // Its own label stays here: the stored value is the same whether or not it is secret.
         draft.bytes.push(self.out[start] & !tag::SECRET);
         draft.bytes.extend_from_slice(&self.out[start + 1..]);

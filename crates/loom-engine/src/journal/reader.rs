@@ -8,15 +8,19 @@ use loom_expression::Value;
 use loom_store::{Blobs, ContentHash, Error as StoreError, Snapshot, StoredFrame};
 
 use super::{
-    Head, Keys, LARGE_VERSION, LargeValues, SNAPSHOT_VERSION, SecretRef, Unreadable, VERSION, decode_large,
-    decode_snapshot_with, decode_with, primitive::Outside, references,
+    codec::{decode_large, decode_snapshot_with, decode_with},
+    format::{LARGE_VERSION, SNAPSHOT_VERSION, Unreadable, VERSION},
+    head::{Head, references},
+    large::LargeValues,
+    primitive::Outside,
+    secret::{Keys, SecretRef},
 };
 use crate::{
-    durable::RecoverError,
+    environment::Environment,
     event::{Event, RunId},
-    machine::Environment,
     reads::{self, Unavailable},
     state::RunState,
+    unloadable::RecoverError,
 };
 
 /// Decodes the journal of one run. A large value is read once, and shared for as long as anything decoded holds it.

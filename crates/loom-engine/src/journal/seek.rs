@@ -6,7 +6,7 @@ use loom_definition::Workflow;
 use loom_store::{FrameQuery, Seq, Store, StoredFrame};
 
 use super::waymark::{self, WAYMARK_FRAMES};
-use crate::{durable::RecoverError, event::RunId, trail::Trail};
+use crate::{event::RunId, trail::Trail, unloadable::RecoverError};
 
 /// The frames between two regular waymarks are fetched together if they are not larger than this, in bytes.
 const PAGE_BYTES: usize = 256 << 10;

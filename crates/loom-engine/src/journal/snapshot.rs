@@ -9,12 +9,12 @@ use loom_definition::{ActionIdx, BlockIdx, Workflow};
 use loom_expression::Value;
 
 use super::{
-    Unreadable,
     events::{
         phase_tag, purpose_tag, read_error, read_phase, read_place, read_purpose, read_run_status,
         read_start, read_status, read_trace, write_error, write_place, write_run_status, write_start,
         write_trace,
     },
+    format::Unreadable,
     primitive::{Reader, Writer},
 };
 use crate::{

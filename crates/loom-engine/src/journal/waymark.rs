@@ -5,14 +5,15 @@ use std::sync::Arc;
 use loom_definition::{ActionIdx, Workflow};
 
 use super::{
-    Unreadable, VERSION,
     events::{read_place, write_place},
-    head,
+    format::{Unreadable, VERSION},
+    head::head,
     primitive::{Reader, Writer},
 };
 use crate::{
     event::{EffectId, OpeningId, Phase, TimerId},
-    trail::{Opened, Round, Trail},
+    path::Iteration,
+    trail::{Opened, Trail},
 };
 
 /// The first byte after the version and the names of large values, where an event would have its tag.
@@ -126,6 +127,6 @@ fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<Trail> {
 
 fn read_opened(r: &mut Reader<'_>) -> Read<Opened> {
     let parent = r.option(read_place)?;
-    let path = r.list(|r| Ok(Round { action: ActionIdx(r.u32()?), index: r.u32()? }))?;
+    let path = r.list(|r| Ok(Iteration { action: ActionIdx(r.u32()?), index: r.u32()? }))?;
     Ok(Opened { parent, path: path.into() })
 }

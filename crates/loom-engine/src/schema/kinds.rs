@@ -3,8 +3,9 @@
 use loom_expression::{Object, Value, ValueRef};
 
 use super::{
-    Checker, Problem, Spot, format,
+    Checker, Spot, format,
     place::{Path, Pointer},
+    problem::Problem,
 };
 use crate::event::shown;
 

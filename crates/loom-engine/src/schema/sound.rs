@@ -2,7 +2,14 @@
 
 use loom_expression::{Object, Value, ValueRef, percent};
 
-use super::{DEPTH_MAX, Problem, TYPES, place::Pointer};
+use super::{place::Pointer, problem::Problem};
+
+/// The maximum nesting of schemas, which also ends recursive references.
+pub(super) const DEPTH_MAX: u32 = 200;
+
+/// The types, in the order in which messages list them.
+pub(super) const TYPES: [&str; 8] =
+    ["string", "number", "integer", "boolean", "object", "array", "null", "any"];
 
 /// Checks the whole schema.
 pub(super) fn check(schema: &Value) -> Result<(), Problem> {

@@ -16,7 +16,7 @@ use loom_definition::{
     trigger::TriggerKind,
 };
 use loom_engine::{
-    EffectId, Event, OpeningId, Place, Round, RunId, RunStart, RunState, Trail,
+    EffectId, Event, Iteration, OpeningId, Place, RunId, RunStart, RunState, Trail,
     event::{ErrorInfo, FALLBACK, Next, Note, Outcome, Phase},
     trace::{self, RunTrace},
 };
@@ -442,7 +442,8 @@ impl Recorded {
             ("loom.action.code", outcome.code.as_ref().into()),
         ];
         if !path.is_empty() {
-            let part = |round: &Round| format!("{}/{}", self.workflow.action(round.action).name, round.index);
+            let part =
+                |round: &Iteration| format!("{}/{}", self.workflow.action(round.action).name, round.index);
             let parts: Vec<String> = path.iter().map(part).collect();
             attributes.push(("loom.action.path", parts.join("/").into()));
         }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use loom_definition::{ActionIdx, Status, Workflow, model::ActionKind};
 use loom_engine::{
-    Event, Place, Round, Step, Trail,
+    Event, Iteration, Place, Step, Trail,
     event::{ErrorInfo, Next, Outcome, Phase, Purpose},
 };
 use loom_expression::{Timestamp, Visible, visible};
@@ -179,7 +179,7 @@ impl Lines {
     }
 
     /// An action with the iterations of its enclosing loops, counted from 1: `Each[3] › Post`.
-    fn label(&self, action: ActionIdx, path: &[Round]) -> String {
+    fn label(&self, action: ActionIdx, path: &[Iteration]) -> String {
         let mut label = String::new();
         for round in path {
             // Writing to a string cannot fail.
@@ -207,7 +207,7 @@ fn because(error: &ErrorInfo) -> String {
 }
 
 /// Whether what happens in these iterations is shown.
-fn is_shown(path: &[Round]) -> bool {
+fn is_shown(path: &[Iteration]) -> bool {
     path.iter().all(|round| round.index < ITERATIONS_SHOWN)
 }
 

@@ -1,18 +1,17 @@
-//! Requests to start runs, and handles on started runs.
+//! Requests to start runs, and what comes of them.
 
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use loom_definition::{RunStatus, Workflow};
+use loom_definition::Workflow;
 use loom_expression::{Object, Value};
 use loom_store::{InboxId, KeyWrite};
-use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    driver::Envelope,
-    engine::gate::Permit,
-    event::{Command, ErrorInfo, RunId, RunStart},
-    trace::TraceParent,
+    event::{ErrorInfo, RunId, RunStart},
+    run_handle::RunHandle,
+    shared::gate::Permit,
+    trace_parent::TraceParent,
 };
 
 /// A firing of a trigger: what a run is started from.
@@ -153,73 +152,4 @@ pub enum Accepted {
         /// Which condition, from 0.
         condition: usize,
     },
-}
-
-/// A handle on a run that is in progress or has ended.
-#[derive(Debug)]
-pub struct RunHandle {
-    /// Its id.
-    pub id: RunId,
-    /// What it was started from.
-    pub start: Arc<RunStart>,
-    pub(super) commands: mpsc::Sender<Envelope>,
-    pub(super) accepted: Option<oneshot::Receiver<()>>,
-    pub(super) response: watch::Receiver<Option<Value>>,
-    pub(super) ended: watch::Receiver<Option<Arc<RunReport>>>,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RunReport {
-    /// Its id.
-    pub id: RunId,
-    /// The final status.
-    pub status: RunStatus,
-    /// The error, if the run ended with one.
-    pub error: Option<Arc<ErrorInfo>>,
-    /// The workflow's outputs.
-    pub outputs: Option<Value>,
-    /// The Response sent to the caller: `{statusCode, headers, body}`.
-    pub response: Option<Value>,
-}
-
-impl RunHandle {
-    /// Waits until the run's start is durable; from then on the run survives the process. False when the store rejected
-    /// the start, or already has a run of the same firing: then none of its effects happened. Returns true immediately for
-    /// runs that live in memory.
-    pub async fn accepted(&mut self) -> bool {
-        match self.accepted.take() {
-            Some(accepted) => accepted.await.is_ok(),
-            None => true,
-        }
-    }
-
-    /// Waits for the Response. None when the run ends without one, or the engine is shut down first.
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub async fn response(&mut self) -> Option<Value> {
-        self.response.wait_for(Option::is_some).await.ok()?.clone()
-    }
-
-    /// Waits for the end of the run. None when the engine is shut down first.
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub async fn ended(&mut self) -> Option<Arc<RunReport>> {
-        let ended = self.ended.wait_for(Option::is_some).await.ok()?;
-        ended.clone()
-    }
-
-    /// Cancels the run; it ends as `Cancelled`. Does nothing if it has ended.
-    pub async fn cancel(&self) {
-        // A closed channel means that the run has ended.
-        self.commands.send(Envelope::new(Command::Cancel)).await.ok();
-    }
-
-    /// Sends the run a command. Does nothing if the run has ended.
-    pub async fn command(&self, command: Command) {
-        self.commands.send(Envelope::new(command)).await.ok();
-    }
 }

@@ -15,7 +15,6 @@ use std::{
 use loom_definition::{Workflow, trigger::TriggerConcurrency};
 use tokio::sync::{Notify, oneshot};
 
-use super::{Engine, StartError};
 use crate::event::{Command, RunId, RunStart};
 
 /// The gates of all triggers with a limit.
@@ -121,36 +120,6 @@ impl Pass {
                 Err(_) => std::future::pending().await,
             }
         }
-    }
-}
-
-impl Engine {
-    /// What each of these new runs owns at the gate of its trigger. Every start of a run comes by here.
-    pub(crate) fn enter(
-        &self,
-        workflow: &Workflow,
-        trigger: Option<&str>,
-        runs: &[RunId],
-        reserved: Option<Permit>,
-    ) -> Result<Vec<Pass>, StartError> {
-        let entered = self.inner.gates.enter(workflow, trigger, runs, reserved);
-        entered.map_err(|Full { limit }| StartError::Full {
-            workflow: Arc::clone(&workflow.name),
-            runs: limit.runs,
-            waiting: limit.maximum_waiting_runs,
-        })
-    }
-
-    /// Reserves the right to start one run of a trigger; pass it on as
-    /// [`FiringCommit::permit`](crate::FiringCommit::permit). None when the run would have to wait for the trigger's
-    /// concurrency limit.
-    pub fn reserve(&self, workflow: &Workflow, trigger: &str) -> Option<Permit> {
-        self.inner.gates.reserve(workflow, Some(trigger))
-    }
-
-    /// The number of accepted runs that wait for the concurrency limits of their triggers.
-    pub fn runs_waiting(&self) -> usize {
-        self.inner.gates.waiting()
     }
 }
 

@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use loom_store::{Error as StoreError, Shards, Store, Timer, TimerKey, TimerQuery, UnixMillis};
+use loom_store::{Error as StoreError, Shards, Store, Timer, TimerQuery, UnixMillis};
 use tokio::sync::Notify;
 
-use crate::event::RunId;
+use crate::{event::RunId, parked::KIND};
 
 /// How far ahead the store is read.
 const AHEAD: Duration = Duration::from_mins(1);
@@ -23,19 +23,6 @@ const KNOWN_MAX: usize = 10_000;
 
 /// Timers read at a time.
 const PAGE: usize = 1_000;
-
-/// The kind of timer that wakes a parked run. A run has one, with number 0.
-const KIND: u16 = 1;
-
-/// The timer that wakes a run.
-pub(crate) fn alarm(run: RunId, due: UnixMillis) -> Timer {
-    Timer { key: alarm_key(run), due, kind: KIND }
-}
-
-/// Identifies the timer that wakes a run.
-pub(crate) const fn alarm_key(run: RunId) -> TimerKey {
-    TimerKey { run, number: 0 }
-}
 
 /// The timers that are due first.
 #[derive(Debug, Default)]

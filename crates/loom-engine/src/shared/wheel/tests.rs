@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use loom_store::{Commit, Journal, MemoryStore, contract::Seeded};
 
 use super::*;
+use crate::parked::{alarm, alarm_key};
 
 fn run(number: u64) -> RunId {
     RunId::from_u64(number).unwrap()

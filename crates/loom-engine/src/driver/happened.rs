@@ -1,0 +1,46 @@
+//! What can happen to a run: one of its futures ends, or somebody sends it a command.
+
+use std::sync::Arc;
+
+use loom_definition::Status;
+use loom_expression::Timestamp;
+use loom_store::InboxId;
+use tokio::sync::oneshot;
+
+use crate::{
+    envelope::Envelope,
+    event::{EffectId, EffectResult, Note, Place},
+    guard::Guarded,
+    signals::Received,
+};
+
+/// The result of one of the run's futures.
+pub(super) enum Finished {
+    /// A call ended. For a child workflow, the message that says so.
+    Call(EffectId, EffectResult, Vec<Note>, Option<Arc<Guarded>>, Option<InboxId>),
+    /// A wait for a signal ended; the mailbox keeps the signal for the call.
+    Signal(EffectId, Received),
+    /// A service admitted an action; the admission is held while the engine executes it.
+    Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>, Arc<Guarded>),
+    /// Nothing that concerns the run.
+    Nothing,
+}
+
+/// Something that has happened to a run.
+pub(super) enum Happened {
+    /// One of its futures ended.
+    Finished(Finished),
+    /// A command was sent.
+    Sent(Envelope),
+}
+
+impl Happened {
+    /// When, if timers that were due before must be handled first.
+    pub(super) fn at(&self) -> Option<Timestamp> {
+        match self {
+            Happened::Finished(Finished::Signal(_, received)) => received.sent,
+            Happened::Finished(_) => None,
+            Happened::Sent(envelope) => envelope.sent,
+        }
+    }
+}

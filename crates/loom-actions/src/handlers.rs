@@ -231,7 +231,7 @@ impl RequestHandler {
         let plan = described.plan(inputs, callback)?;
         let (marks, mut behaviour) = (marks(call), behaviour(call, self.kind));
         behaviour.paging = plan.paging();
-        self.requests.carry_out(&plan, &marks, &behaviour, call.resume.as_ref()).await
+        self.requests.perform_plan(&plan, &marks, &behaviour, call.resume.as_ref()).await
     }
 
     async fn attempt(&self, call: &Call) -> Result<Progress, Failure> {

@@ -208,7 +208,7 @@ impl Requests {
     ///
     /// # Errors
     /// [`Failure`] when there is no response, or when a lookup did not succeed.
-    pub(crate) async fn carry_out(
+    pub(crate) async fn perform_plan(
         &self,
         plan: &Plan,
         marks: &Marks,

@@ -5,7 +5,7 @@ mod interpreter;
 #[cfg(feature = "javascript")]
 mod javascript;
 #[cfg(feature = "javascript")]
-mod places;
+mod slots;
 
 use std::{num::NonZeroUsize, thread, time::Duration};
 
@@ -33,7 +33,7 @@ pub struct ScriptLimits {
     /// How many scripts run at once; others wait their turn. Default: the number of processors.
     pub at_once: NonZeroUsize,
     /// How many scripts that do not end after their timeout, and cannot be interrupted, may continue while others
-    /// take their places. Each occupies a thread and up to `memory_bytes`, and uses processor time until it ends.
+    /// take their slots. Each occupies a thread and up to `memory_bytes`, and uses processor time until it ends.
     /// Default 16.
     pub stuck_max: usize,
 }

@@ -103,7 +103,7 @@ impl TriggerRequests {
             return Ok(absolute(plan.received(progress), spec.target()));
         }
         let asked = plan.spec(&vec![Value::NULL; plan.lookups().len()])?;
-        let progress = self.requests.carry_out(&plan, &marks(call), &behaviour, None).await?;
+        let progress = self.requests.perform_plan(&plan, &marks(call), &behaviour, None).await?;
         Ok(match (progress, plan.poll()) {
             (Progress::Final(answer), Some(poll)) if call.ask == TriggerPurpose::Poll => {
                 Progress::Final(polled(answer, &poll, state))

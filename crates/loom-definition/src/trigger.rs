@@ -174,7 +174,7 @@ pub struct TriggerOptions {
 #[derive(Clone, Debug)]
 pub struct Recurrence {
     /// When it occurs.
-    pub rhythm: Rhythm,
+    pub rule: RecurrenceRule,
     /// The start, in ISO 8601: a local time in `time_zone`, or a time with `Z`.
     pub start_time: Option<Arc<str>>,
     /// The end, in the same format as `start_time`.
@@ -189,7 +189,7 @@ pub struct Recurrence {
 
 /// The rule of a recurrence.
 #[derive(Clone, Debug)]
-pub enum Rhythm {
+pub enum RecurrenceRule {
     /// At a fixed interval.
     Every {
         /// The unit of the interval.

@@ -13,8 +13,8 @@ use crate::{
     event::{EffectId, Event, Next, OpeningId, Outcome, Phase, Place, Purpose, TimerId},
     gather, record,
     state::{
-        Activity, Call, CallState, EachState, LoopState, Opening, OpeningPhase, RunState, Slot, SlotPhase,
-        Timer,
+        Activity, CallState, EachState, LoopState, Opening, OpeningPhase, PendingCall, RunState, Slot,
+        SlotPhase, Timer,
     },
     work::Work,
 };
@@ -222,7 +222,7 @@ impl RunState {
         at: Timestamp,
     ) {
         self.next_effect = self.next_effect.max(effect.0 + 1);
-        self.effects.insert(effect, Call { place, phase, attempt, resume: resume.cloned() });
+        self.effects.insert(effect, PendingCall { place, phase, attempt, resume: resume.cloned() });
         if phase == Phase::Unsubscribe {
             return;
         }

@@ -41,7 +41,7 @@ impl Chaos {
     }
 
     /// Makes a call with the injections that strike it. `service` is the service that the call addresses, if it is known.
-    pub(crate) async fn around<Fut: Future<Output = EffectResult>>(
+    pub(crate) async fn inject<Fut: Future<Output = EffectResult>>(
         &self,
         call: &Call,
         service: Option<&str>,

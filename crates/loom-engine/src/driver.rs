@@ -4,8 +4,8 @@ mod happened;
 mod order;
 mod park;
 mod report;
+mod resume;
 mod secrets;
-mod take_up;
 mod under_way;
 
 use std::{
@@ -263,7 +263,7 @@ impl Driver {
             Some(command) => self.handle(command).await?,
             None => {
                 let _alone = self.alone().await;
-                self.go_on().await?;
+                self.resume().await?;
             }
         }
         while !self.is_over() {
@@ -388,7 +388,7 @@ impl Driver {
     /// Performs what the machine has decided, until nothing more follows immediately.
     async fn settle_down(&mut self, mut more: bool) -> Result<(), loom_store::Error> {
         loop {
-            let immediate = self.carry_out().await?;
+            let immediate = self.perform_effects().await?;
             let at = self.clock.now();
             if !immediate.is_empty() {
                 self.evaluate();
@@ -461,7 +461,7 @@ impl Driver {
     }
 
     /// Performs the effects that new events request. Returns the commands that follow immediately.
-    async fn carry_out(&mut self) -> Result<Vec<Command>, loom_store::Error> {
+    async fn perform_effects(&mut self) -> Result<Vec<Command>, loom_store::Error> {
         let events = self.run.take_events();
         if events.is_empty() {
             return Ok(Vec::new());

@@ -5,8 +5,8 @@
 
 mod builder;
 mod children;
+mod deliver;
 mod enter;
-mod hand_over;
 mod messages;
 mod parking;
 mod queue;

@@ -197,7 +197,7 @@ pub const FALLBACK: &str = "Fallback";
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
     /// A rate limiter or bulkhead delayed the call.
-    Held {
+    Waited {
         /// The service's name.
         service: Arc<str>,
         /// `rate limit` or `bulkhead`.

@@ -379,7 +379,7 @@ impl TimeLimit {
 #[derive(Debug)]
 pub(crate) enum Admission {
     /// Admitted immediately.
-    Held(Vec<loom_resilience::Admission<Service>>),
+    Owned(Vec<loom_resilience::Admission<Service>>),
     /// Admitted after a wait; the future that waited receives the action's final status.
     Waited(oneshot::Sender<Status>),
 }
@@ -387,15 +387,16 @@ pub(crate) enum Admission {
 impl Admission {
     /// What parts in observe mode would have done to the action.
     pub(crate) fn observed(&self) -> Vec<Note> {
-        let Admission::Held(admissions) = self else { return Vec::new() };
-        let notes = admissions.iter().flat_map(|held| observed_notes(held.service(), held.observed()));
+        let Admission::Owned(admissions) = self else { return Vec::new() };
+        let notes =
+            admissions.iter().flat_map(|admission| observed_notes(admission.service(), admission.observed()));
         notes.collect()
     }
 
     /// Reports the action's final status to the services.
     pub(crate) fn settle(self, status: Status, now: Instant) {
         match self {
-            Admission::Held(admissions) => {
+            Admission::Owned(admissions) => {
                 for admission in admissions {
                     if let Some(verdict) = verdict_of(status) {
                         admission.settle(verdict, now);
@@ -420,17 +421,17 @@ fn verdict_of(status: Status) -> Option<Verdict> {
 impl Guarded {
     /// Admits an action without waiting; none when it must wait or is rejected. `left` is the time until its deadline.
     pub(crate) fn try_admit(&self, left: Option<Duration>) -> Option<Admission> {
-        let mut held = Vec::with_capacity(self.services.len());
+        let mut admissions = Vec::with_capacity(self.services.len());
         for (service, _) in &self.services {
-            held.push(service.try_admit_for(left, service.clock().now()).ok()?);
+            admissions.push(service.try_admit_for(left, service.clock().now()).ok()?);
         }
-        Some(Admission::Held(held))
+        Some(Admission::Owned(admissions))
     }
 
     /// Admits an action that an earlier process was executing; never refused.
     pub(crate) fn admit_again(&self, left: Option<Duration>) -> Admission {
         let again = |(service, _): &(Service, _)| service.admit_again(left, service.clock().now());
-        Admission::Held(self.services.iter().map(again).collect())
+        Admission::Owned(self.services.iter().map(again).collect())
     }
 
     /// Waits for admission, reports it through `admitted`, and holds it until the action has ended. Returns a rejection as the
@@ -442,7 +443,7 @@ impl Guarded {
         admitted: oneshot::Sender<(oneshot::Sender<Status>, Vec<Note>)>,
     ) -> Option<EffectResult> {
         let (release, ended) = oneshot::channel();
-        let held = self.guarded(left, 1, notes, move |notes| async move {
+        let attempt = self.guarded(left, 1, notes, move |notes| async move {
             // The receiver is gone if the action was cancelled in the meantime; the wait below then ends immediately.
             admitted.send((release, notes)).ok();
             let status = ended.await.unwrap_or(Status::Cancelled);
@@ -450,7 +451,7 @@ impl Guarded {
             let outcome = Outcome { status, ..Outcome::ok(None) };
             EffectResult::Done { outcome, hint }
         });
-        let result = Box::pin(held).await;
+        let result = Box::pin(attempt).await;
         self.note_changes(notes);
         match result {
             EffectResult::Done { ref outcome, .. } if outcome.error.is_some() => Some(result),
@@ -631,7 +632,7 @@ impl Guarded {
             let waited = &mut waited;
             let work = |clock_now: Instant| {
                 *waited = clock_now.since(began);
-                let held = (*waited >= WAIT_TOLD).then(|| Note::Held {
+                let waiting = (*waited >= WAIT_TOLD).then(|| Note::Waited {
                     service: Arc::clone(outer.name()),
                     by: if outer.policy().limiter.is_some() {
                         "rate limit".into()
@@ -640,14 +641,14 @@ impl Guarded {
                     },
                     wait: *waited,
                 });
-                work(held.into_iter().chain(observed()).collect())
+                work(waiting.into_iter().chain(observed()).collect())
             };
             let times = Times { limit, attempt: self.attempt_timeout };
             run_nested(&self.services, &seen, times, number, work).await
         };
         if waited >= WAIT_TOLD {
             let by = if outer.policy().limiter.is_some() { "rate limit" } else { "bulkhead" };
-            notes.push(Note::Held { service: Arc::clone(outer.name()), by: by.into(), wait: waited });
+            notes.push(Note::Waited { service: Arc::clone(outer.name()), by: by.into(), wait: waited });
         }
         notes.extend(observed());
         result

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Openings that a history may skip: a resubmitted run begins with a part of the history of another.
-const FRAMES_SKIPPED_MAX: usize = 1 << 20;
+const OPENINGS_SKIPPED_MAX: usize = 1 << 20;
 
 impl RunState {
     /// Whether `event` may be applied next.
@@ -136,7 +136,7 @@ impl RunState {
             return require(is_first, "only the block of the workflow has no parent");
         };
         require(!self.openings.is_empty(), "the block of the workflow is not open")?;
-        require(id <= self.openings.len().saturating_add(FRAMES_SKIPPED_MAX), "there is no such block")?;
+        require(id <= self.openings.len().saturating_add(OPENINGS_SKIPPED_MAX), "there is no such block")?;
         let slot = self.running_slot(parent)?;
         let owner = self.workflow.block(block).owner;
         require(owner == Some(parent.action), "the block belongs to another action")?;

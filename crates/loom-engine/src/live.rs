@@ -74,12 +74,12 @@ impl Live {
 
     /// Measures the state, which may hold `most` bytes, and returns its size in bytes.
     pub(crate) fn measure(&mut self, state: &RunState, most: u64) -> u64 {
-        let held = held(state);
+        let live = live_bytes(state);
         self.settle();
         self.unmeasured = 0;
-        self.measure_after = allowance(most, held);
+        self.measure_after = allowance(most, live);
         self.settle();
-        held
+        live
     }
 
     /// The events have been taken.
@@ -100,12 +100,12 @@ impl Live {
 }
 
 /// The bytes that a state that holds `held` of `most` bytes may add before it is measured.
-fn allowance(most: u64, held: u64) -> u64 {
-    most.saturating_sub(held).max(most / SHARE)
+fn allowance(most: u64, live: u64) -> u64 {
+    most.saturating_sub(live).max(most / SHARE)
 }
 
 /// The size of all values that a state holds; shared values count once.
-fn held(state: &RunState) -> u64 {
+fn live_bytes(state: &RunState) -> u64 {
     let mut values: Vec<&Value> = Vec::new();
     if let Some(start) = &state.start {
         values.push(&start.trigger);

@@ -23,9 +23,9 @@ use crate::{
 /// The same for every attempt at one occurrence of an action: `run id / action / iterations of the enclosing loops`.
 fn idempotency_key(state: &RunState, start: &RunStart, place: Place) -> Arc<str> {
     let mut key = format!("{}/{}", start.run, state.workflow.action(place.action).name);
-    for round in state.path(place.opening) {
+    for iteration in state.path(place.opening) {
         key.push('/');
-        key.push_str(&round.index.to_string());
+        key.push_str(&iteration.index.to_string());
     }
     Arc::from(key)
 }
@@ -47,7 +47,7 @@ pub struct Run {
     handed_out: usize,
     live: Live,
     /// Commands whose decisions need secrets that have not been read.
-    held: VecDeque<Command>,
+    undecided: VecDeque<Command>,
 }
 
 impl Run {
@@ -66,7 +66,15 @@ impl Run {
         if state.seq() > 0 {
             live.measure(&state, most);
         }
-        Run { workflow, state, environment, events: Vec::new(), handed_out: 0, live, held: VecDeque::new() }
+        Run {
+            workflow,
+            state,
+            environment,
+            events: Vec::new(),
+            handed_out: 0,
+            live,
+            undecided: VecDeque::new(),
+        }
     }
 
     /// Its state.
@@ -162,10 +170,10 @@ impl Run {
     #[inline]
     fn accept(&mut self, command: Command, now: Now) {
         if self.workflow.reads_secrets {
-            self.held.push_back(command);
+            self.undecided.push_back(command);
             return;
         }
-        // Without secrets nothing is ever held, so the order of commands is kept. A command is large: it is not moved through a queue.
+        // Without secrets nothing is ever undecided, so the order of commands is kept. A command is large: it is not moved through a queue.
         let first = self.events.len();
         self.decider(now).command(command);
         self.apply_from(first, now);
@@ -175,7 +183,7 @@ impl Run {
     /// continue before secrets have been read, see [`Run::lacks_reads`].
     pub fn advance(&mut self, now: impl Into<Now>, budget: usize) -> bool {
         let now = now.into();
-        while let Some(command) = self.held.pop_front() {
+        while let Some(command) = self.undecided.pop_front() {
             if !self.decide_command(command, now) {
                 return false;
             }
@@ -207,10 +215,10 @@ impl Run {
         true
     }
 
-    /// Decides what follows from a command. False when that needs secrets which have not been read; the command is held.
+    /// Decides what follows from a command. False when that needs secrets which have not been read; the command is undecided.
     fn decide_command(&mut self, command: Command, now: Now) -> bool {
         if self.lacks_reads() {
-            self.held.push_front(command);
+            self.undecided.push_front(command);
             return false;
         }
         let first = self.events.len();
@@ -221,7 +229,7 @@ impl Run {
         {
             // As if it had not been decided.
             self.events.truncate(first);
-            self.held.push_front(again);
+            self.undecided.push_front(again);
             return false;
         }
         self.apply_from(first, now);
@@ -261,7 +269,8 @@ impl Run {
 
     /// Whether [`Run::advance`] would do anything.
     pub(crate) fn has_work(&self) -> bool {
-        !self.held.is_empty() || (self.state.status == RunStatus::Running && !self.state.ready.is_empty())
+        !self.undecided.is_empty()
+            || (self.state.status == RunStatus::Running && !self.state.ready.is_empty())
     }
 
     #[inline]

@@ -28,11 +28,11 @@ pub(crate) enum Child {
 /// What one run needs of the others.
 pub(crate) trait OtherRuns: Send + Sync {
     /// Starts the runs that one attempt at an action calls, each at most once. None when a condition of the trigger is not met.
-    fn start_children<'a>(
+    fn start_children(
         self: Arc<Self>,
         request: RunRequest,
-        call: &'a Call,
-    ) -> RunsFuture<'a, Result<Option<Vec<Child>>, StartError>>;
+        call: &Call,
+    ) -> RunsFuture<'_, Result<Option<Vec<Child>>, StartError>>;
 
     /// Waits for the Response of a run; see [`Engine::response_of`](crate::Engine::response_of).
     fn response_of(self: Arc<Self>, run: RunId) -> RunsFuture<'static, Result<Option<Value>, RecoverError>>;

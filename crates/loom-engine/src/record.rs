@@ -80,12 +80,12 @@ const CREDENTIALS: [&str; 4] = ["password", "secret", "pfx", "value"];
 /// The inputs of a call as expressions see them: with its retry policy, and without credentials.
 fn inputs_of_call(action: &Action, inputs: Value) -> Value {
     let Some(members) = inputs.as_object() else { return inputs };
-    let held = members.get_ignore_case("authentication").and_then(Value::as_object);
-    if held.is_none() && action.written_retry.is_null() {
+    let given = members.get_ignore_case("authentication").and_then(Value::as_object);
+    if given.is_none() && action.written_retry.is_null() {
         return inputs;
     }
     let mut members = members.clone();
-    if let Some(mut authentication) = held.cloned() {
+    if let Some(mut authentication) = given.cloned() {
         for credential in CREDENTIALS {
             if let Some(name) = authentication.name_ignore_case(credential).cloned() {
                 authentication.insert(name, MASK);

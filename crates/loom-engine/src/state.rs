@@ -31,7 +31,7 @@ pub struct RunState {
     pub(crate) free: Vec<OpeningId>,
     pub(crate) variables: Vec<Option<Value>>,
     pub(crate) ready: VecDeque<Work>,
-    pub(crate) effects: Sorted<EffectId, Call>,
+    pub(crate) effects: Sorted<EffectId, PendingCall>,
     pub(crate) timers: Sorted<TimerId, Timer>,
     /// The same timers by due time.
     pub(crate) due: Sorted<(Timestamp, TimerId), ()>,
@@ -61,7 +61,7 @@ pub struct Timer {
 
 /// A call that has not ended.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct PendingCall {
     /// The action that it belongs to.
     pub place: Place,
     /// The part of the action.
@@ -319,12 +319,12 @@ impl RunState {
     }
 
     /// Calls that have not ended. A restarted process must make them again.
-    pub fn calls(&self) -> impl Iterator<Item = (EffectId, &Call)> {
+    pub fn calls(&self) -> impl Iterator<Item = (EffectId, &PendingCall)> {
         self.effects.iter().map(|(id, call)| (*id, call))
     }
 
     /// The call with this id, if it has not ended.
-    pub fn call(&self, effect: EffectId) -> Option<&Call> {
+    pub fn call(&self, effect: EffectId) -> Option<&PendingCall> {
         self.effects.get(effect)
     }
 
@@ -482,7 +482,7 @@ impl RunState {
     }
 
     /// The maximum number of blocks that were open at the same time, a measure of the run's memory.
-    pub fn frames_ever_open(&self) -> usize {
+    pub fn openings_max(&self) -> usize {
         self.openings.len()
     }
 

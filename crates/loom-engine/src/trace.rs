@@ -13,7 +13,7 @@ use crate::{
 pub use crate::trace_parent::TraceParent;
 
 /// The maximum number of iterations that have spans; see [`has_spans`].
-const ROUNDS_WITH_SPANS: u64 = 256;
+const ITERATIONS_WITH_SPANS: u64 = 256;
 
 /// The ids of one run's spans.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl RunTrace {
 
     /// The id of the span of one occurrence of an action. `path` are the iterations of the enclosing loops, outermost first.
     pub fn action(&self, action: ActionIdx, path: &[Iteration]) -> u64 {
-        let iterations = path.iter().flat_map(|round| [round.action.0, round.index]);
+        let iterations = path.iter().flat_map(|iteration| [iteration.action.0, iteration.index]);
         span(&self.key, b'a', &[action.0].into_iter().chain(iterations).collect::<Vec<_>>())
     }
 
@@ -64,7 +64,7 @@ impl RunTrace {
         let shown = shown_part(path);
         let span = match path.get(shown) {
             None => self.call(effect),
-            Some(round) => self.action(round.action, &path[..shown]),
+            Some(iteration) => self.action(iteration.action, &path[..shown]),
         };
         let state = self.parent.as_ref().and_then(|parent| parent.state.clone());
         TraceParent { trace: self.trace, span, sampled: self.is_sampled(), state }
@@ -82,9 +82,9 @@ pub fn has_spans(path: &[Iteration]) -> bool {
 fn shown_part(path: &[Iteration]) -> usize {
     let mut product = 1u64;
     path.iter()
-        .take_while(|round| {
-            product = product.saturating_mul(u64::from(round.index) + 1);
-            product <= ROUNDS_WITH_SPANS
+        .take_while(|iteration| {
+            product = product.saturating_mul(u64::from(iteration.index) + 1);
+            product <= ITERATIONS_WITH_SPANS
         })
         .count()
 }

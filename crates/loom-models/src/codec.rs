@@ -54,11 +54,11 @@ impl Ending {
 /// Calls under construction.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Calls {
-    calls: Vec<Call>,
+    calls: Vec<PartialCall>,
 }
 
 #[derive(Clone, Debug)]
-struct Call {
+struct PartialCall {
     /// What the peer calls it: an index or an id of an item.
     key: Option<String>,
     id: Option<String>,
@@ -107,7 +107,13 @@ impl Calls {
             }
             None => {
                 let key = piece.key.clone();
-                self.calls.push(Call { key, id: None, named: false, arguments: String::new(), extra: None });
+                self.calls.push(PartialCall {
+                    key,
+                    id: None,
+                    named: false,
+                    arguments: String::new(),
+                    extra: None,
+                });
                 self.calls.len() - 1
             }
         };

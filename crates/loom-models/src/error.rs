@@ -124,7 +124,7 @@ impl ErrorKind {
         }
     }
 
-    /// The HTTP status that a server answers with for this kind; see [`door`](crate::door).
+    /// The HTTP status that a server answers with for this kind; see [`server`](crate::server).
     pub fn status(self) -> u16 {
         match self {
             ErrorKind::RateLimited | ErrorKind::QuotaExhausted => 429,

@@ -5,7 +5,7 @@
 //! | ask a model | [`Request`], then [`Endpoint::encode`] |
 //! | read the response | [`Decoder`] and [`Accumulator`] for a stream, [`Endpoint::decode`] for a whole body |
 //! | find out what failed | [`ModelError`] |
-//! | serve clients of chat completions | [`door`] |
+//! | serve clients of chat completions | [`server`] |
 //! | run agents and group chats | [`conversation`] |
 //! | give tools to a model that cannot call them | [`emulate_tools`] |
 //! | test without a model | [`Script`] and [`Cassette`] |
@@ -18,7 +18,6 @@ mod cassette;
 mod codec;
 pub mod conversation;
 mod decode;
-pub mod door;
 mod emulate;
 mod endpoint;
 mod error;
@@ -28,6 +27,7 @@ mod message;
 mod price;
 mod request;
 mod script;
+pub mod server;
 mod tokens;
 mod wait;
 

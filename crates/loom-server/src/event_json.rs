@@ -201,7 +201,7 @@ pub(crate) fn shown_outputs(workflow: &Workflow, outputs: &Value) -> Value {
 /// The event type of a note; its details go to `data`.
 pub(crate) fn note_type(note: &Note, data: &mut Object) -> &'static str {
     match note {
-        Note::Held { service, by, wait } => {
+        Note::Waited { service, by, wait } => {
             data.insert("service", Arc::clone(service));
             data.insert("by", by.as_ref());
             data.insert("waitMs", wait.as_millis() as i64);

@@ -12,7 +12,7 @@ use jiff::{
     civil::{Date, DateTime, Time, Weekday},
     tz::TimeZone,
 };
-use loom_definition::trigger::{Frequency, Recurrence, RecurrenceSchedule, Rhythm};
+use loom_definition::trigger::{Frequency, Recurrence, RecurrenceRule, RecurrenceSchedule};
 use loom_expression::iana_time_zone;
 
 mod cron;
@@ -26,7 +26,7 @@ type Step = fn(&ZonedDateTime, i64) -> Result<ZonedDateTime, jiff::Error>;
 /// A recurrence with parsed times and time zone.
 #[derive(Clone, Debug)]
 pub(crate) struct Timetable {
-    rhythm: Rhythm,
+    rule: RecurrenceRule,
     zone: TimeZone,
     /// The start time, if the definition has one.
     pub(crate) start: Option<Timestamp>,
@@ -49,7 +49,7 @@ impl Timetable {
         };
         let moment = |text: Option<&str>| text.map(|text| moment(text, &zone)).transpose();
         Ok(Timetable {
-            rhythm: recurrence.rhythm.clone(),
+            rule: recurrence.rule.clone(),
             start: moment(recurrence.start_time.as_deref())?,
             end: moment(recurrence.end_time.as_deref())?,
             count: recurrence.count,
@@ -61,15 +61,15 @@ impl Timetable {
     /// the anchor itself is the first occurrence; with one, or with a cron expression, it is only the earliest possible time.
     /// None if there are no more.
     pub(crate) fn next(&self, after: Timestamp, anchor: Timestamp) -> Option<Timestamp> {
-        let found = match &self.rhythm {
-            Rhythm::Every { frequency, interval, schedule } => {
+        let found = match &self.rule {
+            RecurrenceRule::Every { frequency, interval, schedule } => {
                 let every = Every { frequency: *frequency, interval: i64::from((*interval).max(1)) };
                 match schedule {
                     None => every.next(after, anchor, &self.zone),
                     Some(schedule) => every.next_scheduled(schedule, after, anchor, &self.zone),
                 }
             }
-            Rhythm::Cron(cron) => cron::next(cron, after, anchor, &self.zone),
+            RecurrenceRule::Cron(cron) => cron::next(cron, after, anchor, &self.zone),
         };
         found.filter(|found| self.end.is_none_or(|end| *found <= end))
     }
@@ -99,22 +99,22 @@ impl Timetable {
 
     /// Whether it can occur more than once a minute.
     pub(crate) fn is_under_a_minute(&self) -> bool {
-        match &self.rhythm {
-            Rhythm::Every { frequency, interval, schedule } => {
+        match &self.rule {
+            RecurrenceRule::Every { frequency, interval, schedule } => {
                 schedule.is_none() && *frequency == Frequency::Second && *interval < 60
             }
-            Rhythm::Cron(cron) => cron.seconds.len() > 1,
+            RecurrenceRule::Cron(cron) => cron.seconds.len() > 1,
         }
     }
 
     /// Whether the recurrence is a cron expression.
     pub(crate) fn is_cron(&self) -> bool {
-        matches!(self.rhythm, Rhythm::Cron(_))
+        matches!(self.rule, RecurrenceRule::Cron(_))
     }
 
     /// Whether its first occurrence is the deployment itself.
     pub(crate) fn begins_at_once(&self) -> bool {
-        self.start.is_none() && matches!(self.rhythm, Rhythm::Every { .. })
+        self.start.is_none() && matches!(self.rule, RecurrenceRule::Every { .. })
     }
 }
 

@@ -75,7 +75,7 @@ pub async fn with_key(store: Arc<dyn Store>, key: Option<&StoreKey>) -> Result<A
             (Some(key), _) => begin(store, key).await,
         };
     };
-    match EncryptedStore::new(Arc::clone(&store), key).open(Place::Mark, &mark.value) {
+    match EncryptedStore::new(Arc::clone(&store), key).open(AssociatedData::Mark, &mark.value) {
         Ok(text) if text == MARK_TEXT => Ok(Arc::new(EncryptedStore::new(store, key))),
         _ => Err(KeyError::Wrong),
     }
@@ -92,7 +92,7 @@ async fn begin(store: Arc<dyn Store>, key: &StoreKey) -> Result<Arc<dyn Store>, 
         namespace: MARK.0.into(),
         key: MARK.1.into(),
         expect: KeyExpectation::Absent,
-        value: Some(encrypted.seal(Place::Mark, &Bytes::from_static(MARK_TEXT))),
+        value: Some(encrypted.seal(AssociatedData::Mark, &Bytes::from_static(MARK_TEXT))),
         ..KeyWrite::default()
     };
     store.commit(Commit { keys: vec![mark], ..Commit::new() }).await?;
@@ -108,7 +108,7 @@ pub(crate) struct EncryptedStore {
 
 /// What is sealed, and where it belongs.
 #[derive(Clone, Copy, Debug)]
-enum Place<'a> {
+enum AssociatedData<'a> {
     Mark,
     Frame(RunId, Seq),
     Snapshot(RunId, Seq),
@@ -121,7 +121,7 @@ enum Place<'a> {
     TrackingId,
 }
 
-impl Place<'_> {
+impl AssociatedData<'_> {
     /// Different places never have the same context.
     fn context(self) -> Vec<u8> {
         let mut context = Vec::with_capacity(32);
@@ -161,7 +161,7 @@ impl EncryptedStore {
     }
 
     /// Returns the salt and then, encrypted, the codec and the packed payload.
-    fn seal(&self, place: Place<'_>, payload: &Bytes) -> Bytes {
+    fn seal(&self, place: AssociatedData<'_>, payload: &Bytes) -> Bytes {
         let context = place.context();
         let (codec, packed) = pack(payload);
         let salt = self.key.salt(&context, payload);
@@ -173,7 +173,7 @@ impl EncryptedStore {
         sealed.into()
     }
 
-    fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Bytes, Error> {
+    fn open(&self, place: AssociatedData<'_>, sealed: &[u8]) -> Result<Bytes, Error> {
         let broken = || place.unreadable();
         let (salt, text) = sealed.split_first_chunk::<SALT>().ok_or_else(broken)?;
         let mut text = text.to_vec();
@@ -191,26 +191,28 @@ impl EncryptedStore {
             for (place, frame) in journal.frames.iter_mut().enumerate() {
                 // The store refuses numbers that are out of range; here they only have to be different.
                 let seq = Seq(journal.first.0.wrapping_add(place as u64));
-                frame.payload = self.seal(Place::Frame(journal.run, seq), &frame.payload);
+                frame.payload = self.seal(AssociatedData::Frame(journal.run, seq), &frame.payload);
             }
         }
         if let Some(snapshot) = &mut commit.snapshot {
-            snapshot.state = self.seal(Place::Snapshot(snapshot.run, snapshot.upto), &snapshot.state);
+            snapshot.state =
+                self.seal(AssociatedData::Snapshot(snapshot.run, snapshot.upto), &snapshot.state);
         }
         if let Some(row) = &mut commit.row {
             if !row.details.is_empty() {
-                row.details = self.seal(Place::Row(row.id), &row.details);
+                row.details = self.seal(AssociatedData::Row(row.id), &row.details);
             }
-            row.error = row.error.as_deref().map(|code| self.seal_text(Place::ErrorCode, code));
-            row.tracking_id = row.tracking_id.as_deref().map(|id| self.seal_text(Place::TrackingId, id));
-            let place = Place::ErrorText(row.id);
+            row.error = row.error.as_deref().map(|code| self.seal_text(AssociatedData::ErrorCode, code));
+            row.tracking_id =
+                row.tracking_id.as_deref().map(|id| self.seal_text(AssociatedData::TrackingId, id));
+            let place = AssociatedData::ErrorText(row.id);
             row.error_text = row.error_text.as_deref().map(|text| self.seal_text(place, text));
         }
         for post in &mut commit.inbox_posted {
-            post.payload = self.seal(Place::Message(post.run, post.kind), &post.payload);
+            post.payload = self.seal(AssociatedData::Message(post.run, post.kind), &post.payload);
         }
         for write in &mut commit.keys {
-            let place = Place::Named(&write.namespace, &write.key);
+            let place = AssociatedData::Named(&write.namespace, &write.key);
             write.value = write.value.as_ref().map(|value| self.seal(place, value));
         }
         commit
@@ -218,21 +220,21 @@ impl EncryptedStore {
 
     fn open_row(&self, mut row: RunRow) -> Result<RunRow, Error> {
         if !row.details.is_empty() {
-            row.details = self.open(Place::Row(row.id), &row.details)?;
+            row.details = self.open(AssociatedData::Row(row.id), &row.details)?;
         }
-        let open = |place: Place<'_>, text: &mut Option<Arc<str>>| {
+        let open = |place: AssociatedData<'_>, text: &mut Option<Arc<str>>| {
             if let Some(sealed) = text.as_deref().and_then(|text| text.strip_prefix(SEALED_TEXT)) {
                 *text = Some(self.open_text(place, sealed)?);
             }
             Ok::<_, Error>(())
         };
-        open(Place::ErrorCode, &mut row.error)?;
-        open(Place::TrackingId, &mut row.tracking_id)?;
-        open(Place::ErrorText(row.id), &mut row.error_text)?;
+        open(AssociatedData::ErrorCode, &mut row.error)?;
+        open(AssociatedData::TrackingId, &mut row.tracking_id)?;
+        open(AssociatedData::ErrorText(row.id), &mut row.error_text)?;
         Ok(row)
     }
 
-    fn seal_text(&self, place: Place<'_>, text: &str) -> Arc<str> {
+    fn seal_text(&self, place: AssociatedData<'_>, text: &str) -> Arc<str> {
         let sealed = self.seal(place, &Bytes::copy_from_slice(text.as_bytes()));
         let mut text = String::with_capacity(SEALED_TEXT.len() + 2 * sealed.len());
         text.push_str(SEALED_TEXT);
@@ -243,7 +245,7 @@ impl EncryptedStore {
         text.into()
     }
 
-    fn open_text(&self, place: Place<'_>, sealed: &str) -> Result<Arc<str>, Error> {
+    fn open_text(&self, place: AssociatedData<'_>, sealed: &str) -> Result<Arc<str>, Error> {
         let broken = || place.unreadable();
         let digit = |digit: u8| char::from(digit).to_digit(16);
         let bytes = sealed.as_bytes().chunks(2).map(|pair| match pair {
@@ -261,7 +263,7 @@ impl EncryptedStore {
 
     fn open_frames(&self, run: RunId, frames: Vec<StoredFrame>) -> Result<Vec<StoredFrame>, Error> {
         let open = |frame: StoredFrame| {
-            let payload = self.open(Place::Frame(run, frame.seq), &frame.payload)?;
+            let payload = self.open(AssociatedData::Frame(run, frame.seq), &frame.payload)?;
             Ok(StoredFrame { payload, ..frame })
         };
         frames.into_iter().map(open).collect()
@@ -270,7 +272,7 @@ impl EncryptedStore {
     fn open_run(&self, loaded: LoadedRun) -> Result<LoadedRun, Error> {
         let run = loaded.row.id;
         let snapshot = loaded.snapshot.map(|snapshot| {
-            let state = self.open(Place::Snapshot(run, snapshot.upto), &snapshot.state)?;
+            let state = self.open(AssociatedData::Snapshot(run, snapshot.upto), &snapshot.state)?;
             Ok::<_, Error>(Snapshot { state, ..snapshot })
         });
         Ok(LoadedRun {
@@ -283,19 +285,19 @@ impl EncryptedStore {
 
     fn open_message(&self, mut message: InboxMessage) -> Result<InboxMessage, Error> {
         let post = &mut message.post;
-        post.payload = self.open(Place::Message(post.run, post.kind), &post.payload)?;
+        post.payload = self.open(AssociatedData::Message(post.run, post.kind), &post.payload)?;
         Ok(message)
     }
 
     fn open_value(&self, namespace: &str, value: KeyValue) -> Result<KeyValue, Error> {
-        let opened = self.open(Place::Named(namespace, &value.key), &value.value)?;
+        let opened = self.open(AssociatedData::Named(namespace, &value.key), &value.value)?;
         Ok(KeyValue { value: opened, ..value })
     }
 
     /// Returns the salt, the length of the content, and the content in parts that are sealed one by one, so that a
     /// part can be read without the others. The length is authenticated with each part.
     fn seal_blob(&self, content: &[u8]) -> Bytes {
-        let salt = self.key.salt(&Place::Blob.context(), content);
+        let salt = self.key.salt(&AssociatedData::Blob.context(), content);
         let length = (content.len() as u64).to_le_bytes();
         let parts = content.len().div_ceil(PART as usize);
         let mut sealed = Vec::with_capacity(BLOB_HEAD + content.len() + parts * TAG);
@@ -311,7 +313,7 @@ impl EncryptedStore {
     }
 
     async fn read_blob(self, hash: ContentHash, offset: u64, length: usize) -> Result<Option<Bytes>, Error> {
-        let broken = || Place::Blob.unreadable();
+        let broken = || AssociatedData::Blob.unreadable();
         let Some(head) = self.inner.blob(hash, 0, BLOB_HEAD).await? else { return Ok(None) };
         let (salt, size) = head.split_first_chunk::<SALT>().ok_or_else(broken)?;
         let size: [u8; 8] = size.try_into().map_err(|_| broken())?;
@@ -338,8 +340,9 @@ impl EncryptedStore {
 
     /// The query for the store below. It cannot search in sealed texts, so it finds all runs that have one.
     fn seal_query(&self, mut query: RunQuery) -> RunQuery {
-        query.error = query.error.as_deref().map(|code| self.seal_text(Place::ErrorCode, code));
-        query.tracking_id = query.tracking_id.as_deref().map(|id| self.seal_text(Place::TrackingId, id));
+        query.error = query.error.as_deref().map(|code| self.seal_text(AssociatedData::ErrorCode, code));
+        query.tracking_id =
+            query.tracking_id.as_deref().map(|id| self.seal_text(AssociatedData::TrackingId, id));
         query.error_text = query.error_text.map(|_| Arc::from(""));
         query
     }

@@ -17,7 +17,7 @@ use loom_expression::{Object, Value};
 use super::{
     ScriptLimits,
     interpreter::{self, Ended, Exception, INTERNAL, PARSING, RUNTIME, Script, Stop, TIMEOUT},
-    places::{AllLost, Places},
+    slots::{AllLost, Slots},
 };
 use crate::{Failure, handlers::failed, requests::WallClock};
 
@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct JavaScript {
     limits: ScriptLimits,
-    places: Arc<Places>,
+    slots: Arc<Slots>,
     clock: Option<WallClock>,
 }
 
@@ -56,7 +56,7 @@ impl Drop for Waiting {
 
 impl JavaScript {
     pub(super) fn new(limits: ScriptLimits) -> JavaScript {
-        JavaScript { limits, places: Places::new(limits.at_once.get(), limits.stuck_max), clock: None }
+        JavaScript { limits, slots: Slots::new(limits.at_once.get(), limits.stuck_max), clock: None }
     }
 
     pub(super) fn with_clock(self, clock: WallClock) -> JavaScript {
@@ -109,7 +109,7 @@ impl JavaScript {
     /// takes real time.
     async fn run(&self, script: Script) -> Result<Ended, Failure> {
         let limits = self.limits;
-        let (place, given_up) = self.places.enter().await.map_err(|AllLost| {
+        let (slot, given_up) = self.slots.enter().await.map_err(|AllLost| {
             Failure::transient(INTERNAL, "All threads for scripts are occupied by scripts that do not end.")
         })?;
         let (sender, receiver) = mpsc::sync_channel(2);
@@ -120,7 +120,7 @@ impl JavaScript {
                 let ended = interpreter::run(&script, &limits, &stop);
                 sender.send(Notification::Ended(ended)).ok();
             };
-            if let Err(error) = place.work(limits.stack_bytes, work) {
+            if let Err(error) = slot.work(limits.stack_bytes, work) {
                 let message = format!("Cannot start a thread for the script: {error}.");
                 return Err(Failure::transient(INTERNAL, message));
             }
@@ -170,12 +170,12 @@ fn outputs(call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
 /// The failure of an action whose script failed. The message of a script that read secrets may contain one, so it is
 /// not shown.
 fn failure_of(exception: &Exception, secret: bool) -> Failure {
-    let place =
+    let slot =
         exception.at.map(|(line, column)| format!(" (line {line}, column {column})")).unwrap_or_default();
     let message = if secret && matches!(exception.code, RUNTIME | PARSING) {
         "The script failed. Its message is not shown because it reads secrets."
     } else {
         &exception.message
     };
-    Failure::lasting(exception.code, format!("{message}{place}"))
+    Failure::lasting(exception.code, format!("{message}{slot}"))
 }

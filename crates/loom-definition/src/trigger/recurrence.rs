@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use loom_expression::{Object, Value};
 
-use super::{Cron, Frequency, Recurrence, RecurrenceSchedule, Rhythm};
+use super::{Cron, Frequency, Recurrence, RecurrenceRule, RecurrenceSchedule};
 use crate::diagnostic::json_type;
 
 const WEEK_DAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
@@ -59,7 +59,7 @@ impl Recurrence {
         let Some(object) = value.as_object() else {
             return Err(wrong(("", format!("`recurrence` must be an object, found {}", json_type(value)))));
         };
-        let rhythm = match cron(object) {
+        let rule = match cron(object) {
             Some((member, text)) => {
                 if present(object, "frequency").is_some() || present(object, "interval").is_some() {
                     let message = format!("`{member}` cannot be combined with `frequency` and `interval`");
@@ -70,7 +70,7 @@ impl Recurrence {
                     span: Some(error.span),
                     message: error.message,
                 })?;
-                Rhythm::Cron(cron)
+                RecurrenceRule::Cron(cron)
             }
             None => every(object).map_err(wrong)?,
         };
@@ -92,7 +92,7 @@ impl Recurrence {
             return Err(wrong(("timeZone", format!("unknown time zone `{zone}`"))));
         }
         Ok(Recurrence {
-            rhythm,
+            rule,
             start_time: timestamp("startTime")?,
             end_time: timestamp("endTime")?,
             count: count.map(|count| count as u32),
@@ -114,7 +114,7 @@ fn cron(object: &Object) -> Option<(&'static str, &str)> {
     Recurrence::CRON_MEMBERS.into_iter().find_map(text)
 }
 
-fn every(object: &Object) -> Reading<Rhythm> {
+fn every(object: &Object) -> Reading<RecurrenceRule> {
     if let Some(other) = present(object, "cron") {
         return Err((
             "cron",
@@ -135,7 +135,7 @@ fn every(object: &Object) -> Reading<Rhythm> {
         None => None,
         Some(value) => schedule(value, frequency)?,
     };
-    Ok(Rhythm::Every { frequency, interval, schedule })
+    Ok(RecurrenceRule::Every { frequency, interval, schedule })
 }
 
 type Reading<T> = Result<T, (&'static str, String)>;

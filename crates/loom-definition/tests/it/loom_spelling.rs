@@ -7,7 +7,7 @@ use loom_definition::{
     duration::Span,
     model::{ActionKind, BlockRole, LoopStyle, Setting},
     policy::{OnUncertain, RetrySetting, Schedule},
-    trigger::Rhythm,
+    trigger::RecurrenceRule,
 };
 
 fn load(actions: &str) -> Arc<Workflow> {
@@ -180,7 +180,7 @@ fn a_schedule_may_be_a_cron_expression() {
         (r#"{"type": "Recurrence", "recurrence": {"cron": "0 0 1 * *", "timeZone": "UTC"}}"#, "@monthly"),
     ] {
         let found = recurrence(trigger).expect("it is fixed");
-        let Rhythm::Cron(found) = found.rhythm else { panic!("{trigger}: no cron expression") };
+        let RecurrenceRule::Cron(found) = found.rule else { panic!("{trigger}: no cron expression") };
         assert_eq!(found, cron(expected), "{trigger}");
     }
     let zone =

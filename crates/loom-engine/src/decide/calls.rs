@@ -159,7 +159,7 @@ impl Decider<'_> {
         }
         let clean = |text: &str| self.environment.masker.mask(&without_quotes(text, [inputs])).into_owned();
         match note {
-            Note::Held { service, by, wait } => Note::Held { service: clean(&service).into(), by, wait },
+            Note::Waited { service, by, wait } => Note::Waited { service: clean(&service).into(), by, wait },
             Note::Breaker { service, from, to, why } => {
                 Note::Breaker { service: clean(&service).into(), from, to, why: clean(&why) }
             }

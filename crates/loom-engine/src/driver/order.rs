@@ -37,19 +37,20 @@ impl Driver {
         {
             return self.first_callback();
         }
-        let mut held = false;
+        let mut deferred = false;
         if let Some((timer, due)) = self.overdue() {
             if !self.has_earlier(due).await {
                 return Some(Envelope::new(Command::TimerFired(timer)));
             }
-            held = true;
+            deferred = true;
         }
         // A draining engine starts nothing, so it admits no run either.
         let waits = self.run.state().waits && !draining;
         let now = self.clock.now();
-        // A held timer waits for what has happened before it. One that became due since it was checked above ends the sleep at
+        // A deferred timer waits for what has happened before it. One that became due since it was checked above ends the sleep at
         // once.
-        let timer = self.first_to_fire(now).map(|(_, wait)| wait).filter(|wait| !(held && wait.is_zero()));
+        let timer =
+            self.first_to_fire(now).map(|(_, wait)| wait).filter(|wait| !(deferred && wait.is_zero()));
         let wait = timer.into_iter().fold(time::between(now.run, end), Duration::min);
         let until_woken = self.time_to_wake();
         let wait = wait.min(self.parks_in(until_woken).unwrap_or_else(|| self.looks_again_in()));

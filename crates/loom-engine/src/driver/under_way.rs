@@ -75,7 +75,7 @@ pub(super) async fn make_call(
     let work = || async {
         match &shared.chaos {
             Some(chaos) if call.phase != Phase::Unsubscribe => {
-                chaos.around(call, addressed.as_deref(), &injected, &send).await
+                chaos.inject(call, addressed.as_deref(), &injected, &send).await
             }
             _ => send().await,
         }

@@ -18,11 +18,11 @@ use crate::{
 };
 
 impl OtherRuns for Shared {
-    fn start_children<'a>(
+    fn start_children(
         self: Arc<Self>,
         request: RunRequest,
-        call: &'a Call,
-    ) -> RunsFuture<'a, Result<Option<Vec<Child>>, StartError>> {
+        call: &Call,
+    ) -> RunsFuture<'_, Result<Option<Vec<Child>>, StartError>> {
         Box::pin(async move { start(&Engine::of(self), request, call).await })
     }
 

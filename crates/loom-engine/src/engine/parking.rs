@@ -92,7 +92,7 @@ impl Engine {
     async fn wake_parked(&self, run: RunId) {
         match self.is_parked(run).await {
             Ok(true) if self.runs_in_progress() < self.runs_max() => {
-                self.take_up(run).await;
+                self.load(run).await;
             }
             Ok(true) => {
                 self.shared.queue.add(run);

@@ -102,7 +102,7 @@ impl Engine {
         self.shared.tasks.spawn(async move {
             while engine.has_room().await {
                 let Some(run) = engine.shared.queue.first() else { return };
-                engine.take_up(run).await;
+                engine.load(run).await;
                 engine.shared.queue.forget(run);
             }
         });
@@ -127,17 +127,17 @@ impl Engine {
     }
 
     /// Loads a queued run out of turn, or a parked one. Does nothing for any other.
-    pub(super) async fn call_up(&self, run: RunId) {
+    pub(super) async fn load_if_waiting(&self, run: RunId) {
         if self.shared.queue.holds(run) {
-            self.take_up(run).await;
+            self.load(run).await;
             self.shared.queue.forget(run);
         } else if self.is_parked(run).await.unwrap_or(false) {
-            self.take_up(run).await;
+            self.load(run).await;
         }
     }
 
     /// Loads a queued or parked run. If the store cannot read it now, it is held until the store works again.
-    pub(super) async fn take_up(&self, run: RunId) {
+    pub(super) async fn load(&self, run: RunId) {
         let Err(error) = self.recover_run(run, None).await else { return };
         tracing::error!(run_id = %run, %error, "cannot load a run");
         self.not_loaded(run, &error);

@@ -340,7 +340,7 @@ pub(super) fn read_status(r: &mut Reader<'_>) -> Read<Status> {
 
 fn write_note(w: &mut Writer<'_>, note: &Note) {
     match note {
-        Note::Held { service, by, wait } => {
+        Note::Waited { service, by, wait } => {
             w.byte(0);
             w.text(service);
             w.text(by);
@@ -374,7 +374,7 @@ fn write_note(w: &mut Writer<'_>, note: &Note) {
 
 fn read_note(r: &mut Reader<'_>) -> Read<Note> {
     Ok(match r.byte()? {
-        0 => Note::Held { service: r.arc_text()?, by: r.code()?, wait: r.duration()? },
+        0 => Note::Waited { service: r.arc_text()?, by: r.code()?, wait: r.duration()? },
         1 => Note::Breaker {
             service: r.arc_text()?,
             from: r.code()?,

@@ -20,8 +20,8 @@ use super::{
 use crate::{
     event::{EffectId, OpeningId, Place, RunStart, TimerId},
     state::{
-        Activity, Call, CallState, EachState, LoopState, Opening, OpeningPhase, RunState, Slot, SlotPhase,
-        Timer,
+        Activity, CallState, EachState, LoopState, Opening, OpeningPhase, PendingCall, RunState, Slot,
+        SlotPhase, Timer,
     },
 };
 
@@ -81,7 +81,7 @@ pub(super) fn read(r: &mut Reader<'_>, workflow: &Arc<Workflow>) -> Read<RunStat
     state.free = r.list(|r| r.u32().map(OpeningId))?;
     for _ in 0..r.uint()? {
         let effect = EffectId(r.u32()?);
-        let call = Call {
+        let call = PendingCall {
             place: read_place(r)?,
             phase: read_phase(r)?,
             attempt: r.u32()?,

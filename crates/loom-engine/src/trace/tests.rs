@@ -17,7 +17,7 @@ fn start(run: u64, seed: u64, trace: Option<TraceParent>) -> RunStart {
     }
 }
 
-fn round(action: u32, index: u32) -> Iteration {
+fn iteration_of(action: u32, index: u32) -> Iteration {
     Iteration { action: ActionIdx(action), index }
 }
 
@@ -28,8 +28,8 @@ fn ids_are_a_function_of_the_run_and_unique_within_it() {
     let a = ActionIdx(1);
     let mut ids = vec![trace.run, trace.call(EffectId(0)), trace.call(EffectId(1))];
     ids.extend([trace.action(a, &[]), trace.action(ActionIdx(2), &[])]);
-    ids.extend((0..3).map(|iteration| trace.action(a, &[round(0, iteration)])));
-    ids.push(trace.action(a, &[round(0, 0), round(0, 1)]));
+    ids.extend((0..3).map(|iteration| trace.action(a, &[iteration_of(0, iteration)])));
+    ids.push(trace.action(a, &[iteration_of(0, 0), iteration_of(0, 1)]));
     ids.push(RunTrace::of(&start(8, 9, None)).run);
     ids.push(RunTrace::of(&start(7, 10, None)).run);
     let count = ids.len();
@@ -55,18 +55,26 @@ fn the_trace_of_a_caller_is_continued() {
 #[test]
 fn spans_of_iterations_are_bounded_and_their_calls_stay_in_the_trace() {
     let (outer, inner) = (0, 1);
-    assert!(has_spans(&[]) && has_spans(&[round(outer, 255)]) && !has_spans(&[round(outer, 256)]));
+    assert!(
+        has_spans(&[]) && has_spans(&[iteration_of(outer, 255)]) && !has_spans(&[iteration_of(outer, 256)])
+    );
     let shown = (0..2_000u32)
-        .flat_map(|first| (0..2_000u32).map(move |second| [round(outer, first), round(inner, second)]))
+        .flat_map(|first| {
+            (0..2_000u32).map(move |second| [iteration_of(outer, first), iteration_of(inner, second)])
+        })
         .filter(|path| has_spans(path))
         .count();
     assert!((256..2_000).contains(&shown), "{shown}");
-    assert!(!has_spans(&[round(outer, u32::MAX), round(inner, u32::MAX), round(inner, u32::MAX)]));
+    assert!(!has_spans(&[
+        iteration_of(outer, u32::MAX),
+        iteration_of(inner, u32::MAX),
+        iteration_of(inner, u32::MAX)
+    ]));
     let trace = RunTrace::of(&start(7, 9, None));
-    let deep = [round(outer, 1), round(inner, 200)];
+    let deep = [iteration_of(outer, 1), iteration_of(inner, 200)];
     assert_eq!(trace.handed_on(EffectId(3), &deep).span, trace.action(ActionIdx(inner), &deep[..1]));
     assert_eq!(
-        trace.handed_on(EffectId(3), &[round(outer, 256), round(inner, 0)]).span,
+        trace.handed_on(EffectId(3), &[iteration_of(outer, 256), iteration_of(inner, 0)]).span,
         trace.action(ActionIdx(outer), &[])
     );
 }

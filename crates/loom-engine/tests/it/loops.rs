@@ -215,7 +215,7 @@ fn a_foreach_over_100_000_items_keeps_only_its_open_rounds() {
     assert_eq!(played.status, Some(RunStatus::Succeeded));
     assert_eq!(played.times("One"), 100_000);
     // At most twenty iterations and the workflow's own block were open at the same time.
-    assert!(played.simulation.run().state().frames_ever_open() <= 21);
+    assert!(played.simulation.run().state().openings_max() <= 21);
 }
 
 /// A request to unsubscribe may outlive its iteration, whose place the next iteration reuses.

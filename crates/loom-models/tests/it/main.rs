@@ -1,10 +1,10 @@
 //! Tests of the public interface.
 
 mod conversation;
-mod door;
 mod emulate;
 mod encode;
 mod errors;
+mod server;
 mod stand_ins;
 mod streams;
 mod whole;

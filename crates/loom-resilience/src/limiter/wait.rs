@@ -223,18 +223,28 @@ mod waiting {
         }
 
         /// Joins the queue, unless the wait would be too long.
-        fn join(&self, permits: u32, max_wait: Option<Duration>, now: Instant) -> Result<Place<'_>, Refused> {
+        fn join(
+            &self,
+            permits: u32,
+            max_wait: Option<Duration>,
+            now: Instant,
+        ) -> Result<QueuePosition<'_>, Refused> {
             let mut state = lock(&self.state);
             let (wait, longest) = self.expected_wait(&mut state, permits, max_wait, now)?;
             let id = state.queue.push(permits);
             self.set_gate(&state);
-            Ok(Place { limiter: self, id, deadline: longest.map(|longest| now + longest), expected: wait })
+            Ok(QueuePosition {
+                limiter: self,
+                id,
+                deadline: longest.map(|longest| now + longest),
+                expected: wait,
+            })
         }
 
         /// Takes the permits when this waiter is the head and they are available, and passes the timer on.
         fn poll_place(
             &self,
-            place: &Place<'_>,
+            place: &QueuePosition<'_>,
             cx: &mut Context<'_>,
         ) -> Poll<Result<(Reservation, Instant), Refused>> {
             let mut state = lock(&self.state);
@@ -319,14 +329,14 @@ mod waiting {
     const LATE: u64 = 2_000_000;
 
     /// A position in the queue; dropping it leaves the queue.
-    struct Place<'a> {
+    struct QueuePosition<'a> {
         limiter: &'a RateLimiter,
         id: u64,
         deadline: Option<Instant>,
         expected: Duration,
     }
 
-    impl Drop for Place<'_> {
+    impl Drop for QueuePosition<'_> {
         fn drop(&mut self) {
             self.limiter.leave(self.id);
         }

@@ -131,7 +131,7 @@ struct Recorded {
     trail: Trail,
     /// Actions in progress that started with their own event.
     running: HashMap<Place, Running>,
-    calls: HashMap<EffectId, Call>,
+    calls: HashMap<EffectId, CallSpan>,
 }
 
 #[derive(Debug, Default)]
@@ -164,7 +164,7 @@ impl Marks {
             Note::Hedged { copies, .. } => self.hedged = self.hedged.saturating_add(*copies),
             Note::Observed { part, .. } => add(&mut self.observed, part),
             Note::Injected { kind, .. } => add(&mut self.injected, kind),
-            Note::Held { .. } | Note::Breaker { .. } => {}
+            Note::Waited { .. } | Note::Breaker { .. } => {}
         }
     }
 
@@ -185,7 +185,7 @@ struct Request {
 }
 
 #[derive(Debug)]
-struct Call {
+struct CallSpan {
     place: Place,
     /// The span of its action.
     owner: u64,
@@ -311,7 +311,7 @@ impl Recorded {
             running.request.clone()
         });
         let (events, marks) = (Events::default(), Marks::default());
-        let call = Call { place, owner, phase, attempt, started: at, request, events, marks };
+        let call = CallSpan { place, owner, phase, attempt, started: at, request, events, marks };
         self.calls.insert(effect, call);
     }
 
@@ -322,7 +322,7 @@ impl Recorded {
     fn note(&mut self, effect: EffectId, note: &Note, at: Timestamp) {
         let Some(call) = self.calls.get_mut(&effect) else { return };
         let (name, attributes): (_, Attributes) = match note {
-            Note::Held { service, by, wait } => (
+            Note::Waited { service, by, wait } => (
                 "held",
                 vec![
                     ("loom.service.name", (&**service).into()),

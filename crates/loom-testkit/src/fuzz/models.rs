@@ -1,6 +1,6 @@
 //! Properties of the codecs of language models.
 
-use loom_models::{Accumulator, Decoder, Delta, Endpoint, Head, Limits, ModelError, door};
+use loom_models::{Accumulator, Decoder, Delta, Endpoint, Head, Limits, ModelError, server};
 
 /// A stream of chat completions.
 pub fn model_chat(bytes: &[u8]) {
@@ -46,7 +46,7 @@ fn stream(endpoint: &Endpoint, bytes: &[u8]) {
     let mut again = Accumulator::default();
     again.extend(&answer.deltas(3));
     assert_eq!(again.finish().expect("it has ended"), answer);
-    let mut chunks = door::Chunks::new(door::Head::new("id", "model", 0), true);
+    let mut chunks = server::Chunks::new(server::Head::new("id", "model", 0), true);
     let sent: Vec<u8> = deltas.iter().flat_map(|delta| chunks.encode(delta)).collect();
     let received = decode(&Endpoint::openai(), &sent, 5).expect("what we send can be read");
     let mut accumulator = Accumulator::default();
@@ -75,10 +75,10 @@ fn decode(endpoint: &Endpoint, bytes: &[u8], size: usize) -> Result<Vec<Delta>, 
 
 /// Any bytes are a request for chat completions or an error, and what was read survives being sent and read again.
 pub fn model_door(bytes: &[u8]) {
-    let Ok(asked) = door::decode(bytes, 1 << 20) else { return };
+    let Ok(asked) = server::decode(bytes, 1 << 20) else { return };
     let endpoint = Endpoint::openai();
     let Ok(sent) = endpoint.encode(&asked.request, asked.stream) else { return };
-    let again = door::decode(&sent.body, usize::MAX).expect("what we send can be read");
+    let again = server::decode(&sent.body, usize::MAX).expect("what we send can be read");
     let sent_again = endpoint.encode(&again.request, again.stream).expect("it was sent before");
     assert_eq!(sent_again, sent);
     for other in [Endpoint::openai_responses(), Endpoint::anthropic(), Endpoint::ollama()] {

@@ -1,6 +1,6 @@
 //! Answers in the formats of the APIs, as their servers write them.
 
-use loom_models::{Answer, Api, Delta, ErrorKind, Json, ModelError, Part, StopReason, Usage, door};
+use loom_models::{Answer, Api, Delta, ErrorKind, Json, ModelError, Part, StopReason, Usage, server};
 
 /// How many characters of text an event has.
 const PIECE_CHARS: usize = 4;
@@ -20,7 +20,7 @@ pub(super) fn whole(api: Api, answer: &Answer) -> Vec<u8> {
             message.to_string().into_bytes()
         }
         Api::Ollama => ollama_end(answer, Some(answer)).to_string().into_bytes(),
-        _ => door::encode(&head(), answer),
+        _ => server::encode(&head(), answer),
     }
 }
 
@@ -40,7 +40,7 @@ pub(super) fn stream(api: Api, answer: &Answer, bare: bool) -> Vec<u8> {
         }
         Api::Ollama => bytes.extend(line(&ollama_end(answer, None))),
         _ => {
-            let mut chunks = door::Chunks::new(head(), true);
+            let mut chunks = server::Chunks::new(head(), true);
             answer.usage.map(Delta::Usage).iter().for_each(|usage| {
                 chunks.encode(usage);
             });
@@ -69,7 +69,7 @@ pub(super) fn failing(api: Api, answer: &Answer, failure: &ModelError) -> Vec<u8
             ]);
             bytes.extend(named("response.failed", [("response", failed)]));
         }
-        _ => bytes.extend(door::error_event(failure)),
+        _ => bytes.extend(server::error_event(failure)),
     }
     bytes
 }
@@ -80,7 +80,7 @@ pub(super) fn error(api: Api, error: &ModelError) -> Vec<u8> {
     let body = match api {
         Api::Ollama => Json::object([("error", Json::from(error.message.as_str()))]),
         Api::Anthropic => Json::object([("type", Json::from("error")), ("error", inner)]),
-        _ => return door::encode_error(error).1,
+        _ => return server::encode_error(error).1,
     };
     body.to_string().into_bytes()
 }
@@ -98,8 +98,8 @@ fn word(kind: ErrorKind) -> &'static str {
     }
 }
 
-fn head() -> door::Head {
-    door::Head::new("wire-1", "wire", 1_700_000_000)
+fn head() -> server::Head {
+    server::Head::new("wire-1", "wire", 1_700_000_000)
 }
 
 fn push(object: &mut Json, name: &str, value: Json) {
@@ -159,7 +159,7 @@ fn chat_chunks(answer: &Answer, bare: bool) -> Vec<u8> {
         }
         return text.into_bytes();
     }
-    let mut chunks = door::Chunks::new(head(), true);
+    let mut chunks = server::Chunks::new(head(), true);
     let deltas = answer.deltas(PIECE_CHARS).into_iter();
     deltas
         .filter(|delta| !matches!(delta, Delta::Stop { .. }))

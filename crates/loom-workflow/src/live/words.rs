@@ -109,7 +109,7 @@ pub(super) fn is_refusal(code: &str) -> bool {
 /// A note as text.
 pub(super) fn note(note: &Note) -> String {
     match note {
-        Note::Held { service, by, wait } => {
+        Note::Waited { service, by, wait } => {
             format!("held {} by the {by} of {}", duration(*wait), Visible(service))
         }
         Note::Breaker { service, from, to, why } => {

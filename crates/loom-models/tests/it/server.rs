@@ -2,7 +2,7 @@
 
 use loom_models::{
     Answer, Endpoint, ErrorKind, Head, Image, Json, Limits, Message, ModelError, OutputFormat, OutputSchema,
-    Part, Request, Role, StopReason, Tool, ToolCall, ToolChoice, ToolResult, Usage, door,
+    Part, Request, Role, StopReason, Tool, ToolCall, ToolChoice, ToolResult, Usage, server,
 };
 
 fn answer() -> Answer {
@@ -14,8 +14,8 @@ fn answer() -> Answer {
     answer
 }
 
-fn head() -> door::Head {
-    door::Head::new("c1", "shop", 1_700_000_000)
+fn head() -> server::Head {
+    server::Head::new("c1", "shop", 1_700_000_000)
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_request_survives_the_codec_and_the_door() {
     for endpoint in [Endpoint::openai(), Endpoint::compatible("http://h")] {
         for stream in [false, true] {
             let http = endpoint.encode(&request, stream).expect("it can be sent");
-            let asked = door::decode(&http.body, 1 << 20).expect("it can be read");
+            let asked = server::decode(&http.body, 1 << 20).expect("it can be read");
             assert_eq!(asked.request, request);
             assert_eq!((asked.stream, asked.include_usage), (stream, stream));
         }
@@ -53,13 +53,13 @@ fn a_request_survives_the_codec_and_the_door() {
 #[test]
 fn an_answer_survives_the_door_and_the_codec() {
     let mut expected = answer();
-    let body = door::encode(&head(), &expected);
+    let body = server::encode(&head(), &expected);
     let json = Head::new(200, [("content-type", "application/json")]);
     let found = Endpoint::openai().decode(json, &body, Limits::default(), 0).expect("it is an answer");
     assert_eq!(found, expected);
 
     for include_usage in [true, false] {
-        let mut chunks = door::Chunks::new(head(), include_usage);
+        let mut chunks = server::Chunks::new(head(), include_usage);
         let bytes: Vec<u8> = expected.deltas(3).iter().flat_map(|delta| chunks.encode(delta)).collect();
         let (_, found) = crate::streams::decode(&Endpoint::openai(), &[&bytes]).expect("it is a stream");
         expected.usage = expected.usage.filter(|_| include_usage);
@@ -80,12 +80,12 @@ fn every_stop_reason_has_a_word_of_the_api() {
     ] {
         let mut answer = Answer::text("Hi");
         answer.stop = stop;
-        let body = String::from_utf8(door::encode(&head(), &answer)).expect("JSON is UTF-8");
+        let body = String::from_utf8(server::encode(&head(), &answer)).expect("JSON is UTF-8");
         assert!(body.contains(&format!(r#""finish_reason":"{word}""#)), "{body}");
     }
     let mut refusal = Answer::text("No");
     refusal.stop = StopReason::Refusal;
-    let body = String::from_utf8(door::encode(&head(), &refusal)).expect("JSON is UTF-8");
+    let body = String::from_utf8(server::encode(&head(), &refusal)).expect("JSON is UTF-8");
     assert!(body.contains(r#""content":null,"refusal":"No""#), "{body}");
 }
 
@@ -139,12 +139,12 @@ fn wrong_requests_are_refused_by_the_name_of_the_property() {
             "`response_format.type` must be `text`, `json_object` or `json_schema`",
         ),
     ] {
-        let error = door::decode(body.as_bytes(), 1 << 20).expect_err("it is wrong");
+        let error = server::decode(body.as_bytes(), 1 << 20).expect_err("it is wrong");
         assert_eq!((error.kind, error.message.as_str()), (ErrorKind::InvalidRequest, message));
     }
-    let error = door::decode(b"{\"model\":", 1 << 20).expect_err("it is cut");
+    let error = server::decode(b"{\"model\":", 1 << 20).expect_err("it is cut");
     assert_eq!(error.kind, ErrorKind::InvalidRequest);
-    assert_eq!(door::decode(b"{}", 1).expect_err("it is too large").kind, ErrorKind::RequestTooLarge);
+    assert_eq!(server::decode(b"{}", 1).expect_err("it is too large").kind, ErrorKind::RequestTooLarge);
 }
 
 #[test]
@@ -164,12 +164,12 @@ fn errors_keep_their_kind_through_the_door() {
         K::RequestTooLarge,
         K::InvalidRequest,
     ] {
-        let (status, body) = door::encode_error(&ModelError::new(kind, "why"));
+        let (status, body) = server::encode_error(&ModelError::new(kind, "why"));
         let error = loom_models::error_of(&Head::new::<&str, &str>(status, []), &body, 0);
         assert_eq!((error.kind, error.message.as_str()), (kind, "why"));
     }
-    let mut stream = door::Chunks::new(head(), true).encode(&answer().deltas(9)[0]);
-    stream.extend(door::error_event(&ModelError::new(K::Overloaded, "later")));
+    let mut stream = server::Chunks::new(head(), true).encode(&answer().deltas(9)[0]);
+    stream.extend(server::error_event(&ModelError::new(K::Overloaded, "later")));
     let error = crate::streams::decode(&Endpoint::openai(), &[&stream]).expect_err("it fails");
     assert_eq!(error.kind, K::Overloaded);
 }

@@ -23,8 +23,8 @@ use crate::{
 
 impl Driver {
     /// Resumes a loaded run: executes its orders, repeats the calls that have no outcome, and performs the work that is ready.
-    pub(super) async fn go_on(&mut self) -> Result<(), loom_store::Error> {
-        let taken_up = self.carry_out_orders().await?;
+    pub(super) async fn resume(&mut self) -> Result<(), loom_store::Error> {
+        let taken_up = self.execute_orders().await?;
         // A suspended run begins nothing new; see `calls_to_resume`.
         if self.is_over() || self.run.state().status() == RunStatus::Suspended {
             return Ok(());
@@ -127,7 +127,7 @@ impl Driver {
         &mut self,
         senders: Vec<(oneshot::Sender<bool>, bool)>,
     ) -> Result<(), loom_store::Error> {
-        let immediate = self.carry_out().await?;
+        let immediate = self.perform_effects().await?;
         self.make_durable().await?;
         for (done, awaited) in senders {
             // The sender may have gone away.
@@ -154,7 +154,7 @@ impl Driver {
 
     /// Executes the orders that were left for the run while it was not in progress. If they resumed it, its calls have begun,
     /// and the commands that follow immediately are returned.
-    pub(super) async fn carry_out_orders(&mut self) -> Result<Option<Vec<Command>>, loom_store::Error> {
+    pub(super) async fn execute_orders(&mut self) -> Result<Option<Vec<Command>>, loom_store::Error> {
         let mut begun: Option<Vec<Command>> = None;
         for Given { order, message } in std::mem::take(&mut self.orders) {
             if let (Some(message), Some(journal)) = (message, &mut self.journal) {
@@ -166,7 +166,7 @@ impl Driver {
             // Nothing is evaluated before the commit that consumes the order together with its consequences.
             self.run.handle_some(order.command(), at, 0);
             self.complete_commands(at).await;
-            let immediate = self.carry_out().await?;
+            let immediate = self.perform_effects().await?;
             self.make_durable().await?;
             if self.is_over() {
                 break;

@@ -3,14 +3,14 @@
 //! With it, a server can offer anything that produces an answer, such as a workflow, to clients of OpenAI's API.
 //!
 //! ```
-//! use loom_models::{Answer, door};
+//! use loom_models::{Answer, server};
 //!
 //! let body = br#"{"model":"shop","messages":[{"role":"user","content":"Hello"}],"stream":true}"#;
-//! let asked = door::decode(body, 1 << 20).unwrap();
+//! let asked = server::decode(body, 1 << 20).unwrap();
 //! assert!(asked.stream && asked.request.messages[0].text() == "Hello");
 //!
-//! let head = door::Head::new("chatcmpl-1", "shop", 1_700_000_000);
-//! let mut chunks = door::Chunks::new(head, asked.include_usage);
+//! let head = server::Head::new("chatcmpl-1", "shop", 1_700_000_000);
+//! let mut chunks = server::Chunks::new(head, asked.include_usage);
 //! for delta in Answer::text("Good day").deltas(100) {
 //!     let _send = chunks.encode(&delta);
 //! }

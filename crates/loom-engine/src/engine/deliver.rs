@@ -48,7 +48,7 @@ impl Engine {
 
     /// Whether the run was waiting for the command; none when no run in progress received it.
     async fn deliver_command(&self, run: RunId, command: Command, key: Option<&str>) -> Option<bool> {
-        self.call_up(run).await;
+        self.load_if_waiting(run).await;
         // Before the message is posted: a task that loads the run after that finds the message and executes it.
         let mut commands = self.shared.awake.notify(run, |reached| reached.commands.clone())?;
         let message = self.post_command(run, &command, key).await?;
@@ -68,7 +68,7 @@ impl Engine {
                 // It has received the message.
                 return Some(true);
             }
-            self.call_up(run).await;
+            self.load_if_waiting(run).await;
             commands = self.shared.awake.notify(run, |reached| reached.commands.clone())?;
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! An interpreter checks whether it must stop between its own instructions, and sometimes during the work of one, but
 //! not everywhere: a search in a string of megabytes continues to its end. A script that does not end after its
-//! timeout is abandoned. Its thread runs until the script ends, and its place is given to another script, so that no
-//! place is lost. Only a limited number of such threads may continue, because they take processor time from others.
-//! Beyond that number, abandoned scripts keep their places; when they occupy all places, new scripts fail instead of
+//! timeout is abandoned. Its thread runs until the script ends, and its slot is given to another script, so that no
+//! slot is lost. Only a limited number of such threads may continue, because they take processor time from others.
+//! Beyond that number, abandoned scripts keep their slots; when they occupy all slots, new scripts fail instead of
 //! waiting.
 
 use std::{
@@ -23,52 +23,52 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 /// it.
 const STACK_ABOVE: usize = 1 << 20;
 
-/// The places, and the scripts that occupy one after they were given up.
+/// The slots, and the scripts that occupy one after they were given up.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Slots {
     free: Arc<Semaphore>,
-    /// How many threads may continue while another script has their place, and how many more scripts than there are
-    /// places must be lost before new scripts fail.
+    /// How many threads may continue while another script has their slot, and how many more scripts than there are
+    /// slots must be lost before new scripts fail.
     spare: usize,
     count: usize,
     lost: watch::Sender<isize>,
 }
 
-/// All places are occupied by scripts that were given up.
+/// All slots are occupied by scripts that were given up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AllLost;
 
-/// One place. Dropping it releases the place.
+/// One slot. Dropping it releases the slot.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct Slot {
+    slots: Arc<Slots>,
     state: Arc<AtomicU8>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Marks the script of a place as given up.
+/// Marks the script of a slot as given up.
 #[derive(Debug)]
 pub(super) struct GivenUp {
-    places: Arc<Places>,
+    slots: Arc<Slots>,
     state: Arc<AtomicU8>,
 }
 
 const WAITED_FOR: u8 = 0;
 const GIVEN_UP: u8 = 1;
 const ENDED: u8 = 2;
-/// Given up, and another script has the place.
+/// Given up, and another script has the slot.
 const REPLACED: u8 = 3;
 
-impl Places {
-    pub(super) fn new(count: usize, spare: usize) -> Arc<Places> {
-        Arc::new(Places { free: Arc::new(Semaphore::new(count)), spare, count, lost: watch::Sender::new(0) })
+impl Slots {
+    pub(super) fn new(count: usize, spare: usize) -> Arc<Slots> {
+        Arc::new(Slots { free: Arc::new(Semaphore::new(count)), spare, count, lost: watch::Sender::new(0) })
     }
 
-    /// Waits in line for a place.
+    /// Waits in line for a slot.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the line.
-    pub(super) async fn enter(self: &Arc<Places>) -> Result<(Place, GivenUp), AllLost> {
+    pub(super) async fn enter(self: &Arc<Slots>) -> Result<(Slot, GivenUp), AllLost> {
         let mut lost = self.lost.subscribe();
         let all = usize::cast_signed(self.count + self.spare);
         let permit = Box::pin(Arc::clone(&self.free).acquire_owned());
@@ -78,13 +78,13 @@ impl Places {
             Either::Right(_) => return Err(AllLost),
         };
         let state = Arc::new(AtomicU8::new(WAITED_FOR));
-        let given_up = GivenUp { places: Arc::clone(self), state: Arc::clone(&state) };
-        Ok((Place { places: Arc::clone(self), state, permit: Some(permit) }, given_up))
+        let given_up = GivenUp { slots: Arc::clone(self), state: Arc::clone(&state) };
+        Ok((Slot { slots: Arc::clone(self), state, permit: Some(permit) }, given_up))
     }
 }
 
-impl Place {
-    /// Runs the work in this place, on a thread of its own.
+impl Slot {
+    /// Runs the work in this slot, on a thread of its own.
     pub(super) fn work(self, stack_bytes: usize, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let thread = thread::Builder::new().name("script".to_owned()).stack_size(stack_bytes + STACK_ABOVE);
         // The work itself reports its end.
@@ -96,30 +96,30 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let before = self.state.swap(ENDED, Ordering::AcqRel);
         if before == REPLACED
             && let Some(permit) = self.permit.take()
         {
-            // Another script got the place when this one was given up.
+            // Another script got the slot when this one was given up.
             permit.forget();
         }
         if matches!(before, GIVEN_UP | REPLACED) {
-            self.places.lost.send_modify(|lost| *lost -= 1);
+            self.slots.lost.send_modify(|lost| *lost -= 1);
         }
     }
 }
 
 impl GivenUp {
-    /// Counts the thread as lost until its script ends, and gives its place to another script while there are spare
+    /// Counts the thread as lost until its script ends, and gives its slot to another script while there are spare
     /// threads.
     pub(super) fn give_up(self) {
-        let places = &self.places;
+        let slots = &self.slots;
         let mut replaced = false;
         // Under the lock of the count, so that no two scripts take the last spare thread.
-        places.lost.send_modify(|lost| {
-            replaced = *lost < usize::cast_signed(places.spare);
+        slots.lost.send_modify(|lost| {
+            replaced = *lost < usize::cast_signed(slots.spare);
             let state = if replaced { REPLACED } else { GIVEN_UP };
             let given_up =
                 self.state.compare_exchange(WAITED_FOR, state, Ordering::AcqRel, Ordering::Acquire);
@@ -133,7 +133,7 @@ impl GivenUp {
             tracing::warn!(
                 "a script did not end after its timeout; its thread continues, and another script takes its place"
             );
-            places.free.add_permits(1);
+            slots.free.add_permits(1);
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::support::{Plan, World, json, requested, text};
 
 const SECRET: &str = "hunter2-the-secret";
 
+/// What a caller sends to a trigger whose outputs may be secured.
+const GIVEN: &str = "given-by-the-caller";
+
 /// Everything that the API shows about a run, as one string.
 async fn everything(world: &World, run: &str) -> String {
     let mut all = String::new();
@@ -276,4 +279,58 @@ async fn every_route_of_the_api_masks_secrets() {
     }
     let streamed: String = world.events(&run, 0).await.iter().map(Value::to_json_text).collect();
     assert!(!streamed.contains(SECRET) && streamed.contains("*sanitized*"), "{streamed}");
+}
+
+/// What is redacted follows from the definition, from the trigger that fired, which only the first event names, and from labels.
+/// A page or a stream that begins in the middle of a history shows each event exactly as one that begins at its start.
+#[tokio::test]
+async fn an_event_is_redacted_in_the_same_way_on_every_page() {
+    let mut plan = Plan::default();
+    plan.host.parameters.insert("key", SECRET);
+    let world = World::start(plan).await;
+    let secure = r#""runtimeConfiguration": {"secureData": {"properties": ["outputs"]}}"#;
+    // The first trigger of a definition is the one that a reader would assume.
+    for (first, second) in [("safe", "open"), ("open", "safe")] {
+        let trigger = |name: &str| {
+            let secure = if name == "safe" { format!(", {secure}") } else { String::new() };
+            format!(r#""{name}": {{"type": "Request"{secure}}}"#)
+        };
+        let workflow = format!(
+            r#"{{"definition": {{
+                "parameters": {{"key": {{"type": "securestring"}}}},
+                "triggers": {{{}, {}}},
+                "actions": {{
+                    "Keep": {{"type": "InitializeVariable", "inputs": {{"variables": [{{"name": "v", "type": "string", "value": "@triggerBody()?['given']"}}]}}, "runAfter": {{}}}},
+                    "Each": {{"type": "Foreach", "foreach": "@triggerBody()?['list']", "runAfter": {{"Keep": ["Succeeded"]}}, "actions": {{
+                        "Item": {{"type": "Compose", "inputs": "@concat(item(), triggerBody()?['given'])", "runAfter": {{}}}},
+                        "Key": {{"type": "Compose", "inputs": "@parameters('key')", "runAfter": {{}}}}}}}},
+                    "Answer": {{"type": "Response", "inputs": {{"body": "@triggerBody()"}}, "runAfter": {{"Each": ["Succeeded"]}}}}
+                }}}}}}"#,
+            trigger(first),
+            trigger(second)
+        );
+        world.deploy("paged", &workflow).await;
+        for (fired, shows) in [("open", true), ("safe", false)] {
+            let path = format!("/workflows/paged/triggers/{fired}/invoke");
+            let given = format!(r#"{{"given": "{GIVEN}", "list": ["a", "b", "c"]}}"#);
+            let reply = world.post(&path, &given).await;
+            let run = reply.header("x-ms-workflow-run-id").unwrap().to_owned();
+            world.ended(&run).await;
+            let page = async |after: usize, limit: usize| {
+                let path = format!("/api/v1/runs/{run}/events?after={after}&limit={limit}");
+                let reply = world.get(&path).await;
+                assert!(!reply.text().contains(SECRET), "{path}: {}", reply.text());
+                crate::support::list(&reply.json(), "events").to_vec()
+            };
+            let whole = page(0, 1_000).await;
+            assert!(whole.len() > 15, "{whole:?}");
+            let text = Value::from(whole.clone()).to_json_text();
+            assert_eq!(text.contains(GIVEN), shows, "{first} first, {fired} fired: {text}");
+            for after in 0..whole.len() {
+                assert_eq!(page(after, 1).await, whole[after..=after], "{first} first, {fired} fired");
+                let streamed = world.events(&run, after as u64).await;
+                assert_eq!(streamed, whole[after..], "{first} first, {fired} fired: after {after}");
+            }
+        }
+    }
 }

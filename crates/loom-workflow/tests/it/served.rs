@@ -30,9 +30,21 @@ pub(crate) fn pause(time: Duration) {
 
 /// Sends one request to `host:port`; `None` if the process there died before its response was complete.
 pub(crate) fn request(address: &str, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
+    request_with_key(address, method, path, None, body)
+}
+
+/// Like [`request`], with an `Idempotency-Key`.
+pub(crate) fn request_with_key(
+    address: &str,
+    method: &str,
+    path: &str,
+    key: Option<&str>,
+    body: &[u8],
+) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
+    let key = key.map(|key| format!("Idempotency-Key: \"{key}\"\r\n")).unwrap_or_default();
     let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n{key}Content-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok()?;

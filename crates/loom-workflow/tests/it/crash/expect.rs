@@ -15,8 +15,14 @@ pub(super) struct Expected {
 /// Calls that may be made three times because the service requests a retry.
 pub(super) const FLAKY: (&str, usize) = ("Flaky", 3);
 
-/// All workflows. `child` is started by `parent`, the others by requests.
-pub(super) fn all() -> [Expected; 9] {
+/// Workflows whose triggers have a concurrency limit, which refuse requests while too many runs wait.
+pub(super) const LIMITED: [(&str, usize); 2] = [("gate", 3), ("desk", 6)];
+
+/// Workflows that are started by others.
+pub(super) const CALLED: [(&str, &str); 2] = [("child", "parent"), ("slow", "patron")];
+
+/// All workflows. Those in [`CALLED`] are started by other workflows, the others by requests.
+pub(super) fn all() -> [Expected; 17] {
     let of = |name, status, places, total| Expected { name, status, places, total };
     [
         of(
@@ -62,6 +68,16 @@ pub(super) fn all() -> [Expected; 9] {
             &["Stamp", "Counter", "Function", "Connector", "Total"],
             Some(json!({"chosen": 2, "text": "1-2"})),
         ),
+        // The others are parked while they wait.
+        of("rest", "Succeeded", &["Before", "Total"], Some(json!({"rested": true}))),
+        of("patient", "Succeeded", &["Hook", "Hook/unsubscribe/1?", "Total"], Some(json!({"heard": true}))),
+        of("patron", "Succeeded", &["Total"], Some(json!({"answer": 21}))),
+        of("slow", "Succeeded", &["Work"], None),
+        // One signal, which arrives close to the deadline of the first wait for it.
+        of("race", "Succeeded", &["Total"], Some(json!({"received": 1}))),
+        of("order", "Cancelled", &["First?"], None),
+        of("gate", "Succeeded", &["Enter", "Leave"], None),
+        of("desk", "Succeeded", &["Enter", "Leave"], None),
     ]
 }
 

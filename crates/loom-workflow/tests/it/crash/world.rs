@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,12 +10,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::served::{self, Reply, Request, Service, pause};
+use crate::served::{self, Answer, Reply, Request, Service, pause};
 
 /// How long the service takes for a call: long enough for kills to interrupt calls.
 const WORK: Duration = Duration::from_millis(15);
 
-/// The delay before an event that did not arrive is sent again.
+/// The delay before something that was not acknowledged is sent again.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// A call that the service saw.
@@ -50,6 +50,8 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     /// The server's current address; all events are sent there.
     server: Mutex<String>,
+    /// The runs that are between two calls which only a limited number of runs may be between, by the name of the limit.
+    inside: Mutex<BTreeMap<String, BTreeSet<String>>>,
     /// Descriptions of violations.
     wrong: Mutex<Vec<String>>,
 }
@@ -89,6 +91,16 @@ impl World {
     pub(super) fn wrong(&self) -> Vec<String> {
         self.state.wrong.lock().unwrap().clone()
     }
+
+    /// Notes a violation.
+    pub(super) fn note(&self, violation: String) {
+        self.state.wrong.lock().unwrap().push(violation);
+    }
+
+    /// Sends a request to whichever process is running, until one has responded.
+    pub(super) fn insist(&self, method: &str, path: &str, key: Option<&str>, body: &[u8]) -> Answer {
+        self.state.insist(method, path, key, body)
+    }
 }
 
 impl State {
@@ -118,7 +130,24 @@ impl State {
             "atlast" => (if keys < number { 503 } else { 200 }, json!({})),
             "down" => (500, json!({})),
             "subscribe" => {
-                self.send_event(&request.body, WORK * (1 + before as u32));
+                self.send_event(&request.body, Duration::from_millis(number as u64) + WORK * (1 + before as u32));
+                (200, json!({}))
+            }
+            "enter" => {
+                let name = path.next().expect("a limit has a name").to_owned();
+                let mut inside = self.inside.lock().unwrap();
+                let inside = inside.entry(name.clone()).or_default();
+                inside.insert(call.run().to_owned());
+                if inside.len() > number {
+                    self.wrong.lock().unwrap().push(format!("{name} admits {number} runs, inside are {inside:?}"));
+                }
+                (200, json!({}))
+            }
+            "leave" => {
+                let name = path.next().expect("a limit has a name");
+                if let Some(inside) = self.inside.lock().unwrap().get_mut(name) {
+                    inside.remove(call.run());
+                }
                 (200, json!({}))
             }
             "never" => {
@@ -137,19 +166,22 @@ impl State {
         let state = Arc::clone(self);
         std::thread::spawn(move || {
             pause(after);
-            loop {
-                let server = state.server.lock().unwrap().clone();
-                match served::request(&server, "POST", &path, br#"{"heard": true}"#) {
-                    // Another event was faster, or the response to this one was lost with its server.
-                    Some(answer) if matches!(answer.status, 200 | 410) => return,
-                    Some(answer) if answer.status != 503 => {
-                        let text = format!("the event for {path} was refused: {answer:?}");
-                        state.wrong.lock().unwrap().push(text);
-                        return;
-                    }
-                    _ => pause(AGAIN),
-                }
+            let answer = state.insist("POST", &path, None, br#"{"heard": true}"#);
+            // Another event was faster, or the response to this one was lost with its server.
+            if !matches!(answer.status, 200 | 410) {
+                let text = format!("the event for {path} was refused: {answer:?}");
+                state.wrong.lock().unwrap().push(text);
             }
         });
+    }
+
+    fn insist(&self, method: &str, path: &str, key: Option<&str>, body: &[u8]) -> Answer {
+        loop {
+            let server = self.server.lock().unwrap().clone();
+            match served::request_with_key(&server, method, path, key, body) {
+                Some(answer) if answer.status != 503 => return answer,
+                _ => pause(AGAIN),
+            }
+        }
     }
 }

@@ -10,25 +10,28 @@ use std::{
 };
 
 use loom_definition::{
-    Status,
+    Status, Workflow,
     model::{ActionKind, EffectKind},
 };
 use loom_expression::{Object, Timestamp, Value};
-use loom_store::InboxId;
+use loom_store::{InboxId, RunQuery, RunRow};
 
 use crate::{
     budgets::Budgets,
-    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
+    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint, RunId},
     http_status,
     machine::Run,
     messages,
     other_runs::{Child, OtherRuns},
     ports::Call,
-    shared::Shared,
+    shared::{Deployed, Shared},
     start::{RunRequest, StartError},
     time,
     unloadable::RecoverError,
 };
+
+/// Children read at a time.
+const PAGE: usize = 500;
 
 /// The delay before a child is started again that the store did not accept.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -53,33 +56,18 @@ pub(crate) async fn call(
             "The inputs do not name a child workflow: 'host.workflow.id' is missing.".to_owned(),
         );
     };
-    let Some((child, parameters)) = shared.workflow(name) else {
-        let message =
-            format!("The child workflow '{name}' does not exist. Deploy it together with this workflow.");
-        return failed("NotFound", "WorkflowNotFound", message);
-    };
-    let most = shared.environment.budgets.child_depth_max.min(Budgets::CHILD_DEPTH_LIMIT);
-    if call.depth >= most {
-        let message = format!(
-            "The child workflow '{name}' was not started: it would be at depth {}, and the maximum depth of child \
-             workflows is {most} (setting child-depth-max). Check whether a workflow calls itself.",
-            u32::from(call.depth) + 1
-        );
-        return failed("BadRequest", "ChildDepthExceeded", message);
-    }
     let trigger = call.inputs.get("host").and_then(|host| host.get("triggerName")).and_then(Value::as_str);
-    if is_disabled(shared, name, trigger.or_else(|| child.triggers.first().map(|first| &*first.name))) {
-        let message =
-            format!("The child workflow '{name}' or its trigger is disabled. Enable it, then try again.");
-        return failed("BadRequest", "WorkflowTriggerIsNotEnabled", message);
-    }
+    let (child, parameters) = match startable(shared, name, trigger, call) {
+        Ok(deployed) => deployed,
+        Err(refusal) => return unless_started(shared, others, call, waits, refusal).await,
+    };
     let mut outputs = Object::new();
     for member in ["headers", "queries", "body"] {
         if let Some(value) = call.inputs.get(member) {
             outputs.insert(member, value.clone());
         }
     }
-    let answers = child.actions.iter().any(|action| matches!(action.kind, ActionKind::Response { .. }));
+    let answers = responds(&child);
     let request = RunRequest {
         workflow: child,
         trigger: trigger.map(Arc::from),
@@ -95,7 +83,8 @@ pub(crate) async fn call(
         Ok(None) => {
             let message =
                 format!("The child workflow '{name}' did not start: a condition of its trigger is not met.");
-            return failed("BadRequest", "TriggerConditionNotMet", message);
+            let refusal = failed("BadRequest", "TriggerConditionNotMet", message);
+            return unless_started(shared, others, call, waits, refusal).await;
         }
         Err(error @ StartError::Store(_)) => return later(error.to_string()),
         // As a request would be answered: the retry policy decides whether the call is made again.
@@ -106,7 +95,10 @@ pub(crate) async fn call(
                 hint: RetryHint { transient: true, ..RetryHint::default() },
             };
         }
-        Err(error) => return failed("BadRequest", "ChildWorkflowNotStarted", error.to_string()),
+        Err(error) => {
+            let refusal = failed("BadRequest", "ChildWorkflowNotStarted", error.to_string());
+            return unless_started(shared, others, call, waits, refusal).await;
+        }
     };
     for child in &mut children {
         // A child is not reported before its start is durable.
@@ -116,33 +108,145 @@ pub(crate) async fn call(
             return later(format!("The store did not accept the run of the child workflow '{name}'."));
         }
     }
-    let [child] = &mut children[..] else { return done(accepted()) };
-    if !answers {
+    match &mut children[..] {
+        [Child::Started(run)] if answers => {
+            waits.store(true, Ordering::Relaxed);
+            match run.response().await {
+                Some(response) => done(from_response(response)),
+                // It has ended without a response, or is held because the store cannot write.
+                None => awaited_response(others, name, run.id).await,
+            }
+        }
+        // The definition may have changed since it was started.
+        [Child::Known] => {
+            let gone = later(format!("The run of the child workflow '{name}' cannot be found."));
+            unless_started(shared, others, call, waits, gone).await
+        }
+        _ => done(accepted()),
+    }
+}
+
+/// The result of a call whose child may not be started, or need not be: an earlier process may have started it, when the
+/// definition was deployed, enabled, or a different one. Then its Response is awaited. Otherwise the result is `refusal`.
+async fn unless_started(
+    shared: &Shared,
+    others: &Arc<dyn OtherRuns>,
+    call: &Call,
+    waits: &AtomicBool,
+    refusal: EffectResult,
+) -> EffectResult {
+    let Some(name) = child_name(&call.inputs) else { return refusal };
+    match find(shared, name, call).await {
+        Ok(Some(known)) => response_of(shared, others, name, known, waits).await,
+        Ok(None) => refusal,
+        Err(error) => later(error.to_string()),
+    }
+}
+
+/// The child workflow and its parameters, if a run of it may be started.
+///
+/// # Errors
+/// The result of the call: it is not deployed, it is disabled, or the chain of calls is too long.
+fn startable(
+    shared: &Shared,
+    name: &str,
+    trigger: Option<&str>,
+    call: &Call,
+) -> Result<Deployed, EffectResult> {
+    let Some(deployed) = shared.workflow(name) else {
+        let message =
+            format!("The child workflow '{name}' does not exist. Deploy it together with this workflow.");
+        return Err(failed("NotFound", "WorkflowNotFound", message));
+    };
+    let most = shared.environment.budgets.child_depth_max.min(Budgets::CHILD_DEPTH_LIMIT);
+    if call.depth >= most {
+        let message = format!(
+            "The child workflow '{name}' was not started: it would be at depth {}, and the maximum depth of child \
+             workflows is {most} (setting child-depth-max). Check whether a workflow calls itself.",
+            u32::from(call.depth) + 1
+        );
+        return Err(failed("BadRequest", "ChildDepthExceeded", message));
+    }
+    let first = deployed.0.triggers.first().map(|first| &*first.name);
+    if is_disabled(shared, name, trigger.or(first)) {
+        let message =
+            format!("The child workflow '{name}' or its trigger is disabled. Enable it, then try again.");
+        return Err(failed("BadRequest", "WorkflowTriggerIsNotEnabled", message));
+    }
+    Ok(deployed)
+}
+
+/// Waits for the Response of a child that was started before.
+async fn response_of(
+    shared: &Shared,
+    others: &Arc<dyn OtherRuns>,
+    name: &str,
+    known: RunRow,
+    waits: &AtomicBool,
+) -> EffectResult {
+    let Some(durable) = &shared.durable else { return done(accepted()) };
+    let workflow = match durable.workflow_of(known.id, &known).await {
+        Ok(workflow) => workflow,
+        Err(error) => return unread(error),
+    };
+    // A trigger that splits its outputs starts several runs, and nobody waits for them.
+    let fired = known.trigger.as_deref().and_then(|name| workflow.find_trigger(name));
+    let splits = fired.or(workflow.triggers.first()).is_some_and(|trigger| trigger.split_on.is_some());
+    if splits || !responds(&workflow) {
         return done(accepted());
     }
     waits.store(true, Ordering::Relaxed);
-    let (id, early) = match child {
-        Child::Started(run) => (run.id, run.response().await),
-        Child::Known(run) => (*run, None),
-    };
-    let response = match early {
-        Some(response) => Some(response),
-        // It has ended without a response, or is held because the store cannot write.
-        None => match Arc::clone(others).response_of(id).await {
-            Ok(response) => response,
-            Err(error @ (RecoverError::Store { .. } | RecoverError::Held { .. })) => {
-                return later(error.to_string());
-            }
-            Err(error) => return failed("BadGateway", "ChildWorkflowUnreadable", error.to_string()),
-        },
-    };
-    match response {
-        Some(response) => done(from_response(response)),
-        None => failed(
+    awaited_response(others, name, known.id).await
+}
+
+/// Waits for the Response of a run in the store.
+async fn awaited_response(others: &Arc<dyn OtherRuns>, name: &str, run: RunId) -> EffectResult {
+    match Arc::clone(others).response_of(run).await {
+        Ok(Some(response)) => done(from_response(response)),
+        Ok(None) => failed(
             "BadGateway",
             "NoResponse",
             format!("The child workflow '{name}' ended without a response."),
         ),
+        Err(error) => unread(error),
+    }
+}
+
+/// The result of a call whose child cannot be read.
+fn unread(error: RecoverError) -> EffectResult {
+    match error {
+        error @ (RecoverError::Store { .. } | RecoverError::Held { .. }) => later(error.to_string()),
+        error => failed("BadGateway", "ChildWorkflowUnreadable", error.to_string()),
+    }
+}
+
+fn responds(workflow: &Workflow) -> bool {
+    workflow.actions.iter().any(|action| matches!(action.kind, ActionKind::Response { .. }))
+}
+
+/// The first child of this attempt, if it has been started. Its definition need not be deployed any more.
+async fn find(shared: &Shared, name: &str, call: &Call) -> Result<Option<RunRow>, loom_store::Error> {
+    let Some(durable) = &shared.durable else { return Ok(None) };
+    let key = child_key(call, 0);
+    let deployed = shared.workflow(name);
+    let exact = deployed.as_ref().map_or(name, |(workflow, _)| &workflow.name);
+    if let Some(row) = durable.store.run_by_key(exact, &key).await? {
+        return Ok(Some(row));
+    }
+    if deployed.is_some() {
+        return Ok(None);
+    }
+    // The call may spell the name differently; the store knows only the spelling of the definition.
+    let mut query = RunQuery { parent: Some(call.run), limit: PAGE, ..RunQuery::default() };
+    loop {
+        let page = durable.store.runs(query.clone()).await?;
+        if let Some(row) = page.rows.into_iter().find(|row| row.idempotency_key.as_ref() == Some(&key)) {
+            return Ok(Some(row));
+        }
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(None),
+        }
     }
 }
 
@@ -173,9 +277,8 @@ pub(crate) async fn had_ended(
     call: &Call,
     due: Timestamp,
 ) -> Result<bool, loom_store::Error> {
-    let (Some(durable), Some(name)) = (&shared.durable, child_name(&call.inputs)) else { return Ok(false) };
-    let Some(deployed) = shared.workflow(name) else { return Ok(false) };
-    let row = durable.store.run_by_key(&deployed.0.name, &child_key(call, 0)).await?;
+    let Some(name) = child_name(&call.inputs) else { return Ok(false) };
+    let row = find(shared, name, call).await?;
     Ok(row.and_then(|row| row.ended).is_some_and(|ended| ended <= time::millis(due)))
 }
 

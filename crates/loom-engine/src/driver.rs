@@ -49,7 +49,7 @@ use crate::{
     other_runs::OtherRuns,
     ports::Call,
     run_report::RunReport,
-    shared::{Shared, gate::Pass},
+    shared::{Shared, gate::Pass, late_pass::LatePass},
     signals::{self, Mailbox},
     time,
     watcher::Watcher,
@@ -97,6 +97,7 @@ pub(crate) struct Links {
     /// Notified when the start is durable.
     pub(crate) accepted: Option<oneshot::Sender<()>>,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) late: Arc<LatePass>,
     /// Executed before a loaded run does anything else.
     pub(crate) orders: Vec<Given>,
     /// Callbacks that arrived before the run was loaded, oldest first.
@@ -142,6 +143,8 @@ pub(crate) struct Driver {
     admissions: HashMap<Place, Admission>,
     /// See [`Links::pass`]. Given up when the end of the run is durable, and dropped with the run in any case.
     pass: Pass,
+    /// What the run was given at the gate since.
+    late: Arc<LatePass>,
     watcher: Option<Arc<dyn Watcher>>,
     respond: Option<watch::Sender<Option<Value>>>,
     report: watch::Sender<Option<Arc<RunReport>>>,
@@ -183,6 +186,7 @@ impl Driver {
             landing: Vec::new(),
             admissions: HashMap::new(),
             pass: links.pass,
+            late: links.late,
             watcher: links.watcher,
             respond: Some(links.respond),
             report: links.report,
@@ -208,6 +212,7 @@ impl Driver {
             } else {
                 tracing::error!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
             }
+            self.adopt_late_pass();
             return Driven::Unwritten(Unwritten { releases: self.releases, why, pass: self.pass });
         }
         if let Ok(false) = driven {
@@ -417,6 +422,10 @@ impl Driver {
     async fn make_durable(&mut self) -> Result<(), loom_store::Error> {
         self.rest();
         self.begin_write();
+        if self.is_over() {
+            // The commit of the end says that the run owns nothing.
+            self.adopt_late_pass();
+        }
         if let Some(journal) = &mut self.journal {
             journal.flush(self.run.state(), self.clock.now().run).await?;
         }

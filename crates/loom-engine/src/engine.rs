@@ -5,6 +5,7 @@
 
 mod builder;
 mod children;
+mod count;
 mod deliver;
 mod enter;
 mod messages;
@@ -43,6 +44,7 @@ use crate::{
     shared::{
         InProgress, Shared,
         gate::{Pass, first_command},
+        late_pass::LatePass,
     },
     signals::Mailbox,
     spent,
@@ -172,10 +174,12 @@ impl Engine {
 
     /// Registers a workflow under its name, with the parameter values of its runs, so that actions of other workflows can
     /// call it. Its rate limits, bulkheads and circuit breakers replace those that earlier deployments set for the same
-    /// services, and the concurrency limits of its triggers apply to all its runs; a higher limit admits runs that wait.
+    /// services, and the concurrency limits of its triggers apply to all its runs: a higher limit admits runs that wait, and a
+    /// first limit counts the runs in progress before it admits another one.
     pub fn deploy(&self, workflow: Arc<Workflow>, parameters: Vec<Value>) {
         self.shared.services.deployed(&workflow);
-        self.shared.gates.deployed(&workflow);
+        let limited = self.shared.gates.deployed(&workflow);
+        self.count_later(&workflow, limited);
         let mut workflows = self.shared.workflows.lock().unwrap_or_else(PoisonError::into_inner);
         workflows.insert(workflow.name.to_lowercase(), (workflow, parameters));
     }
@@ -474,6 +478,7 @@ impl Engine {
         let journal = self.shared.durable.as_ref().map(|durable| durable.begin(workflow, &start, written));
         let (accepted, acceptance) = oneshot::channel();
         let mailbox = Arc::<Mailbox>::default();
+        let late = Arc::new(LatePass::beside(&pass));
         let links = Links {
             inbox,
             watcher,
@@ -481,13 +486,14 @@ impl Engine {
             report,
             accepted: Some(accepted),
             mailbox: Arc::clone(&mailbox),
+            late: Arc::clone(&late),
             orders: Vec::new(),
             callbacks: VecDeque::new(),
             pass,
         };
         let first = first_command(&links.pass, Arc::clone(&start));
         let driver = Driver::new(self.for_runs(), run, journal, links);
-        let reached = InProgress { commands: commands.clone(), response: response.clone(), mailbox };
+        let reached = InProgress { commands: commands.clone(), response: response.clone(), mailbox, late };
         self.shared.awake.enter(id, reached, || ());
         self.shared.make_room();
         self.adopt(id, driver, Some(first));

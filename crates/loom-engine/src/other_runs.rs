@@ -22,7 +22,7 @@ pub(crate) enum Child {
     /// It was started now.
     Started(RunHandle),
     /// It was started by an earlier process, or is queued.
-    Known(RunId),
+    Known,
 }
 
 /// What one run needs of the others.

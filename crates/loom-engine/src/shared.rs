@@ -7,6 +7,7 @@ pub(crate) mod awake;
 pub(crate) mod gate;
 pub(crate) mod handlers;
 pub(crate) mod held;
+pub(crate) mod late_pass;
 pub(crate) mod parking;
 pub(crate) mod queue;
 pub(crate) mod wheel;
@@ -14,7 +15,7 @@ pub(crate) mod wheel;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -23,12 +24,15 @@ use std::{
 use loom_definition::Workflow;
 use loom_expression::Value;
 use loom_store::RunIdSource;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    aside::Aside, awake::Awake, gate::Gates, handlers::Handlers, held::Held, parking::Parking, queue::Queue,
-    wheel::Wheel,
+    aside::Aside, awake::Awake, gate::Gates, handlers::Handlers, held::Held, late_pass::LatePass,
+    parking::Parking, queue::Queue, wheel::Wheel,
 };
 use crate::{
     chaos::Chaos, clock::Now, durable::Durable, envelope::Envelope, environment::Environment, event::RunId,
@@ -73,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) gates: Arc<Gates>,
     pub(crate) aside: Aside,
+    /// Where the engine's tasks run, once the runs in the store have been recovered.
+    pub(crate) recovered: OnceLock<Handle>,
 }
 
 /// The channels to a run in progress.
@@ -81,6 +87,7 @@ pub(crate) struct InProgress {
     pub(crate) commands: mpsc::Sender<Envelope>,
     pub(crate) response: watch::Receiver<Option<Value>>,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) late: Arc<LatePass>,
 }
 
 /// A workflow that others may call, with the parameter values of its runs.

@@ -115,6 +115,7 @@ impl Driver {
             self.stays_until = Some(Instant::now() + STAY);
             return Ok(false);
         }
+        self.adopt_late_pass();
         let engine_now = self.shared.now().run;
         let wait = self.time_to_wake();
         let wake = wake_at(engine_now, wait);
@@ -150,6 +151,17 @@ impl Driver {
             watcher.parked(run);
         }
         Ok(true)
+    }
+
+    /// Takes the permit that the run was given because its trigger has a concurrency limit since.
+    pub(super) fn adopt_late_pass(&mut self) {
+        let (given, is_noted) = self.late.take();
+        if let Some(pass) = given {
+            self.pass = pass;
+        }
+        if let Some(journal) = self.journal.as_mut().filter(|_| is_noted) {
+            journal.owns_something(true);
+        }
     }
 
     /// The time until the run has to be in memory.

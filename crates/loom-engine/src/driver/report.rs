@@ -17,6 +17,7 @@ impl Driver {
         if self.is_over() {
             // Before the end is reported, so that a caller who starts the next run in response finds a free place.
             self.pass = Pass::Free;
+            self.late.not_needed();
         }
         if let Some(accepted) = self.accepted.take() {
             accepted.send(()).ok();

@@ -192,6 +192,7 @@ impl EngineBuilder {
             queue: Queue::default(),
             gates: Arc::default(),
             aside: Aside::default(),
+            recovered: std::sync::OnceLock::new(),
         }))
     }
 }

@@ -50,7 +50,7 @@ async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Opti
             None => Ok(None),
         };
         match known.map_err(StartError::Store)? {
-            Some(row) => children.push(Child::Known(row.id)),
+            Some(_) => children.push(Child::Known),
             None => drop(fresh.insert(index, run)),
         }
     }
@@ -67,7 +67,7 @@ async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Opti
     let starting = starting.zip(passes);
     if engine.queues(fresh.len()) {
         engine.accept_all(&workflow, starting).await?;
-        children.extend(fresh.values().map(|run| Child::Known(*run)));
+        children.extend(fresh.values().map(|_| Child::Known));
     } else {
         let spawn =
             |((start, written), pass)| Child::Started(engine.spawn(&workflow, start, written, pass, None));

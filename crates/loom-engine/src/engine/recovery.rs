@@ -10,7 +10,10 @@ use futures_util::{StreamExt, stream};
 use loom_definition::{RunStatus, Workflow};
 use loom_expression::Value;
 use loom_store::{Condition, RunIdSource, RunQuery, RunRow, Shards};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 
 use super::{Engine, INBOX_CAPACITY};
 use crate::{
@@ -26,7 +29,7 @@ use crate::{
     reads::Unavailable,
     resubmit::{self, ResubmitError},
     run_handle::RunHandle,
-    shared::{InProgress, Shared, aside::Owned, gate::Pass},
+    shared::{InProgress, Shared, aside::Owned, gate::Pass, late_pass::LatePass},
     signals::Mailbox,
     state::RunState,
     suspects, time,
@@ -74,6 +77,8 @@ impl Engine {
         self.unsubscribe().await?;
         self.count_those_parked().await?;
         let mut to_wake = self.take_for_parked().await?;
+        self.count_uncounted().await?;
+        self.shared.recovered.set(Handle::current()).ok();
         let mut after = None;
         loop {
             let page = durable.store.awake(Shards::ALL, after, RECOVERY_PAGE).await?;
@@ -165,11 +170,12 @@ impl Engine {
         let Some(durable) = &self.shared.durable else { return Ok(None) };
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(None);
-        let mailbox = Arc::<Mailbox>::default();
+        let (mailbox, late) = (Arc::<Mailbox>::default(), Arc::<LatePass>::default());
         let reached = InProgress {
             commands: commands.clone(),
             response: response.clone(),
             mailbox: Arc::clone(&mailbox),
+            late: Arc::clone(&late),
         };
         let Some(claim) = Claim::of(&self.shared, id, reached) else { return Ok(None) };
         let Some((state, journal)) = durable.load(id).await? else {
@@ -207,8 +213,11 @@ impl Engine {
             let pass = self.shared.gates.take_again(run.state().workflow(), trigger, id, waits);
             Owned { pass, admissions: None }
         });
+        if !matches!(pass, Pass::Free) {
+            late.not_needed();
+        }
         let links =
-            Links { inbox, watcher, respond, report, accepted: None, mailbox, orders, callbacks, pass };
+            Links { inbox, watcher, respond, report, accepted: None, mailbox, late, orders, callbacks, pass };
         let mut driver = Driver::new(self.for_runs(), run, Some(journal), links);
         driver.admit_again(admissions);
         if was_parked {
@@ -323,15 +332,19 @@ impl Engine {
         journal.record(&events, &state);
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(state.response().cloned());
-        let mailbox = Arc::<Mailbox>::default();
+        let (mailbox, late) = (Arc::<Mailbox>::default(), Arc::<LatePass>::default());
         let reached = InProgress {
             commands: commands.clone(),
             response: response.clone(),
             mailbox: Arc::clone(&mailbox),
+            late: Arc::clone(&late),
         };
         let claim = Claim::of(&self.shared, id, reached).ok_or(ResubmitError::Stopping)?;
         let pass = self.enter(workflow, start.trigger_name(), &[id], None).map_err(ResubmitError::Full)?;
         let pass = pass.into_iter().next().unwrap_or_default();
+        if !matches!(pass, Pass::Free) {
+            late.not_needed();
+        }
         if pass.waits() {
             let waiting = [Event::RunWaiting { at: state.started_at() }];
             state.replay(&waiting).map_err(|source| ResubmitError::Illegal { run: origin, source })?;
@@ -346,7 +359,7 @@ impl Engine {
         let (report, ended) = watch::channel(None);
         let (orders, callbacks) = (Vec::new(), VecDeque::new());
         let links =
-            Links { inbox, watcher, respond, report, accepted: None, mailbox, orders, callbacks, pass };
+            Links { inbox, watcher, respond, report, accepted: None, mailbox, late, orders, callbacks, pass };
         let run = Run::resume(state, Arc::clone(&self.shared.environment));
         let mut driver = Driver::new(self.for_runs(), run, Some(journal), links);
         // Actions that the new run continues in the middle were admitted in the old one.
@@ -520,6 +533,7 @@ impl Engine {
                     report,
                     accepted: None,
                     mailbox,
+                    late: Arc::default(),
                     orders,
                     callbacks,
                     pass,

@@ -36,6 +36,25 @@ impl Aside {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(run, owned);
     }
 
+    /// Whether a run that is not in memory has a pass.
+    pub(crate) fn has_pass(&self, run: RunId) -> bool {
+        let aside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.get(&run).is_some_and(|owned| !matches!(owned.pass, Pass::Free))
+    }
+
+    /// Gives a pass to a run that is not in memory. Returns it if the run has one.
+    pub(crate) fn give(&self, run: RunId, pass: Pass, is_parked: bool) -> Option<Pass> {
+        let mut aside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let owned = aside
+            .entry(run)
+            .or_insert_with(|| Owned { pass: Pass::Free, admissions: is_parked.then(HashMap::new) });
+        if !matches!(owned.pass, Pass::Free) {
+            return Some(pass);
+        }
+        owned.pass = pass;
+        None
+    }
+
     /// What a run owns that is being loaded.
     pub(crate) fn take(&self, run: RunId) -> Option<Owned> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run)

@@ -58,6 +58,22 @@ impl<T> Awake<T> {
         })
     }
 
+    /// Like [`Awake::notify`]; if the run is not here, performs `absent` instead, under the same lock.
+    pub(crate) fn notify_or<R>(
+        &self,
+        run: RunId,
+        with: impl FnOnce(&T) -> R,
+        absent: impl FnOnce() -> R,
+    ) -> R {
+        match self.lock().get_mut(&run) {
+            Some(known) => {
+                known.notices += 1;
+                with(&known.reached)
+            }
+            None => absent(),
+        }
+    }
+
     /// Passes the channels to a run to `with`, without a notice.
     pub(crate) fn find<R>(&self, run: RunId, with: impl FnOnce(&T) -> R) -> Option<R> {
         self.lock().get(&run).map(|known| with(&known.reached))

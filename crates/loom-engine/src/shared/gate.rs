@@ -5,7 +5,7 @@
 //! a [`Ticket`] instead, which becomes a permit in the order in which the runs were accepted.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -36,6 +36,8 @@ struct Inner {
     gates: HashMap<Key, Gate>,
     /// While runs are being recovered, no new run is admitted: a run that was in progress takes its permit first.
     closed: bool,
+    /// Triggers that have a limit now, and had none when the runs that are in progress started.
+    counting: HashSet<Key>,
 }
 
 /// `workflow/trigger`, in lower case.
@@ -133,20 +135,27 @@ impl Gates {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies the limits of a newly deployed workflow. Runs that a higher limit admits start before any newcomer.
-    pub(crate) fn deployed(self: &Arc<Self>, workflow: &Workflow) {
+    /// Applies the limits of a newly deployed workflow. Runs that a higher limit admits start before any newcomer. Returns the
+    /// triggers that had no limit before: none of their runs is admitted until those in progress have been counted.
+    pub(crate) fn deployed(self: &Arc<Self>, workflow: &Workflow) -> Vec<Counting> {
+        let mut counting = Vec::new();
         let mut inner = self.lock();
         for trigger in &workflow.triggers {
             if trigger.concurrency.is_some() {
                 self.used.store(true, Ordering::Release);
             }
             let key = key(&workflow.name, &trigger.name);
-            inner.limits.insert(Arc::clone(&key), trigger.concurrency);
+            let before = inner.limits.insert(Arc::clone(&key), trigger.concurrency).flatten();
+            if before.is_none() && trigger.concurrency.is_some() && inner.counting.insert(Arc::clone(&key)) {
+                let trigger = Arc::clone(&trigger.name);
+                counting.push(Counting { gates: Arc::clone(self), key: Arc::clone(&key), trigger });
+            }
             if let Some(gate) = inner.gates.get_mut(&key) {
                 gate.limit = trigger.concurrency;
             }
             inner.admit(self, &key);
         }
+        counting
     }
 
     /// The limit of a run's trigger: that of the deployed version, else that of the run's own definition.
@@ -188,7 +197,7 @@ impl Gates {
         // A permit for another gate, because the limit has changed, is dropped after the lock.
         let mut reserved = reserved;
         let mut inner = self.lock();
-        let closed = inner.closed;
+        let closed = inner.is_closed(&key);
         let gate = inner.gates.entry(Arc::clone(&key)).or_default();
         gate.limit = Some(limit);
         let has_room = reserved.is_some() || gate.has_room(closed);
@@ -215,7 +224,7 @@ impl Gates {
     pub(crate) fn reserve(self: &Arc<Self>, workflow: &Workflow, trigger: Option<&str>) -> Option<Permit> {
         let Some((key, limit)) = self.limit(workflow, trigger) else { return Some(Permit { at: None }) };
         let mut inner = self.lock();
-        let closed = inner.closed;
+        let closed = inner.is_closed(&key);
         let gate = inner.gates.entry(Arc::clone(&key)).or_default();
         gate.limit = Some(limit);
         gate.has_room(closed).then(|| {
@@ -235,7 +244,7 @@ impl Gates {
     ) -> Pass {
         let Some((key, limit)) = self.limit(workflow, trigger) else { return Pass::Free };
         let mut inner = self.lock();
-        let closed = inner.closed;
+        let closed = inner.is_closed(&key);
         let gate = inner.gates.entry(Arc::clone(&key)).or_default();
         gate.limit = Some(limit);
         if waits && !gate.has_room(closed) {
@@ -276,10 +285,16 @@ impl Gates {
 }
 
 impl Inner {
+    /// Whether a gate admits no new run for now.
+    fn is_closed(&self, key: &Key) -> bool {
+        self.closed || self.counting.contains(key)
+    }
+
     /// Gives permits to the runs that have waited longest, as many as the limit allows.
     fn admit(&mut self, gates: &Arc<Gates>, key: &Key) {
+        let closed = self.is_closed(key);
         let Some(gate) = self.gates.get_mut(key) else { return };
-        while !self.closed
+        while !closed
             && gate.is_below_limit()
             && let Some((run, waiting)) = gate.waiting.pop_first()
         {
@@ -351,6 +366,24 @@ impl Drop for Closed {
         for key in keys {
             inner.admit(&self.0, &key);
         }
+    }
+}
+
+/// See [`Gates::deployed`].
+#[derive(Debug)]
+#[must_use = "dropping it opens the gate"]
+pub(crate) struct Counting {
+    gates: Arc<Gates>,
+    key: Key,
+    /// The trigger.
+    pub(crate) trigger: Arc<str>,
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        let mut inner = self.gates.lock();
+        inner.counting.remove(&self.key);
+        inner.admit(&self.gates, &self.key);
     }
 }
 

@@ -329,6 +329,103 @@ async fn the_response_of_a_child_wakes_its_parent() {
     }
 }
 
+/// The next process has the child, but its definition is no longer deployed, is disabled, or has another trigger.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_was_started_is_awaited_although_it_could_not_be_started_now() {
+    let child = |trigger: &str| {
+        let text = format!(
+            r#"{{"triggers": {{"{trigger}": {{"type": "Request"}}}}, "actions": {{
+                "Go": {{"type": "WaitForSignal", "inputs": {{"name": "go"}}, "runAfter": {{}}}},
+                "Answer": {{"type": "Response", "inputs": {{"statusCode": 200}}, "runAfter": {{"Go": ["Succeeded"]}}}}}}}}"#
+        );
+        let options = LoadOptions { name: Some("Child".into()), ..LoadOptions::default() };
+        Definition::parse(text.as_bytes(), &options).unwrap().workflow
+    };
+    // Spelt in a way that only a deployed definition resolves.
+    let parent = parse(
+        "parent",
+        "",
+        r#""Call": {"type": "Workflow", "runAfter": {}, "limit": {"timeout": "PT1H"},
+            "inputs": {"host": {"triggerName": "manual", "workflow": {"id": "child"}}}}"#,
+    );
+    let changes: [fn(&Engine, &Arc<Workflow>); 3] = [
+        |_, _| {},
+        |engine, child| {
+            engine.deploy(Arc::clone(child), Vec::new());
+            engine.set_disabled(BTreeSet::from(["child".to_owned()]));
+        },
+        |engine, child| engine.deploy(Arc::clone(child), Vec::new()),
+    ];
+    for (change, redeployed) in changes.into_iter().zip(["manual", "manual", "other"]) {
+        for parked in [false, true] {
+            let place = Place::new(1_000);
+            place.engine.deploy(child("manual"), Vec::new());
+            let run = place.start(&parent).await;
+            pass(if parked { 60 * SECOND } else { SECOND }).await;
+            assert_eq!(place.is_parked(run).await, parked);
+            let inner =
+                place.store.unfinished(loom_store::Shards::ALL, Some(run), 9).await.unwrap().remove(0);
+            place.engine.shut_down().await;
+            let place = open(&place.store, place.clock, 1_000);
+            change(&place.engine, &child(redeployed));
+            place.engine.recover(None).await.unwrap();
+            pass(SECOND).await;
+            assert_eq!(place.status(run).await, Running);
+            place.signal(inner.id, "go").await;
+            pass(30 * SECOND).await;
+            assert_eq!((place.status(inner.id).await, place.status(run).await), (Succeeded, Succeeded));
+            assert_eq!(place.store.pending(run).await.unwrap(), 0);
+            place.engine.shut_down().await;
+        }
+    }
+}
+
+/// A process that executes runs only on request does not load one because it has a message.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_stands_by_loads_no_parked_run_for_a_callback() {
+    let workflow = parse(
+        "hook",
+        "",
+        r#""Ask": {"type": "HttpWebhook", "inputs": {"subscribe": {"method": "POST", "uri": "http://s/"}},
+            "limit": {"timeout": "PT1H"}, "runAfter": {}},
+           "Go": {"type": "WaitForSignal", "inputs": {"name": "go"}, "runAfter": {}}"#,
+    );
+    let service = Service::new(|_, _| (Duration::ZERO, ok(r#"{"statusCode": 200}"#)));
+    let build = |place: &Place| {
+        engine(&service)
+            .handler(loom_definition::model::EffectKind::HttpWebhook, Arc::clone(&service) as _)
+            .store(Arc::clone(&place.store))
+            .clock(Arc::new(place.clock))
+            .park_after(AFTER)
+            .build()
+    };
+    let place = Place::new(1_000);
+    let place = Place { engine: build(&place), ..place };
+    let run = place.start(&workflow).await;
+    pass(60 * SECOND).await;
+    assert!(place.is_parked(run).await);
+    let (_, state) = place.engine.state_of(run).await.unwrap().unwrap();
+    let effect =
+        (0..9).map(loom_engine::EffectId).find(|effect| state.waiting_for_callback(*effect).is_some());
+    place.engine.shut_down().await;
+    let place = Place { engine: build(&place), ..place };
+    place.engine.stand_by().await.unwrap();
+    let payload = Value::from("yes");
+    let delivered = place.engine.deliver(run, effect.unwrap(), payload.clone()).await;
+    assert_eq!(delivered, Delivered::NotInProgress);
+    assert!(!place.engine.command(run, Command::Resume).await);
+    place.signal(run, "go").await;
+    pass(60 * SECOND).await;
+    assert_eq!(place.engine.runs_in_progress(), 0, "{:?}", place.engine);
+    assert_eq!(place.store.pending(run).await.unwrap(), 1, "only the signal is left for the next process");
+    // The control: once an operator has released it, the run receives both.
+    assert!(place.engine.recover_run(run, None).await.unwrap().is_some());
+    assert_eq!(place.engine.deliver(run, effect.unwrap(), payload).await, Delivered::Taken);
+    pass(60 * SECOND).await;
+    assert_eq!(place.status(run).await, Succeeded);
+    place.engine.shut_down().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn parked_runs_keep_their_places_at_the_gate() {
     let place = Place::new(1_000);
@@ -370,6 +467,69 @@ async fn parked_runs_keep_their_places_at_the_gate() {
     assert_eq!(place.engine.runs_waiting(), 0);
     assert!(place.store.keys(all_of("engine/parked")).await.unwrap().values.is_empty());
     place.engine.shut_down().await;
+}
+
+/// A trigger gets its first limit while its runs are parked and in memory: all of them count at once, and after a restart, no
+/// matter whether the limit was deployed before it or after.
+#[tokio::test(start_paused = true)]
+async fn a_first_limit_counts_the_runs_that_are_in_progress() {
+    const REST: &str =
+        r#""Rest": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}, "runAfter": {}}"#;
+    const GUARDED: &str = r#""Guarded": {"type": "Scope", "runAfter": {}, "bulkhead": {"name": "desk", "maxConcurrent": 9},
+        "actions": {"Rest": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Hour"}}, "runAfter": {}}}}"#;
+    // In memory, because a signal may come at any time in the first ten seconds.
+    const SIGNAL: &str = r#""Go": {"type": "WaitForSignal", "inputs": {"name": "go"}, "limit": {"timeout": "PT1H"}, "runAfter": {}},
+        "Late": {"type": "Compose", "inputs": 1, "runAfter": {"Go": ["Succeeded", "TimedOut"]}}"#;
+    let limit = r#", "runtimeConfiguration": {"concurrency": {"runs": 2, "maximumWaitingRuns": 9}}"#;
+    for (actions, in_memory) in [(REST, false), (GUARDED, false), (SIGNAL, true), (SIGNAL, false)] {
+        for stops in [false, true] {
+            let (free, limited) = (parse("w", "", actions), parse("w", limit, actions));
+            let mut place = Place::new(1_000);
+            place.engine.recover(None).await.unwrap();
+            place.engine.deploy(Arc::clone(&free), Vec::new());
+            let mut runs = Vec::new();
+            for _ in 0..3 {
+                runs.push(place.start(&free).await);
+            }
+            pass(if in_memory { SECOND } else { 30 * SECOND }).await;
+            let awake = if in_memory { 3 } else { 0 };
+            assert_eq!(place.engine.runs_in_progress(), awake);
+            if stops {
+                place = place.restart(&[&limited]).await;
+            } else {
+                place.engine.deploy(Arc::clone(&limited), Vec::new());
+            }
+            runs.push(place.start(&limited).await);
+            assert_eq!(place.engine.runs_waiting(), 1, "three are in progress, two may be");
+            pass(60 * SECOND).await;
+            assert_eq!(place.engine.runs_in_progress(), 0, "nobody had to be loaded");
+            let place = place.restart(&[&limited]).await;
+            runs.push(place.start(&limited).await);
+            assert_eq!(place.engine.runs_waiting(), 2);
+            let statuses = async || {
+                let mut found = Vec::new();
+                for run in &runs {
+                    found.push(place.status(*run).await);
+                }
+                found
+            };
+            assert_eq!(statuses().await, [Running, Running, Running, Waiting, Waiting]);
+            // The first one ends before its time: two are left, as many as may be.
+            assert!(place.engine.command(runs[0], Command::Cancel).await);
+            pass(SECOND).await;
+            assert_eq!(statuses().await, [Cancelled, Running, Running, Waiting, Waiting]);
+            assert!(place.engine.command(runs[1], Command::Cancel).await);
+            pass(SECOND).await;
+            assert_eq!(statuses().await[2..], [Running, Running, Waiting]);
+            pass(Duration::from_hours(5)).await;
+            assert_eq!(statuses().await, [Cancelled, Cancelled, Succeeded, Succeeded, Succeeded]);
+            assert_eq!(place.engine.runs_waiting(), 0);
+            assert!(place.store.keys(all_of("engine/parked")).await.unwrap().values.is_empty());
+            let last = place.start(&limited).await;
+            assert_eq!(place.status(last).await, Running, "no permit was lost");
+            place.engine.shut_down().await;
+        }
+    }
 }
 
 fn all_of(namespace: &str) -> loom_store::KeyQuery {

@@ -237,7 +237,8 @@ impl Trial {
         report(&self.known, &runs, &seen, context);
         // Kills that never find a run in some place prove nothing about it.
         if kills >= 20 {
-            let places = ["rest", "patient", "patron", "slow", "race", "order", "gate", "gate, waiting", "desk"];
+            let places =
+                ["rest", "patient", "patron", "slow", "race", "order", "gate", "gate, waiting", "desk"];
             for place in places {
                 assert!(self.known.parked.contains_key(place), "{context}: no kill found {place} parked");
             }

@@ -30,6 +30,8 @@ enum Fault {
     Leaks,
     /// The permit returns while the run is in progress.
     DropsEarly,
+    /// The next process admits runs before those that were in progress have their permits again.
+    OpensEarly,
 }
 
 /// Runs by id: those in progress and those that wait, with what they own.
@@ -104,7 +106,7 @@ impl World {
         let mut rows: Vec<(RunId, bool)> = inside.into_keys().map(|run| (run, false)).collect();
         rows.extend(waiting.into_keys().map(|run| (run, true)));
         rows.sort_by_key(|(run, _)| mix(seed ^ run.as_u64()));
-        let closed = self.gates.close();
+        let closed = (self.fault != Fault::OpensEarly).then(|| self.gates.close());
         for (run, waits) in rows {
             let pass = self.gates.take_again(&self.workflow, Some("t"), run, waits);
             self.take(run, pass);
@@ -170,8 +172,8 @@ fn the_limit_holds_no_place_is_lost_and_nobody_is_overtaken() {
 }
 
 #[test]
-fn the_model_notices_a_permit_that_leaks_or_returns_early() {
-    for fault in [Fault::Leaks, Fault::DropsEarly] {
+fn the_model_notices_a_permit_that_leaks_or_returns_early_and_gates_that_open_early() {
+    for fault in [Fault::Leaks, Fault::DropsEarly, Fault::OpensEarly] {
         let noticed = (0..100).filter(|seed| play(mix(*seed), fault).is_err()).count();
         assert!(noticed > 90, "{fault:?} was noticed in {noticed} of 100 sequences");
     }

@@ -40,7 +40,11 @@ impl Known {
                 for row in &page {
                     self.unfinished.insert(row.id.to_string());
                     if row.wake_at.is_some() {
-                        let waits = if status_from_number(row.status) == Some(RunStatus::Waiting) { ", waiting" } else { "" };
+                        let waits = if status_from_number(row.status) == Some(RunStatus::Waiting) {
+                            ", waiting"
+                        } else {
+                            ""
+                        };
                         *self.parked.entry(format!("{}{waits}", row.workflow)).or_default() += 1;
                     }
                     self.note(&engine, row.id, life).await;

@@ -39,6 +39,30 @@ impl Seen {
     }
 }
 
+/// All calls that the service saw.
+#[derive(Default)]
+struct Calls {
+    all: Vec<Seen>,
+    /// How many calls were made under each key.
+    by_key: BTreeMap<String, usize>,
+    /// The keys of each action of each run, as `run/action`: one for each of its occurrences.
+    of_action: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Calls {
+    /// Adds a call. Returns the number of earlier calls with its key, and the number of keys of its action.
+    fn add(&mut self, call: Seen) -> (usize, usize) {
+        let count = self.by_key.entry(call.key.clone()).or_default();
+        let before = std::mem::replace(count, *count + 1);
+        let action = call.key.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");
+        let keys = self.of_action.entry(action).or_default();
+        keys.insert(call.key.clone());
+        let keys = keys.len();
+        self.all.push(call);
+        (before, keys)
+    }
+}
+
 /// The service, and its settings for the processes.
 pub(super) struct World {
     service: Service,
@@ -47,7 +71,7 @@ pub(super) struct World {
 
 #[derive(Default)]
 struct State {
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Calls>,
     /// The server's current address; all events are sent there.
     server: Mutex<String>,
     /// The runs that are between two calls which only a limited number of runs may be between, by the name of the limit.
@@ -85,7 +109,7 @@ impl World {
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {
-        self.state.seen.lock().unwrap().clone()
+        self.state.seen.lock().unwrap().all.clone()
     }
 
     pub(super) fn wrong(&self) -> Vec<String> {
@@ -111,18 +135,7 @@ impl State {
         let number = path.next().and_then(|number| number.parse().ok()).unwrap_or(0);
         let key = request.header("idempotency-key").expect("unsafe calls carry a key");
         let call = Seen { life, key: key.trim_matches('"').to_owned(), body: request.body.clone() };
-        let (before, keys) = {
-            let mut seen = self.seen.lock().unwrap();
-            let before = seen.iter().filter(|seen| seen.key == call.key).count();
-            seen.push(call.clone());
-            // Occurrences of this action in this run.
-            let action = |seen: &Seen| {
-                let mut parts = seen.key.splitn(3, '/');
-                (parts.next().map(str::to_owned), parts.next().map(str::to_owned))
-            };
-            let same = seen.iter().filter(|other| action(other) == action(&call));
-            (before, same.map(|other| other.key.as_str()).collect::<BTreeSet<_>>().len())
-        };
+        let (before, keys) = self.seen.lock().unwrap().add(call.clone());
         pause(WORK);
         match what {
             "flaky" => (if before < number { 503 } else { 200 }, json!({})),
@@ -130,7 +143,10 @@ impl State {
             "atlast" => (if keys < number { 503 } else { 200 }, json!({})),
             "down" => (500, json!({})),
             "subscribe" => {
-                self.send_event(&request.body, Duration::from_millis(number as u64) + WORK * (1 + before as u32));
+                self.send_event(
+                    &request.body,
+                    Duration::from_millis(number as u64) + WORK * (1 + before as u32),
+                );
                 (200, json!({}))
             }
             "enter" => {
@@ -139,7 +155,10 @@ impl State {
                 let inside = inside.entry(name.clone()).or_default();
                 inside.insert(call.run().to_owned());
                 if inside.len() > number {
-                    self.wrong.lock().unwrap().push(format!("{name} admits {number} runs, inside are {inside:?}"));
+                    self.wrong
+                        .lock()
+                        .unwrap()
+                        .push(format!("{name} admits {number} runs, inside are {inside:?}"));
                 }
                 (200, json!({}))
             }

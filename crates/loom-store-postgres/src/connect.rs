@@ -27,8 +27,10 @@ pub(crate) enum Role {
     Writer,
     /// Retention, deletions and partitions.
     Upkeep,
-    /// Leases, claims and fences. Never waits behind commits.
+    /// Renewals, which never wait behind anything else.
     Lease,
+    /// Claims and fences. A fence waits for the statements of the node that it fences.
+    Claims,
     Reader,
 }
 
@@ -38,6 +40,7 @@ impl Role {
             Self::Writer => "writer",
             Self::Upkeep => "upkeep",
             Self::Lease => "lease",
+            Self::Claims => "claims",
             Self::Reader => "reader",
         }
     }
@@ -50,7 +53,7 @@ impl Role {
             Self::Upkeep => {
                 "SET lock_timeout = '10s'; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '30s';"
             }
-            Self::Lease => "SET lock_timeout = '1s'; SET statement_timeout = 0;",
+            Self::Lease | Self::Claims => "SET lock_timeout = '1s'; SET statement_timeout = 0;",
             Self::Reader => "SET lock_timeout = '5s'; SET statement_timeout = '60s';",
         }
     }

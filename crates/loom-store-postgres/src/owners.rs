@@ -57,15 +57,15 @@ fn id(node: NodeId) -> i64 {
 }
 
 impl PostgresStore {
-    /// Uses the connection for leases. A statement is not repeated: whether it took effect is asked with the next one.
-    fn lease<T, F>(&self, ask: impl FnOnce(Session) -> F + Send + 'static) -> Answer<T>
+    /// Uses a connection for leases or for claims. A statement is not repeated: whether it took effect is asked with the next one.
+    fn lease<T, F>(&self, role: Role, ask: impl FnOnce(Session) -> F + Send + 'static) -> Answer<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send,
     {
         let backend = self.backend();
         Box::pin(async move {
-            let session = backend.session(Role::Lease).await?;
+            let session = backend.session(role).await?;
             Backend::unless_closed(&backend, ask(session).await)
         })
     }
@@ -73,7 +73,7 @@ impl PostgresStore {
 
 impl Ownership for PostgresStore {
     fn register(&self, node: NewNode) -> Answer<NodeId> {
-        self.lease(move |session| async move {
+        self.lease(Role::Lease, move |session| async move {
             let (name, address) = (crate::text::stored(&node.name), crate::text::stored(&node.address));
             let lease = node.lease.as_secs_f64();
             let row = session.query_opt(REGISTER, &[&name, &address, &lease]).await.map_err(failed)?;
@@ -83,7 +83,7 @@ impl Ownership for PostgresStore {
     }
 
     fn renew(&self, node: NodeId) -> Answer<()> {
-        self.lease(move |session| async move {
+        self.lease(Role::Lease, move |session| async move {
             match session.execute(RENEW, &[&id(node)]).await.map_err(failed)? {
                 0 => Err(Conflict::Fenced { node }.into()),
                 _ => Ok(()),
@@ -93,7 +93,7 @@ impl Ownership for PostgresStore {
 
     fn claim(&self, node: NodeId, shards_max: usize) -> Answer<Shards> {
         let most = i64::try_from(shards_max).unwrap_or(i64::MAX);
-        self.lease(move |session| async move {
+        self.lease(Role::Claims, move |session| async move {
             let row = session.query_opt(CLAIM, &[&id(node), &most]).await.map_err(failed)?;
             let (is_live, claimed): (bool, Vec<i32>) = pair(row.as_ref())?;
             if is_live { Ok(shards(claimed)) } else { Err(Conflict::Fenced { node }.into()) }
@@ -102,13 +102,13 @@ impl Ownership for PostgresStore {
 
     fn release(&self, node: NodeId, shards: Shards) -> Answer<()> {
         let numbers = rows::shard_numbers(&shards);
-        self.lease(move |session| async move {
+        self.lease(Role::Claims, move |session| async move {
             session.execute(RELEASE, &[&id(node), &numbers]).await.map(drop).map_err(failed)
         })
     }
 
     fn owned(&self, node: NodeId) -> Answer<Shards> {
-        self.lease(move |session| async move {
+        self.lease(Role::Claims, move |session| async move {
             let sql = "SELECT ARRAY(SELECT id FROM shard WHERE owner = $1)";
             let row = session.query_opt(sql, &[&id(node)]).await.map_err(failed)?;
             row.map_or(Ok(Shards::NONE), |row| row.try_get(0).map(shards).map_err(failed))
@@ -116,7 +116,7 @@ impl Ownership for PostgresStore {
     }
 
     fn fence(&self, by: NodeId, node: NodeId) -> Answer<bool> {
-        self.lease(move |session| async move {
+        self.lease(Role::Claims, move |session| async move {
             let row = session.query_opt(FENCE, &[&id(by), &id(node)]).await.map_err(failed)?;
             let (is_live, is_fenced) = pair(row.as_ref())?;
             if is_live { Ok(is_fenced) } else { Err(Conflict::Fenced { node: by }.into()) }
@@ -124,7 +124,7 @@ impl Ownership for PostgresStore {
     }
 
     fn nodes(&self) -> Answer<Vec<Node>> {
-        self.lease(|session| async move {
+        self.lease(Role::Claims, |session| async move {
             let found = session.query(NODES, &[]).await.map_err(failed)?;
             found.iter().map(node).collect()
         })

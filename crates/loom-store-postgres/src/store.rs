@@ -41,6 +41,7 @@ pub(crate) struct Backend {
     readers: Vec<Slot>,
     next_reader: AtomicUsize,
     lease: Slot,
+    claims: Slot,
     pub(crate) upkeep: tokio::sync::Mutex<UpkeepWriter>,
     pub(crate) pins: Arc<Pins>,
     /// Identifies this store among those that have the database open.
@@ -68,6 +69,7 @@ impl Backend {
         }
         let slot = match role {
             Role::Lease => &self.lease,
+            Role::Claims => &self.claims,
             _ => &self.readers[self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len()],
         };
         let mut slot = slot.lock().await;
@@ -159,6 +161,7 @@ impl PostgresStore {
             readers,
             next_reader: AtomicUsize::new(0),
             lease: Slot::default(),
+            claims: Slot::default(),
             upkeep: tokio::sync::Mutex::default(),
             pins: Arc::default(),
             holder,

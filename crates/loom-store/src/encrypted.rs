@@ -13,11 +13,11 @@ use std::{borrow::Cow, fmt::Write as _, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Ack, Answer, AtWork, Blob, Blobs, ChangePage, Changes, Commit, Committed, ContentHash, Count, Cursor,
-    Deletion, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery, Interrupted,
-    Journal, KeyExpectation, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named, NewNode, Node,
-    NodeId, Ownership, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Seq, Shards, Snapshot,
-    Store, StoredFrame, Swept, Timer, TimerQuery, UnixMillis, Upkeep,
+    Ack, Answer, AtWork, Blob, Blobs, ChangePage, Changes, Commit, Committed, Conflict, ContentHash, Count,
+    Cursor, Deletion, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery,
+    Interrupted, Journal, KeyExpectation, KeyPage, KeyQuery, KeyValue, KeyWrite, LoadedRun, Metrics, Named,
+    NewNode, Node, NodeId, Ownership, Refused, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Seq,
+    Shards, Snapshot, Store, StoredFrame, Swept, Timer, TimerQuery, UnixMillis, Upkeep,
     pack::{Codec, pack, unpack},
     seal::{SALT, Sealer, StoreKey, TAG},
 };
@@ -72,7 +72,15 @@ pub async fn with_key(store: Arc<dyn Store>, key: Option<&StoreKey>) -> Result<A
         return match (key, mark) {
             (None, None) => Ok(store),
             (None, Some(_)) => Err(KeyError::Missing),
-            (Some(key), _) => begin(store, key).await,
+            (Some(key), _) => match begin(Arc::clone(&store), key).await {
+                // Two processes may be the first at once. The other one may have the same key.
+                Err(KeyError::NotEncrypted | KeyError::Store(Error::Conflict(Conflict::Key { .. })))
+                    if is_bound(&*store).await? =>
+                {
+                    Box::pin(with_key(store, Some(key))).await
+                }
+                begun => begun,
+            },
         };
     };
     match EncryptedStore::new(Arc::clone(&store), key).open(AssociatedData::Mark, &mark.value) {
@@ -97,6 +105,11 @@ async fn begin(store: Arc<dyn Store>, key: &StoreKey) -> Result<Arc<dyn Store>, 
     };
     store.commit(Commit { keys: vec![mark], ..Commit::new() }).await?;
     Ok(Arc::new(encrypted))
+}
+
+/// Whether another process has bound the store since its mark was read.
+async fn is_bound(store: &dyn Store) -> Result<bool, Error> {
+    Ok(store.key(MARK.0, MARK.1).await?.is_some())
 }
 
 /// The store that [`with_key`] returns.

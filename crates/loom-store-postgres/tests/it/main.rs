@@ -3,4 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 mod contract;
+mod faults;
+mod fences;
+mod proxy;
 mod server;
+mod zombie;

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
@@ -131,6 +132,31 @@ impl Server {
         assert!(waited.join().unwrap().is_ok(), "the server does not start: {}", log());
     }
 
+    /// Ends all processes of the server at once, as a crash of it does.
+    pub(crate) fn stop(&mut self) {
+        let mut pipe = self.pipe.take().unwrap();
+        pipe.write_all(b"stop\n").unwrap();
+        drop(pipe);
+        self.keeper.wait().unwrap();
+    }
+
+    /// Starts a server again that was stopped.
+    pub(crate) fn restart(&mut self, settings: &[&str]) {
+        let (keeper, pipe) = Self::run(&self.directory, settings);
+        (self.keeper, self.pipe) = (keeper, Some(pipe));
+        self.wait();
+    }
+
+    pub(crate) fn crash_and_restart(&mut self, settings: &[&str]) {
+        self.stop();
+        self.restart(settings);
+    }
+
+    /// The path of the socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join(".s.PGSQL.5432")
+    }
+
     pub(crate) fn address(&self) -> String {
         format!("host={} user=postgres dbname=postgres", self.directory.display())
     }
@@ -145,6 +171,13 @@ impl Server {
     /// A new store.
     pub(crate) async fn store(&self) -> PostgresStore {
         PostgresStore::open(self.options()).await.unwrap()
+    }
+
+    /// A connection for what a test does to the database directly.
+    pub(crate) async fn connect(&self) -> tokio_postgres::Client {
+        let (client, connection) = tokio_postgres::connect(&self.address(), NoTls).await.unwrap();
+        drop(tokio::runtime::Handle::current().spawn(connection));
+        client
     }
 }
 

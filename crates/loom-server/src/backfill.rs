@@ -14,17 +14,17 @@ use loom_engine::{FiringCommit, RunId, TriggerView};
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
-    api::Answer,
-    host::{Fire, FireError, trigger_key},
-    invoke::{deployed, find_trigger, refusal},
+    fire::{Fire, FireError},
+    keys::{moment, trigger_key},
+    lookup::{deployed, find_trigger},
     path::Path,
     recurrence::Timetable,
+    refusal::refusal,
     request::{self, read_body},
-    response::{Problem, json},
-    server::Shared,
+    response::{Answer, Problem, json},
+    shared::Shared,
     timetable::{Progress, last_state},
     trigger_history::{self, Note, NoteStatus},
-    triggers::moment,
 };
 
 /// The maximum number of occurrences of one backfill.

@@ -8,6 +8,7 @@
 //! match no batch wait. A batch that a condition prevents, or whose trigger fails, stays together and is checked again with its
 //! next message or scheduled time.
 
+mod message;
 mod pile;
 mod send;
 
@@ -20,22 +21,17 @@ use loom_store::{InboxId, InboxQuery, Recipient, Shards};
 pub(crate) use pile::Piles;
 pub(crate) use send::{Sender, TYPE};
 
-use self::pile::PileName;
+use self::{
+    message::{Measure, SEAL},
+    pile::PileName,
+};
 use crate::{
+    keys::moment,
     recurrence::Timetable,
     sealed,
     trigger_history::{Note, NoteStatus},
-    triggers::{AGAIN, CLOCK_STEP_MAX, Fired, TriggerTask, moment},
+    trigger_task::{AGAIN, CLOCK_STEP_MAX, Fired, TriggerTask},
 };
-
-/// The partition of messages that are sent without one.
-const PARTITION: &str = "DEFAULT";
-
-/// The `kind` of messages for batches in the store's inbox.
-const KIND: u16 = 1;
-
-/// The context of sealed messages.
-const SEAL: &str = "batch";
 
 /// Collects until the deployment is retired or the host stops. A release in progress is completed.
 pub(crate) async fn keep(task: &TriggerTask) {
@@ -113,10 +109,10 @@ impl Collector {
     async fn load(task: &TriggerTask) -> Result<Option<Collector>, loom_store::Error> {
         let kept = task.load().await?.unwrap_or_default();
         let now = task.now();
-        let since = crate::triggers::number(&kept, "since").unwrap_or(now);
+        let since = crate::keys::number(&kept, "since").unwrap_or(now);
         let batch = |configuration: BatchConfiguration| {
             let timetable = configuration.recurrence.as_ref().map(Timetable::new).transpose()?;
-            let last = kept.get("last").and_then(|last| crate::triggers::number(last, &configuration.name));
+            let last = kept.get("last").and_then(|last| crate::keys::number(last, &configuration.name));
             Ok(Batch { timetable, last: last.unwrap_or(since), configuration })
         };
         let inputs = task.host.engine.trigger_inputs(task.view(None, None), None).await;
@@ -254,20 +250,6 @@ impl Collector {
         body.insert("items", items);
         [("body", body)].into_iter().collect::<Object>().into()
     }
-}
-
-/// How many messages a batch takes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Measure {
-    /// A number of messages or bytes, whichever is reached first.
-    Full {
-        /// Messages.
-        messages: usize,
-        /// Bytes.
-        bytes: u64,
-    },
-    /// All messages, up to the maximum of one batch.
-    Everything,
 }
 
 /// The messages with these ids, in order; missing ones are omitted.

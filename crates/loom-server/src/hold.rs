@@ -1,15 +1,12 @@
 //! A host that holds all runs: an operator inspects them, cancels or suspends some, and releases runs one by one. Also orders for
 //! runs in the data directory of a server that is not running.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use loom_engine::{Order, RecoverError, RunId};
-use loom_store::{Condition, Error as StoreError, Shards};
+use loom_store::{Condition, Error as StoreError};
 
-use crate::{host::Host, remember, revive};
-
-/// The number of unfinished runs that are read at once.
-const PAGE: usize = 500;
+use crate::host::Host;
 
 /// The result of an order for a run that is not in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,28 +18,6 @@ pub(crate) enum Ordered {
 }
 
 impl Host {
-    /// Holds all runs: resumes none, fires no trigger and rejects requests that start runs, for the lifetime of the host. Runs can be
-    /// inspected, cancelled and suspended; resuming a run releases it. Call this once, instead of [`Host::recover`]. Returns the
-    /// number of held runs.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub async fn hold_runs(self: &Arc<Self>) -> Result<usize, StoreError> {
-        self.engine.stand_by().await?;
-        self.holding.store(true, Ordering::Release);
-        revive::start(self);
-        remember::start(self);
-        let (mut count, mut after) = (0, None);
-        loop {
-            let page = self.store.unfinished(Shards::ALL, after, PAGE).await?;
-            count += page.len();
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = Some(last.id),
-                _ => return Ok(count),
-            }
-        }
-    }
-
     /// Whether all runs are held until they are released.
     pub(crate) fn is_holding(&self) -> bool {
         self.holding.load(Ordering::Acquire)

@@ -11,7 +11,7 @@ use std::{
 use loom_engine::{Event, RunId, RunState, Watcher};
 use tokio::sync::{Notify, watch};
 
-use crate::{metrics::Tally, run_log, telemetry::Recorder};
+use crate::{run_log, tally::Tally, telemetry::Recorder};
 
 /// The receiver of all events.
 #[derive(Debug, Default)]

@@ -11,10 +11,10 @@ use loom_engine::{FiringCommit, RunId};
 use loom_store::RunRow;
 
 use crate::{
-    invoke::rest_of_path,
+    path::rest_of_path,
     request::{ADDRESS_QUERIES, queries},
     response::Problem,
-    server::Shared,
+    shared::Shared,
     sign::Signer,
 };
 

@@ -13,24 +13,22 @@ use loom_definition::{
     catalog::Version,
     trigger::{Trigger, TriggerKind},
 };
-use loom_engine::{BodyRefused, Delivered, RecoverError, RunId, StartError, event::RunStart, schema};
+use loom_engine::{BodyRefused, Delivered, RecoverError, RunId, event::RunStart, schema};
 use loom_expression::{Object, Value};
 use loom_store::RunRow;
 
 use crate::{
     deploy::{Deployment, responds},
-    host::{Fire, FireError},
+    fire::{Fire, FireError},
     idempotency::{self, Keyed},
-    path::Path,
+    lookup::{deployed, find_trigger},
+    path::{Path, rest_of_path},
+    refusal::refusal,
     request::{self, decode_body, outputs, read_body, relative_path},
-    response::{self, Problem, json, sentence},
-    server::Shared,
+    response::{self, Problem, json},
+    shared::Shared,
     subscription::{self, Found},
-    switches::DisabledBy,
 };
-
-/// The `Retry-After` of rejected requests, in seconds.
-const RETRY_AFTER: u64 = 2;
 
 /// `POST /workflows/{workflow}/triggers/{trigger}/invoke`.
 pub(crate) async fn invoke(
@@ -224,83 +222,6 @@ fn forgotten(run: RunId) -> Problem {
         "A request with this 'Idempotency-Key' started the run '{run}', whose response has been removed by retention."
     );
     Problem::new(StatusCode::GONE, "AnswerForgotten", message)
-}
-
-pub(crate) fn deployed(shared: &Shared, workflow: &str) -> Result<Arc<Deployment>, Problem> {
-    shared.host.deployments.get(workflow).ok_or_else(|| {
-        Problem::not_found("WorkflowNotFound", format!("The workflow '{workflow}' could not be found."))
-    })
-}
-
-pub(crate) fn find_trigger<'d>(deployment: &'d Deployment, name: &str) -> Result<&'d Trigger, Problem> {
-    deployment.trigger(name).ok_or_else(|| {
-        let message = format!("The workflow '{}' has no trigger named '{name}'.", deployment.workflow.name);
-        Problem::not_found("WorkflowTriggerNotFound", message)
-    })
-}
-
-/// The error for a trigger that started no run.
-pub(crate) fn refusal(error: FireError) -> Problem {
-    match error {
-        FireError::Busy => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "WorkflowTriggerIsThrottled",
-            "The limit of concurrent runs is reached; no run was started.",
-        )
-        .later(RETRY_AFTER),
-        FireError::StorePaused => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "StoreUnavailable",
-            "The store is temporarily unavailable; no run was started.",
-        )
-        .later(RETRY_AFTER),
-        FireError::RunsHeld => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "RunsHeld",
-            "The server was started with --hold-runs and starts no runs until it is restarted without that option.",
-        )
-        .later(RETRY_AFTER),
-        FireError::Disabled { by, workflow, trigger } => {
-            let message = match by {
-                DisabledBy::Setting => format!(
-                    "The workflow '{workflow}' is disabled by its FlowState setting; no run was started."
-                ),
-                DisabledBy::Workflow => format!(
-                    "The workflow '{workflow}' is disabled; no run was started. Enable it with `loom workflows enable {workflow}`."
-                ),
-                DisabledBy::Trigger => format!(
-                    "The trigger '{trigger}' of workflow '{workflow}' is disabled; no run was started. \
-                     Enable it with `loom workflows enable {workflow} {trigger}`."
-                ),
-            };
-            Problem::new(StatusCode::BAD_REQUEST, "WorkflowTriggerIsNotEnabled", message)
-        }
-        FireError::NotMet { condition } => {
-            let message = format!("Condition {condition} of the trigger is not met; no run was started.");
-            Problem::new(StatusCode::CONFLICT, "TriggerConditionNotMet", message)
-        }
-        FireError::Start(StartError::Stopping) => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ServerStopping",
-            "The server is shutting down; no run was started.",
-        )
-        .later(RETRY_AFTER),
-        FireError::Start(StartError::OtherFiring { run }) => idempotency::reused(run),
-        FireError::Start(StartError::Store(error)) => error.into(),
-        FireError::Start(StartError::Trigger(error)) => {
-            Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", error.message)
-        }
-        FireError::Start(error) => Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", sentence(&error)),
-    }
-}
-
-/// The part of the path after `/invoke`, still escaped.
-pub(crate) fn rest_of_path(path: &str) -> &str {
-    // Names can contain escaped slashes but not plain ones, so segments can be counted.
-    let mut segments = path.splitn(7, '/');
-    segments.by_ref().take(5).for_each(drop);
-    // `/workflows/{name}/triggers/{trigger}/invoke/…`
-    segments.nth(1).unwrap_or_default()
 }
 
 impl From<BodyRefused> for Problem {

@@ -15,12 +15,13 @@ use loom_memory::{
 };
 
 use crate::{
-    api::{self, Answer, limit, list},
+    listing::{limit, list},
+    lookup,
     path::Path,
     redact::hide,
     request::{self, read_body},
-    response::{Problem, json, sentence},
-    server::Shared,
+    response::{Answer, Problem, json, sentence},
+    shared::Shared,
     view,
 };
 
@@ -150,7 +151,7 @@ async fn run(shared: &Shared, namespace: &Namespace, requests: Vec<Asked>) -> Re
         && requests.iter().any(|request| request.operation.writes())
     {
         match shared.host.store.run(run).await? {
-            Some(row) if row.purged => return Err(api::removed_run(&run.to_string())),
+            Some(row) if row.purged => return Err(lookup::removed_run(&run.to_string())),
             Some(_) => {}
             None => return Err(Problem::not_found("RunNotFound", format!("There is no run '{run}'."))),
         }

@@ -1,6 +1,5 @@
 //! Metrics in the Prometheus text format. All metric names are in this file.
 
-mod tally;
 mod text;
 
 use std::{
@@ -20,34 +19,15 @@ use loom_definition::{RunStatus, Status};
 use loom_resilience::ServiceStatus;
 use loom_store::{BUCKET_MICROS, Condition, Histogram, Upkeep};
 
-pub(crate) use self::tally::Tally;
-use self::{
-    tally::{Durations, ENDS_MS, NAMES_MAX, lock},
-    text::Page,
-};
+use self::text::Page;
 use crate::{
+    circuit_names::{ISOLATED, state_name},
     host::Host,
-    server::Shared,
-    services::{ISOLATED, state_name},
+    process_usage::ProcessUsage,
+    shared::Shared,
+    tally::{Durations, ENDS_MS, NAMES_MAX, Tally, lock},
     telemetry::Exporter,
 };
-
-/// The resource usage of the process. What the system does not report is None.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ProcessUsage {
-    /// User and system CPU time, in seconds.
-    pub cpu_seconds: Option<f64>,
-    /// When the process started, in seconds since 1970.
-    pub start_time_seconds: Option<f64>,
-    /// Resident memory, in bytes.
-    pub resident_bytes: Option<u64>,
-    /// Virtual memory, in bytes.
-    pub virtual_bytes: Option<u64>,
-    /// The number of open file descriptors.
-    pub open_files: Option<u64>,
-    /// The limit on open file descriptors.
-    pub open_files_max: Option<u64>,
-}
 
 /// `GET /metrics`.
 pub(crate) async fn page(State(shared): State<Shared>) -> Response<Body> {

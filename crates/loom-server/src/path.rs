@@ -1,4 +1,5 @@
-//! An extractor for path parameters whose errors have the format of all API errors.
+//! The paths of requests: an extractor for path parameters whose errors have the format of all API errors, and the rest of a
+//! trigger's path.
 
 use axum::{
     extract::FromRequestParts,
@@ -22,4 +23,13 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
             Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, "BadRequest", error.body_text())),
         }
     }
+}
+
+/// The part of the path after `/invoke`, still escaped.
+pub(crate) fn rest_of_path(path: &str) -> &str {
+    // Names can contain escaped slashes but not plain ones, so segments can be counted.
+    let mut segments = path.splitn(7, '/');
+    segments.by_ref().take(5).for_each(drop);
+    // `/workflows/{name}/triggers/{trigger}/invoke/…`
+    segments.nth(1).unwrap_or_default()
 }

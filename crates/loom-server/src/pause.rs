@@ -6,10 +6,10 @@ use axum::{extract::State, http::StatusCode};
 use loom_expression::{Object, Value};
 
 use crate::{
-    api::{Answer, shown},
     path::Path,
-    response::{Problem, json},
-    server::Shared,
+    response::{Answer, Problem, json},
+    shared::Shared,
+    workflows::shown,
 };
 
 /// `POST /api/v1/workflows/{name}/disable`: none of its triggers fires until it is enabled.

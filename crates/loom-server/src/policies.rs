@@ -9,11 +9,11 @@ use std::{
 };
 
 use loom_definition::{Diagnostics, policy::Policies};
-use loom_engine::PolicyInUse;
+use loom_engine::{Engine, PolicyInUse};
 use loom_expression::Value;
 use loom_store::{Commit, KeyQuery, Store};
 
-use crate::{host::Host, triggers::key_write};
+use crate::keys::key_write;
 
 /// The namespace of stored policies; keys are the names of services.
 const NAMESPACE: &str = "policy";
@@ -117,7 +117,7 @@ impl Layers {
     }
 
     /// The services whose stored policies hide those of the file, sorted.
-    fn hidden(&self) -> Vec<Arc<str>> {
+    pub(crate) fn hidden(&self) -> Vec<Arc<str>> {
         let both = self.both();
         both.stored.keys().filter(|name| both.file.contains(name)).cloned().collect()
     }
@@ -141,20 +141,24 @@ fn first(problems: &Diagnostics) -> &str {
     problems.0.first().map_or("it is invalid", |problem| &problem.message)
 }
 
-impl Host {
+impl Layers {
     /// Replaces the named policies of the project, also for runs in progress. Stored ones stay in place of those of the same
     /// services. Services keep what they have counted and consumed. Returns the names of the services whose policy has changed.
     ///
     /// # Errors
     /// [`PoliciesRefused`]; nothing has changed then.
-    pub fn replace_policies(&self, file: Arc<Policies>) -> Result<Vec<Arc<str>>, PoliciesRefused> {
-        let mut both = self.layers.both();
+    pub(crate) fn replace(
+        &self,
+        engine: &Engine,
+        file: Arc<Policies>,
+    ) -> Result<Vec<Arc<str>>, PoliciesRefused> {
+        let mut both = self.both();
         let next = Both { file, stored: both.stored.clone() };
         let merged = next.merged().map_err(|problems| PoliciesRefused::Stored {
             service: unfit(&next),
             why: first(&problems).to_owned(),
         })?;
-        let changed = self.engine.replace_policies(Arc::new(merged))?;
+        let changed = engine.replace_policies(Arc::new(merged))?;
         *both = next;
         drop(both);
         for service in &changed {
@@ -163,25 +167,26 @@ impl Host {
         Ok(changed)
     }
 
-    /// The services whose policy in the file has no effect, because another one is stored.
-    pub fn hidden_policies(&self) -> Vec<Arc<str>> {
-        self.layers.hidden()
-    }
-
     /// Stores a policy in place of that of the file, or removes the stored one. It takes effect at once.
-    pub(crate) async fn store_policy(&self, service: &str, members: Option<&Value>) -> Result<(), NotStored> {
-        let _alone = self.layers.changing.lock().await;
-        let before = self.layers.both().stored.get(service).cloned();
+    pub(crate) async fn store(
+        &self,
+        engine: &Engine,
+        store: &dyn Store,
+        service: &str,
+        members: Option<&Value>,
+    ) -> Result<(), NotStored> {
+        let _alone = self.changing.lock().await;
+        let before = self.both().stored.get(service).cloned();
         if members.is_none() && before.is_none() {
             return Err(NotStored::Unknown);
         }
-        self.put_stored(service, members)?;
+        self.put_stored(engine, service, members)?;
         let object = members.and_then(Value::as_object).cloned();
         let mut commit = Commit::new();
         commit.keys.push(key_write(NAMESPACE, service, object));
-        if let Err(error) = self.store.commit(commit).await {
+        if let Err(error) = store.commit(commit).await {
             // It would be gone after a restart, so it does not stay in effect either.
-            self.put_stored(service, before.as_ref())?;
+            self.put_stored(engine, service, before.as_ref())?;
             return Err(error.into());
         }
         let what = if members.is_some() { "a policy was stored" } else { "the stored policy was removed" };
@@ -189,8 +194,8 @@ impl Host {
         Ok(())
     }
 
-    fn put_stored(&self, service: &str, members: Option<&Value>) -> Result<(), NotStored> {
-        let mut both = self.layers.both();
+    fn put_stored(&self, engine: &Engine, service: &str, members: Option<&Value>) -> Result<(), NotStored> {
+        let mut both = self.both();
         let mut next = both.clone();
         match members {
             Some(members) => drop(next.stored.insert(Arc::from(service), members.clone())),
@@ -202,7 +207,7 @@ impl Host {
             Err(_) if members.is_none() => fitting(&next),
             Err(problems) => return Err(NotStored::Invalid(problems)),
         };
-        self.engine.replace_policies(Arc::new(merged)).map_err(NotStored::InUse)?;
+        engine.replace_policies(Arc::new(merged)).map_err(NotStored::InUse)?;
         *both = next;
         Ok(())
     }

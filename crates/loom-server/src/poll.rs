@@ -15,9 +15,10 @@ use loom_engine::{Permit, ports::TriggerPurpose};
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
+    keys::{moment, number},
     recurrence::Timetable,
     trigger_history::{Note, NoteStatus},
-    triggers::{AGAIN, Answered, CLOCK_STEP_MAX, Fired, TriggerTask, moment, number},
+    trigger_task::{AGAIN, Answered, CLOCK_STEP_MAX, Fired, TriggerTask},
 };
 
 /// The last firing is stored for `trigger()` in the inputs, without its body if that is longer than this.

@@ -17,8 +17,7 @@ use loom_expression::iana_time_zone;
 
 mod cron;
 
-/// The maximum number of days or steps that are searched: more than any interval of the language.
-const SEARCH_MAX: usize = 60_000;
+use cron::SEARCH_MAX;
 
 /// Adds a number of calendar units to a time.
 type Step = fn(&ZonedDateTime, i64) -> Result<ZonedDateTime, jiff::Error>;

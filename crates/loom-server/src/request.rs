@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use loom_engine::trace::TraceParent;
 use loom_expression::{Object, Value, form, percent};
 
-use crate::{received::Received, response::Problem, server::Shared};
+use crate::{received::Received, response::Problem, shared::Shared};
 
 /// Query parameters that belong to the signed URL, not to the workflow.
 pub(crate) const ADDRESS_QUERIES: [&str; 4] = ["api-version", "sp", "sv", "sig"];

@@ -129,6 +129,9 @@ impl IntoResponse for Problem {
     }
 }
 
+/// The response of a route of the API.
+pub(crate) type Answer = Result<Response<Body>, Problem>;
+
 /// A JSON response.
 pub(crate) fn json(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(value.to_json_text()));

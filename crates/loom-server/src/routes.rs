@@ -16,11 +16,11 @@ use axum::{
 use loom_expression::Value;
 
 use crate::{
-    api, backfill, callers, invoke, memory, metrics, openapi, pause,
+    backfill, callers, health, invoke, memory, metrics, openapi, pause, published,
     response::Problem,
-    run_definition, run_list, secret_list,
-    server::{Caller, Shared},
-    services, shown_settings, signals, sse, ui,
+    run_definition, run_list, runs, services,
+    shared::{Caller, Shared},
+    signals, sse, ui, workflows,
 };
 
 /// The methods that a Request trigger can accept.
@@ -74,33 +74,33 @@ impl Routes {
 /// Routes that require the token.
 pub(crate) fn guarded() -> Routes {
     Routes::default()
-        .get("/api/v1/workflows", api::workflows)
-        .get("/api/v1/workflows/{name}", api::workflow)
-        .on(Method::PUT, "/api/v1/workflows/{name}", api::deploy)
-        .on(Method::DELETE, "/api/v1/workflows/{name}", api::delete)
-        .get("/api/v1/workflows/{name}/versions", api::versions)
-        .get("/api/v1/workflows/{name}/versions/{version}", api::version)
-        .post("/api/v1/workflows/{name}/rotate-signature", api::rotate_signatures)
+        .get("/api/v1/workflows", workflows::workflows)
+        .get("/api/v1/workflows/{name}", workflows::workflow)
+        .on(Method::PUT, "/api/v1/workflows/{name}", workflows::deploy)
+        .on(Method::DELETE, "/api/v1/workflows/{name}", workflows::delete)
+        .get("/api/v1/workflows/{name}/versions", workflows::versions)
+        .get("/api/v1/workflows/{name}/versions/{version}", workflows::version)
+        .post("/api/v1/workflows/{name}/rotate-signature", workflows::rotate_signatures)
         .post("/api/v1/workflows/{name}/disable", pause::disable_workflow)
         .post("/api/v1/workflows/{name}/enable", pause::enable_workflow)
         .post("/api/v1/workflows/{name}/triggers/{trigger}/disable", pause::disable_trigger)
         .post("/api/v1/workflows/{name}/triggers/{trigger}/enable", pause::enable_trigger)
         .post("/api/v1/workflows/{name}/triggers/{trigger}/backfill", backfill::backfill)
-        .post("/api/v1/workflows/{name}/triggers/{trigger}/run", api::run_trigger)
-        .post("/api/v1/workflows/{name}/triggers/{trigger}/rotate-signature", api::rotate_signature)
-        .get("/api/v1/workflows/{name}/triggers/{trigger}/histories", api::trigger_history)
+        .post("/api/v1/workflows/{name}/triggers/{trigger}/run", workflows::run_trigger)
+        .post("/api/v1/workflows/{name}/triggers/{trigger}/rotate-signature", workflows::rotate_signature)
+        .get("/api/v1/workflows/{name}/triggers/{trigger}/histories", workflows::trigger_history)
         .get("/api/v1/runs", run_list::runs)
         .get("/api/v1/runs/count", run_list::count)
-        .get("/api/v1/runs/{id}", api::run)
-        .on(Method::DELETE, "/api/v1/runs/{id}", api::delete_run)
-        .get("/api/v1/runs/{id}/actions", api::actions)
-        .get("/api/v1/runs/{id}/actions/{action}", api::action)
+        .get("/api/v1/runs/{id}", runs::run)
+        .on(Method::DELETE, "/api/v1/runs/{id}", runs::delete_run)
+        .get("/api/v1/runs/{id}/actions", runs::actions)
+        .get("/api/v1/runs/{id}/actions/{action}", runs::action)
         .get("/api/v1/runs/{id}/definition", run_definition::definition)
         .get("/api/v1/runs/{id}/events", sse::events)
-        .post("/api/v1/runs/{id}/cancel", api::cancel)
-        .post("/api/v1/runs/{id}/suspend", api::suspend)
-        .post("/api/v1/runs/{id}/resume", api::resume)
-        .post("/api/v1/runs/{id}/resubmit", api::resubmit)
+        .post("/api/v1/runs/{id}/cancel", runs::cancel)
+        .post("/api/v1/runs/{id}/suspend", runs::suspend)
+        .post("/api/v1/runs/{id}/resume", runs::resume)
+        .post("/api/v1/runs/{id}/resubmit", runs::resubmit)
         .post("/api/v1/runs/{id}/signals/{name}", signals::send)
         .get("/api/v1/resilience", services::services)
         .get("/api/v1/resilience/{service}", services::policy)
@@ -113,16 +113,16 @@ pub(crate) fn guarded() -> Routes {
         .on(Method::PUT, "/api/v1/memory/{namespace}/{key}", memory::put)
         .on(Method::DELETE, "/api/v1/memory/{namespace}/{key}", memory::delete)
         .get("/api/v1/openapi.json", openapi::document)
-        .get("/api/v1/secrets", secret_list::secrets)
-        .get("/api/v1/settings", shown_settings::settings)
+        .get("/api/v1/secrets", published::secrets)
+        .get("/api/v1/settings", published::settings)
         .get("/metrics", metrics::page)
 }
 
 /// Routes that are public or check a signature themselves.
 pub(crate) fn open() -> Routes {
     Routes::default()
-        .get("/healthz", api::health)
-        .get("/readyz", api::ready)
+        .get("/healthz", health::health)
+        .get("/readyz", health::ready)
         .any("/workflows/{workflow}/triggers/{trigger}/invoke", &invoke::invoke)
         .alias("/workflows/{workflow}/triggers/{trigger}/invoke/{*path}", &invoke::invoke_below)
         // The form of trigger URLs in Logic Apps Standard.

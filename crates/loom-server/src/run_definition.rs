@@ -8,15 +8,15 @@ use loom_engine::history::History;
 use loom_expression::{Object, Value};
 
 use crate::{
-    api::{self, Answer},
+    lookup,
     path::Path,
-    response::json,
-    server::Shared,
+    response::{Answer, json},
+    shared::Shared,
 };
 
 /// `GET /api/v1/runs/{id}/definition`.
 pub(crate) async fn definition(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
-    let history = api::history(&shared, &id, |workflow| History::within(workflow, |_| 0..0)).await?;
+    let history = lookup::history(&shared, &id, |workflow| History::within(workflow, |_| 0..0)).await?;
     Ok(json(StatusCode::OK, &shown(&id, history.workflow())))
 }
 

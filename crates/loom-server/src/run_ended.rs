@@ -16,9 +16,11 @@ use loom_store::{Commit, KeyQuery};
 
 use crate::{
     deploy::Deployment,
-    host::{Fire, FireError, Host, trigger_key},
+    fire::{Fire, FireError},
+    host::Host,
+    keys::{key_write, trigger_key},
     trigger_history::{self, Note, NoteStatus},
-    triggers::{AGAIN, key_write},
+    trigger_task::AGAIN,
 };
 
 /// The prefix of the names of firings.

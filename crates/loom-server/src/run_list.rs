@@ -13,11 +13,11 @@ use loom_expression::{Object, Value};
 use loom_store::{Error as StoreError, Flags, Order, RunQuery, RunRow};
 
 use crate::{
-    api::{Answer, list, moment, not_a_cursor},
+    listing::{list, moment, not_a_cursor},
     request,
-    response::{Problem, json},
-    server::Shared,
-    stopped::with_hold,
+    response::{Answer, Problem, json},
+    shared::Shared,
+    stopped::{why_held, with_hold},
     view,
 };
 
@@ -248,19 +248,6 @@ impl Wanted {
         let status = RunStatus::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(text));
         status.map(Wanted::Status)
     }
-}
-
-/// Why a run is held; none if it is not.
-pub(crate) fn why_held(shared: &Shared, row: &RunRow) -> Option<String> {
-    let engine = &shared.host.engine;
-    if row.ended.is_some() {
-        return None;
-    }
-    if let Some(why) = engine.why_held(row.id) {
-        return Some(why.to_string());
-    }
-    let holds = shared.host.is_holding() && !engine.is_in_progress(row.id);
-    holds.then(|| "the server was started with --hold-runs; resume the run to release it".to_owned())
 }
 
 /// The rows of a page, and the run after which the next page begins, if there is one.

@@ -1,36 +1,22 @@
 //! The services that actions call: the state of their circuit breakers and rate limiters, and changes by an operator.
 
-use std::borrow::Cow;
-
 use axum::{
     extract::{Request, State},
     http::StatusCode,
 };
 use loom_definition::{Diagnostics, policy::EffectiveSetting};
 use loom_expression::{Object, Value};
-use loom_resilience::{BreakerStatus, CircuitState, LimiterStatus, ServiceStatus};
+use loom_resilience::{BreakerStatus, LimiterStatus, ServiceStatus};
 
 use crate::{
-    api::{Answer, list},
-    deploy::Source,
-    host::Host,
+    circuit_names::state_name,
+    listing::list,
     path::Path,
     policies::NotStored,
     request::read_body,
-    response::{Problem, json},
-    server::Shared,
+    response::{Answer, Problem, json},
+    shared::Shared,
 };
-
-impl Host {
-    /// A definition, to be checked against the named policies in effect, if the host has any.
-    pub(crate) fn with_policies<'s>(&self, source: &'s Source) -> Cow<'s, Source> {
-        let mut source = Cow::Borrowed(source);
-        if self.settings.policies.is_some() {
-            source.to_mut().options.policies = Some(self.engine.policies());
-        }
-        source
-    }
-}
 
 /// `GET /api/v1/resilience`.
 pub(crate) async fn services(State(shared): State<Shared>) -> Answer {
@@ -188,24 +174,6 @@ fn service(shared: &Shared, status: &ServiceStatus) -> Value {
     object.insert("observed", observed.collect::<Object>());
     object.into()
 }
-
-/// The state of a circuit that operators see: `Isolated` hides the state that the breaker itself is in, because an isolated
-/// service rejects every call whatever that is.
-pub(crate) fn state_name(status: &BreakerStatus) -> &'static str {
-    if status.isolated { ISOLATED } else { phase_name(status.state) }
-}
-
-/// The state of the breaker itself.
-pub(crate) fn phase_name(state: CircuitState) -> &'static str {
-    match state {
-        CircuitState::Closed => "Closed",
-        CircuitState::Open => "Open",
-        CircuitState::HalfOpen => "HalfOpen",
-    }
-}
-
-/// The state of a circuit that an operator opened.
-pub(crate) const ISOLATED: &str = "Isolated";
 
 fn circuit(status: &BreakerStatus) -> Object {
     let mut object = Object::new();

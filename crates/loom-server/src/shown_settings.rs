@@ -2,14 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{Response, StatusCode},
-};
-use loom_expression::{Object, Value};
-
-use crate::{response::json, server::Shared};
+use loom_expression::Value;
 
 /// The settings as the API shows them. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,14 +18,7 @@ impl ShownSettings {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
-    fn get(&self) -> Value {
+    pub(crate) fn get(&self) -> Value {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// `GET /api/v1/settings`.
-pub(crate) async fn settings(State(shared): State<Shared>) -> Response<Body> {
-    let mut object = Object::new();
-    object.insert("settings", shared.shown_settings.get());
-    json(StatusCode::OK, &object.into())
 }

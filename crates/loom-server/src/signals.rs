@@ -10,14 +10,14 @@ use loom_engine::{Signal, SignalError};
 use loom_expression::{Object, Value};
 
 use crate::{
-    api::{Answer, run_id},
-    host::FireError,
+    fire::FireError,
     idempotency,
-    invoke::refusal,
+    lookup::run_id,
     path::Path,
+    refusal::refusal,
     request::{self, read_body},
-    response::{Problem, json, sentence},
-    server::Shared,
+    response::{Answer, Problem, json, sentence},
+    shared::Shared,
 };
 
 /// The maximum size of a signal's body in bytes. Signals are stored until they are received.

@@ -19,13 +19,13 @@ use loom_store::RunRow;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::{
-    api::{removed_run, run_id},
     event_json::EventWriter,
     journal_reader::JournalReader,
+    lookup::{removed_run, run_id},
     path::Path,
     request,
     response::{Problem, json},
-    server::Shared,
+    shared::Shared,
 };
 
 /// The time without events after which a comment is sent, so that proxies do not close the connection.

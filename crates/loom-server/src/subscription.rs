@@ -19,11 +19,12 @@ use loom_store::{KeyQuery, KeyWrite};
 use crate::{
     deploy::Deployment,
     host::Host,
+    keys::key_write,
     poll::record,
     sealed,
     sign::Signer,
     trigger_history::{Note, NoteStatus},
-    triggers::{AGAIN, Answered, TriggerTask, key_write},
+    trigger_task::{AGAIN, Answered, TriggerTask},
 };
 
 /// The namespace of subscriptions in the store; keys are their ids.

@@ -5,19 +5,14 @@
 //! again; a SlidingWindow processes the windows that it missed, and a polling trigger polls for new items, as in Logic Apps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock},
+    collections::BTreeMap,
+    sync::{PoisonError, RwLock},
 };
 
 use loom_expression::{Object, Value};
-use loom_store::{Commit, KeyQuery, KeyWrite, Named};
+use loom_store::{KeyQuery, KeyWrite, Named};
 
-use crate::{
-    deploy::Deployment,
-    host::Host,
-    run_ended,
-    triggers::{self, key_write, number},
-};
+use crate::keys::{key_write, number, trigger_key};
 
 /// The namespace of orders in the store; keys are `workflow` or `workflow/trigger`, in lower case.
 const NAMESPACE: &str = "switch";
@@ -58,7 +53,7 @@ pub(crate) struct Switches {
 pub(crate) fn key(workflow: &str, trigger: Option<&str>) -> String {
     match trigger {
         None => workflow.to_lowercase(),
-        Some(trigger) => crate::host::trigger_key(workflow, trigger),
+        Some(trigger) => trigger_key(workflow, trigger),
     }
 }
 
@@ -151,62 +146,6 @@ impl Switches {
     pub(crate) fn forget(&self, workflow: &str) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.retain(|key, _| !is_of(key, workflow));
-    }
-}
-
-impl Host {
-    /// What disables a workflow or one of its triggers, if anything. A setting takes precedence over a command.
-    pub fn disabled_by(&self, deployment: &Deployment, trigger: Option<&str>) -> Option<DisabledBy> {
-        if deployment.disabled {
-            return Some(DisabledBy::Setting);
-        }
-        self.switches.disabled_by(&deployment.workflow.name, trigger)
-    }
-
-    /// Disables or enables a workflow, or one of its triggers, until the next such command, across restarts too. A setting that
-    /// disables the workflow still applies.
-    ///
-    /// # Errors
-    /// The store is unavailable; nothing has changed then.
-    pub(crate) async fn switch(
-        self: &Arc<Self>,
-        workflow: &str,
-        trigger: Option<&str>,
-        enable: bool,
-    ) -> Result<(), loom_store::Error> {
-        let _alone = self.switches.changing.lock().await;
-        let key = key(workflow, trigger);
-        if let Some((switch, write)) = self.switches.order(&key, enable, self.now().unix_nanos()) {
-            let mut commit = Commit::new();
-            commit.keys.push(write);
-            self.store.commit(commit).await?;
-            self.switches.adopt(key, switch);
-        }
-        self.apply_disabled();
-        if let Some(deployment) = self.deployments.get(workflow) {
-            triggers::stop_disabled(self, &deployment);
-            if self.is_started() {
-                triggers::start(self, &deployment);
-            }
-        }
-        Ok(())
-    }
-
-    /// Passes to the engine the workflows and triggers that actions cannot call.
-    pub(crate) fn apply_disabled(&self) {
-        let by_settings = self.deployments.all().into_iter().filter(|deployment| deployment.disabled);
-        let mut names: BTreeSet<String> = self.switches.off().into_iter().collect();
-        names.extend(by_settings.map(|deployment| deployment.workflow.name.to_lowercase()));
-        self.engine.set_disabled(names);
-        self.engine.watch_ends(run_ended::watched(self));
-    }
-
-    /// Warns of triggers that wait for runs of workflows that are not deployed.
-    pub(crate) fn warn_of_unknown(&self, deployment: &Deployment) {
-        let workflow = &deployment.workflow.name;
-        for (trigger, waits_for) in run_ended::unknown(self, deployment) {
-            tracing::warn!(%workflow, %trigger, %waits_for, "the trigger waits for runs of a workflow that is not deployed");
-        }
     }
 }
 

@@ -12,9 +12,10 @@ use loom_expression::{Object, Timestamp, Value};
 use loom_store::Named;
 
 use crate::{
+    keys::{moment, number},
     recurrence::Timetable,
     trigger_history::{Note, NoteStatus},
-    triggers::{self, AGAIN, CLOCK_STEP_MAX, Fired, TriggerTask, moment, number},
+    trigger_task::{AGAIN, CLOCK_STEP_MAX, Fired, NAMESPACE, TriggerTask},
 };
 
 /// The maximum delay, in nanoseconds, with which a missed occurrence is still fired: one minute, the time of a restart.
@@ -127,7 +128,7 @@ async fn fire_occurrence(
 
 /// The progress of the trigger with this key, in any deployment.
 pub(crate) async fn last_state(store: &dyn Named, key: &str) -> Result<Option<Progress>, loom_store::Error> {
-    let kept = store.key(triggers::NAMESPACE, key).await?;
+    let kept = store.key(NAMESPACE, key).await?;
     Ok(kept.and_then(|kept| Progress::read(&Value::parse_json(&kept.value).ok()?)))
 }
 

@@ -4,7 +4,7 @@ use loom_engine::RunId;
 use loom_expression::{Object, Timestamp, Value};
 use loom_store::{KeyQuery, KeyWrite, Named};
 
-use crate::triggers::key_write;
+use crate::keys::key_write;
 
 /// The namespace of entries in the store; their keys are `workflow/trigger/slot`.
 const NAMESPACE: &str = "trigger-history";

@@ -7,6 +7,7 @@ mod assets;
 mod changes;
 mod documents;
 mod views;
+mod visit;
 
 use axum::{
     Router,
@@ -14,46 +15,21 @@ use axum::{
     extract::{Request, State},
     http::{HeaderValue, Response, StatusCode, Uri, header},
     middleware::{self, Next},
-    response::IntoResponse,
     routing::{get, post},
 };
-use loom_expression::{form, percent};
-use loom_ui::pages::{self, Visit};
+use loom_expression::percent;
+use loom_ui::pages;
 
 use crate::{
     request::{self, read_body},
-    server::{Caller, Shared},
+    shared::{Caller, Shared},
 };
 use documents::Documents;
+use visit::{Entered, Ui, Visitor, html, redirect, refusal};
 
 /// What pages may load and where forms may lead: only to this server.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
     base-uri 'none'; frame-ancestors 'none'";
-
-/// The state of the handlers of pages.
-#[derive(Clone, Debug)]
-pub(crate) struct Ui {
-    shared: Shared,
-    documents: Documents,
-}
-
-/// The proof that a form must have, for a visitor with a session.
-#[derive(Clone, Debug, Default)]
-struct Visitor {
-    csrf: Option<String>,
-}
-
-impl Ui {
-    fn visit<'a>(&self, visitor: &'a Visitor) -> Visit<'a> {
-        Visit {
-            csrf: visitor.csrf.as_deref(),
-            has_session: visitor.csrf.is_some(),
-            now: self.shared.host.now(),
-            version: env!("CARGO_PKG_VERSION"),
-            assets: assets::mark(),
-        }
-    }
-}
 
 /// The routes of the pages. `api` answers requests without asking who the caller is.
 pub(crate) fn router(shared: Shared, api: Router) -> Router {
@@ -128,21 +104,6 @@ async fn only_visitors(State(ui): State<Ui>, mut request: Request, next: Next) -
     next.run(request).await
 }
 
-/// The fields of a form.
-#[derive(Clone, Debug, Default)]
-struct Entered(Vec<(String, String)>);
-
-impl Entered {
-    fn read(body: &[u8]) -> Entered {
-        let text = String::from_utf8_lossy(body);
-        Entered(form::decode(&text).into_iter().collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-}
-
 async fn login_page(State(ui): State<Ui>, uri: Uri) -> Response<Body> {
     let next = request::query(&uri, "next").unwrap_or_default();
     if !ui.shared.is_guarded() {
@@ -186,24 +147,4 @@ fn with_cookie(mut response: Response<Body>, cookie: &str) -> Response<Body> {
         response.headers_mut().insert(header::SET_COOKIE, value);
     }
     response
-}
-
-fn html(status: StatusCode, page: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(page));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    response
-}
-
-/// A page that says why a request failed.
-fn refusal(ui: &Ui, visitor: &Visitor, status: StatusCode, code: &str, message: &str) -> Response<Body> {
-    html(status, pages::failure(&ui.visit(visitor), status.as_u16(), code, message))
-}
-
-/// Leads to another page, by `GET`.
-fn redirect(path: &str) -> Response<Body> {
-    match HeaderValue::from_str(path) {
-        Ok(location) => (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response(),
-        Err(_) => StatusCode::BAD_REQUEST.into_response(),
-    }
 }

@@ -13,8 +13,8 @@ use loom_expression::{Object, Value};
 use loom_store::{InboxId, InboxQuery, Recipient, Shards, Store};
 use tokio::sync::watch;
 
-use super::{KIND, Measure, SEAL};
-use crate::{host::trigger_key, sealed};
+use super::message::{KIND, Measure, SEAL};
+use crate::{keys::trigger_key, sealed};
 
 /// The number of messages that are read from the store at once.
 const PAGE: usize = 200;

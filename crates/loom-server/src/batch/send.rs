@@ -10,8 +10,8 @@ use loom_engine::{
 use loom_expression::{Labels, Object, Value};
 use loom_store::{Commit, Post, Shard, UnixMillis};
 
-use super::{KIND, PARTITION, SEAL};
-use crate::{deploy::Deployment, host::Host, sealed, triggers::AGAIN};
+use super::message::{KIND, PARTITION, SEAL};
+use crate::{deploy::Deployment, host::Host, sealed, trigger_task::AGAIN};
 
 /// The type of the action.
 pub(crate) const TYPE: &str = "SendToBatch";

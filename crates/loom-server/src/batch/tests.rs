@@ -11,8 +11,8 @@ use loom_expression::Value;
 use super::{Sender, TYPE};
 use crate::{
     Host,
-    host::Fire,
-    triggers::tests::{World, crash, deploy, pass},
+    fire::Fire,
+    triggers::{tests::World, tests::crash, tests::deploy, tests::pass},
 };
 
 /// A workflow that collects in batches with these release criteria.

@@ -7,7 +7,8 @@ use jiff::{
 };
 use loom_definition::trigger::{Cron, CronDay, CronWeekDay};
 
-use super::SEARCH_MAX;
+/// The maximum number of days or steps that are searched: more than any interval of the language.
+pub(super) const SEARCH_MAX: usize = 60_000;
 
 /// Hours that are searched beyond a hit. Clock changes are shorter, so no later local time is an earlier instant.
 const CLOCK_CHANGE_MAX: u8 = 3;

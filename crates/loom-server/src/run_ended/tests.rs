@@ -8,11 +8,9 @@ use loom_store::{Commit, RunQuery, RunRow};
 
 use crate::{
     Host,
-    host::Fire,
-    triggers::{
-        key_write,
-        tests::{World, crash, pass},
-    },
+    fire::Fire,
+    keys::key_write,
+    triggers::{tests::World, tests::crash, tests::pass},
 };
 
 /// A workflow that ends with `status`, started manually or by this trigger.

@@ -365,12 +365,12 @@ async fn the_runs_of_a_split_response_start_once_across_a_crash() {
     assert_eq!(world.runs().await.len(), 3);
     crash(host).await;
     // What the trigger keeps before it starts the runs.
-    let kept = world.store.key(super::NAMESPACE, "w/t").await.unwrap().unwrap();
+    let kept = world.store.key(crate::trigger_task::NAMESPACE, "w/t").await.unwrap().unwrap();
     let mut kept = Value::parse_json(&kept.value).unwrap().as_object().unwrap().clone();
     assert!(kept.get("pending").unwrap().is_null());
     kept.insert("pending", Value::from_json_str(&answer.replace("3]", "3, 4]")).unwrap());
     let mut commit = loom_store::Commit::new();
-    commit.keys.push(super::key_write(super::NAMESPACE, "w/t", Some(kept)));
+    commit.keys.push(crate::keys::key_write(crate::trigger_task::NAMESPACE, "w/t", Some(kept)));
     world.store.commit(commit).await.unwrap();
     let _host = world.process(&[("w", &text)]).await;
     pass(1).await;

@@ -9,7 +9,11 @@ use axum::{
 use loom_expression::{Object, Value, percent};
 use loom_ui::pages::{body_of, fields_of};
 
-use super::{Entered, Ui, Visitor, documents::Refused, redirect, refusal, views::version_of};
+use super::{
+    documents::Refused,
+    views::version_of,
+    visit::{Entered, Ui, Visitor, redirect, refusal},
+};
 use crate::path::Path;
 
 /// Leads to a page, or says why the change was refused.

@@ -10,9 +10,8 @@ use loom_expression::{Value, percent};
 use loom_ui::pages::{self, RunFilter, RunPage, StatusPage, Tab, WorkflowPage};
 
 use super::{
-    Ui, Visitor,
     documents::{Refused, loaded},
-    html, refusal,
+    visit::{Ui, Visitor, html, refusal},
 };
 use crate::{path::Path, request};
 

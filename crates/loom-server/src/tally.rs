@@ -22,16 +22,16 @@ use loom_resilience::{Event as ServiceEvent, Observer, Part, TracingObserver};
 use tokio::sync::Notify;
 
 /// The maximum number of names of each kind.
-pub(super) const NAMES_MAX: usize = 200;
+pub(crate) const NAMES_MAX: usize = 200;
 
 /// The name under which everything beyond [`NAMES_MAX`] is counted.
-pub(super) const OTHER: &str = "_other";
+pub(crate) const OTHER: &str = "_other";
 
 /// The maximum number of definitions whose counters are cached.
 const CACHE_MAX: usize = 1_024;
 
 /// The upper bounds of the buckets of [`Durations`], in milliseconds.
-pub(super) const ENDS_MS: [u64; 15] =
+pub(crate) const ENDS_MS: [u64; 15] =
     [1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000, 600_000, 3_600_000];
 
 /// The parts that report to [`Observer`] what they would have done in observe mode.
@@ -43,9 +43,9 @@ const OF_SERVICES: [&str; 4] =
 pub(crate) struct Tally {
     /// By the address of the definition, which is held so that the address is not reused.
     known: RwLock<HashMap<usize, Arc<Known>>>,
-    pub(super) workflows: Mutex<Named<RunCounts>>,
-    pub(super) types: Mutex<Named<ActionCounts>>,
-    pub(super) services: Mutex<Named<Mutex<ServiceCounts>>>,
+    pub(crate) workflows: Mutex<Named<RunCounts>>,
+    pub(crate) types: Mutex<Named<ActionCounts>>,
+    pub(crate) services: Mutex<Named<Mutex<ServiceCounts>>>,
     /// Notified whenever a circuit changes.
     pub(crate) circuit_changed: Notify,
 }
@@ -61,7 +61,7 @@ struct Known {
 
 /// Counters by name, limited in number.
 #[derive(Debug)]
-pub(super) struct Named<T>(pub(super) BTreeMap<Arc<str>, Arc<T>>);
+pub(crate) struct Named<T>(pub(crate) BTreeMap<Arc<str>, Arc<T>>);
 
 impl<T> Default for Named<T> {
     fn default() -> Self {
@@ -70,7 +70,7 @@ impl<T> Default for Named<T> {
 }
 
 impl<T: Default> Named<T> {
-    pub(super) fn of(&mut self, name: &str) -> Arc<T> {
+    pub(crate) fn of(&mut self, name: &str) -> Arc<T> {
         if let Some(known) = self.0.get(name) {
             return Arc::clone(known);
         }
@@ -80,45 +80,45 @@ impl<T: Default> Named<T> {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct RunCounts {
-    pub(super) started: AtomicU64,
+pub(crate) struct RunCounts {
+    pub(crate) started: AtomicU64,
     /// By the index of the status in [`RunStatus::ALL`].
-    pub(super) ended: [AtomicU64; RunStatus::ALL.len()],
-    pub(super) took: Durations,
+    pub(crate) ended: [AtomicU64; RunStatus::ALL.len()],
+    pub(crate) took: Durations,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct ActionCounts {
+pub(crate) struct ActionCounts {
     /// By the index of the status in [`Status::ALL`].
-    pub(super) ended: [AtomicU64; Status::ALL.len()],
-    pub(super) took: Durations,
-    pub(super) attempts: AtomicU64,
-    pub(super) retries: AtomicU64,
-    pub(super) fallbacks: AtomicU64,
+    pub(crate) ended: [AtomicU64; Status::ALL.len()],
+    pub(crate) took: Durations,
+    pub(crate) attempts: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) fallbacks: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct ServiceCounts {
+pub(crate) struct ServiceCounts {
     /// By old and new state.
-    pub(super) changes: BTreeMap<(&'static str, &'static str), u64>,
+    pub(crate) changes: BTreeMap<(&'static str, &'static str), u64>,
     /// By rule.
-    pub(super) refused: BTreeMap<&'static str, u64>,
+    pub(crate) refused: BTreeMap<&'static str, u64>,
     /// What parts in observe mode would have done, by part.
-    pub(super) observed: BTreeMap<Arc<str>, u64>,
+    pub(crate) observed: BTreeMap<Arc<str>, u64>,
     /// Further copies of slow calls.
-    pub(super) hedges: u64,
+    pub(crate) hedges: u64,
     /// Faults that were injected, by kind.
-    pub(super) injected: BTreeMap<Arc<str>, u64>,
+    pub(crate) injected: BTreeMap<Arc<str>, u64>,
     /// The number and total duration of waits, by what was waited for.
-    pub(super) waited: BTreeMap<&'static str, (u64, Duration)>,
+    pub(crate) waited: BTreeMap<&'static str, (u64, Duration)>,
 }
 
 /// A histogram of durations.
 #[derive(Debug, Default)]
-pub(super) struct Durations {
+pub(crate) struct Durations {
     /// One count for each of [`ENDS_MS`], and one for longer durations.
-    pub(super) counts: [AtomicU64; ENDS_MS.len() + 1],
-    pub(super) sum_micros: AtomicU64,
+    pub(crate) counts: [AtomicU64; ENDS_MS.len() + 1],
+    pub(crate) sum_micros: AtomicU64,
 }
 
 impl Durations {
@@ -222,7 +222,7 @@ impl Observer for Tally {
     fn on_event(&self, event: &ServiceEvent<'_>) {
         match *event {
             ServiceEvent::StateChanged { service, from, to, .. } => {
-                let states = (crate::services::phase_name(from), crate::services::phase_name(to));
+                let states = (crate::circuit_names::phase_name(from), crate::circuit_names::phase_name(to));
                 self.service(service, |counts| *counts.changes.entry(states).or_default() += 1);
                 self.circuit_changed.notify_one();
                 // Also logged, for the operator.
@@ -270,7 +270,7 @@ fn place<T: PartialEq + Copy>(all: &[T], one: T) -> usize {
     all.iter().position(|known| *known == one).expect("the list has all of them")
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,0 +1,78 @@
+//! What the handlers of pages share: the visitor, the fields of a form, and the forms of responses.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
+};
+use loom_expression::form;
+use loom_ui::pages::{self, Visit};
+
+use super::{assets, documents::Documents};
+use crate::shared::Shared;
+
+/// The state of the handlers of pages.
+#[derive(Clone, Debug)]
+pub(super) struct Ui {
+    pub(super) shared: Shared,
+    pub(super) documents: Documents,
+}
+
+/// The proof that a form must have, for a visitor with a session.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Visitor {
+    pub(super) csrf: Option<String>,
+}
+
+impl Ui {
+    pub(super) fn visit<'a>(&self, visitor: &'a Visitor) -> Visit<'a> {
+        Visit {
+            csrf: visitor.csrf.as_deref(),
+            has_session: visitor.csrf.is_some(),
+            now: self.shared.host.now(),
+            version: env!("CARGO_PKG_VERSION"),
+            assets: assets::mark(),
+        }
+    }
+}
+
+/// The fields of a form.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entered(Vec<(String, String)>);
+
+impl Entered {
+    pub(super) fn read(body: &[u8]) -> Entered {
+        let text = String::from_utf8_lossy(body);
+        Entered(form::decode(&text).into_iter().collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+pub(super) fn html(status: StatusCode, page: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(page));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response
+}
+
+/// A page that says why a request failed.
+pub(super) fn refusal(
+    ui: &Ui,
+    visitor: &Visitor,
+    status: StatusCode,
+    code: &str,
+    message: &str,
+) -> Response<Body> {
+    html(status, pages::failure(&ui.visit(visitor), status.as_u16(), code, message))
+}
+
+/// Leads to another page, by `GET`.
+pub(super) fn redirect(path: &str) -> Response<Body> {
+    match HeaderValue::from_str(path) {
+        Ok(location) => (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response(),
+        Err(_) => StatusCode::BAD_REQUEST.into_response(),
+    }
+}

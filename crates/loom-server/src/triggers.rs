@@ -59,7 +59,7 @@ pub(crate) fn stop_disabled(host: &Host, deployment: &Deployment) {
     });
 }
 
-/// Does what a trigger does by itself, until its deployment ends or the host stops.
+/// Acts for a trigger until its deployment ends or the host stops.
 async fn keep(task: &TriggerTask) {
     match task.trigger().kind {
         // These handle retirement themselves, because they have work to do then.

@@ -5,6 +5,7 @@
 mod contract;
 mod faults;
 mod fences;
+mod members;
 mod proxy;
 mod server;
 mod zombie;

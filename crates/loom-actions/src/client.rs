@@ -143,6 +143,8 @@ pub struct Reply {
 pub struct Streamed {
     /// The status.
     pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
     body: Incoming,
     shown: String,
 }
@@ -247,7 +249,7 @@ impl Client {
         match tokio::time::timeout(timeout, Box::pin(self.dispatch(request))).await {
             Ok(response) => {
                 let (head, body) = response?.into_parts();
-                Ok(Streamed { status: head.status, body, shown })
+                Ok(Streamed { status: head.status, headers: head.headers, body, shown })
             }
             Err(_) => Err(classify::timed_out(&shown, timeout)),
         }

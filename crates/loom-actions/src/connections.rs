@@ -39,7 +39,7 @@ use loom_expression::{Object, Value, ValueRef};
 
 use loom_connectors::Connector;
 
-pub(crate) use self::models::{Model, Source};
+pub(crate) use self::models::{Model, Source, Tape, TapeMode};
 pub use self::sources::Sources;
 use crate::{
     Failure,

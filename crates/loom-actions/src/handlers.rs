@@ -21,11 +21,12 @@ use loom_resilience::Idempotency;
 
 use crate::{
     Failure, Settings,
+    agent::AgentHandler,
     client::TlsError,
     connections::{SUBSCRIPTION_KEY, Service, host_of},
     described::{self, Described},
     headers::Marks,
-    models::ModelHandler,
+    models::{ModelHandler, Models},
     requests::{Answer, Behaviour, Progress, Requests, Spec},
     script::ScriptHandler,
     transforms::transform_handlers,
@@ -76,7 +77,9 @@ pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn Ac
         (EffectKind::Function, of(Kind::Function)),
         (EffectKind::Custom(Arc::from("InvokeFunction")), of(Kind::Function)),
     ];
-    all.push((EffectKind::Ai, Arc::new(ModelHandler::new(requests))));
+    let models = Arc::new(Models::new(requests));
+    all.push((EffectKind::Ai, Arc::new(ModelHandler::asking(&models))));
+    all.push((EffectKind::Custom(Arc::from("Agent")), Arc::new(AgentHandler::asking(&models))));
     all.extend(transform_handlers(&requests.settings().artifacts));
     for name in requests.settings().connections.action_types() {
         all.push((EffectKind::Custom(Arc::clone(name)), of(Kind::Type)));

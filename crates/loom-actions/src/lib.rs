@@ -7,6 +7,7 @@
 
 mod activity;
 mod actor;
+mod agent;
 mod artifacts;
 mod auth;
 mod client;
@@ -37,6 +38,7 @@ pub use self::{
         ActorCall, ActorHandler, ActorReply, ActorStore, Actors, DurableActorStore, MemoryActorStore,
         StoreFuture,
     },
+    agent::AgentHandler,
     artifacts::{ArtifactKind, Artifacts},
     auth::{ManagedIdentity, TokenSettings},
     client::{Client, ClientOptions, Identity, Reply, Request, Resolve, Streamed, SystemResolver, TlsError},

@@ -3,12 +3,11 @@
 //! The formats are those of `loom-models`; the request is made like any other, with egress rules, credentials and policies,
 //! and each attempt is an attempt of the action.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+mod say;
+mod tape;
 
-use hyper::Method;
+use std::sync::Arc;
+
 use loom_definition::Status;
 use loom_engine::{
     Budgets,
@@ -18,17 +17,12 @@ use loom_engine::{
 };
 use loom_expression::{Object, Value};
 use loom_models::{
-    Answer as ModelAnswer, Endpoint, Head, Json, Limits, Message, ModelError, OutputFormat, OutputSchema,
-    Price, Request, ScriptState, StopReason, Usage,
+    Answer as ModelAnswer, Json, Message, ModelError, OutputFormat, OutputSchema, Price, Request, StopReason,
+    Usage,
 };
 
-use crate::{
-    Failure,
-    connections::{Model, Service, Source},
-    handlers::{ended, failed, marks},
-    requests::{Answer, Behaviour, Progress, Requests, Spec},
-    url::Url,
-};
+pub(crate) use self::say::{ModelSaid, Models};
+use crate::{Failure, connections::Model, handlers::failed, requests::Requests};
 
 /// The inputs of an `AI` action.
 const INPUTS: [&str; 11] = [
@@ -60,15 +54,17 @@ const INPUTS: [&str; 11] = [
 /// The outputs are `body` (the text, or the JSON), `stopReason`, `usage` and `model`. A failed action has the provider's
 /// `response` instead, and a code that begins with `Model`: `ModelRateLimited`, `ModelContextTooLong`, `ModelOutputInvalid`.
 pub struct ModelHandler {
-    requests: Arc<Requests>,
-    /// How far each scripted model is. A script starts again with the process.
-    scripts: Mutex<BTreeMap<Arc<str>, ScriptState>>,
+    models: Arc<Models>,
 }
 
 impl ModelHandler {
     /// A handler that makes its requests with `requests`.
     pub fn new(requests: &Arc<Requests>) -> ModelHandler {
-        ModelHandler { requests: Arc::clone(requests), scripts: Mutex::default() }
+        ModelHandler::asking(&Arc::new(Models::new(requests)))
+    }
+
+    pub(crate) fn asking(models: &Arc<Models>) -> ModelHandler {
+        ModelHandler { models: Arc::clone(models) }
     }
 
     async fn run(&self, call: &Call) -> EffectResult {
@@ -80,31 +76,8 @@ impl ModelHandler {
 
     async fn attempt(&self, call: &Call) -> Result<EffectResult, Failure> {
         let asked = self.ask(&call.inputs)?;
-        match &asked.model.source {
-            Source::Script(script) => {
-                let name = Arc::clone(&asked.model.name);
-                let played = {
-                    let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
-                    let state = scripts.entry(name).or_insert_with(|| script.start());
-                    script.reply(state, &asked.request)
-                };
-                let read =
-                    played.map_err(|error| Failure::lasting("ModelScriptEnded", format!("{error}.")))?;
-                Ok(asked.result(&call.inputs, read, None))
-            }
-            Source::Provider(provider) => {
-                let (endpoint, service) = &**provider;
-                let spec = asked.spec(endpoint, service, &call.inputs)?;
-                let behaviour = Behaviour { no_polling: true, no_marks: true, ..Behaviour::default() };
-                match self.requests.perform(&spec, &marks(call), &behaviour, None).await? {
-                    Progress::Final(answer) => {
-                        let read = decode(endpoint, &answer);
-                        Ok(asked.result(&call.inputs, read, Some(answer)))
-                    }
-                    pending @ Progress::Pending { .. } => Ok(ended(Ok(pending))),
-                }
-            }
-        }
+        let said = self.models.say(&asked.model, &asked.request, call).await?;
+        Ok(asked.result(&call.inputs, said))
     }
 
     /// What the inputs ask, of which model.
@@ -117,7 +90,7 @@ impl ModelHandler {
                 "Unknown input '{name}' of an AI action; use {known}."
             )));
         }
-        let model = self.requests.settings().connections.model(text(inputs, "model")?)?;
+        let model = self.models.connections().model(text(inputs, "model")?)?;
         let (request, schema) = request(inputs, &model.named_by_provider)?;
         Ok(Asked { model, request, schema })
     }
@@ -130,11 +103,7 @@ impl ActionHandler for ModelHandler {
 
     /// The base URL of the model, whose limits all of its models usually share.
     fn service(&self, inputs: &Value) -> Option<Arc<str>> {
-        let model = self.requests.settings().connections.model(text(inputs, "model").ok()?).ok()?;
-        match model.source {
-            Source::Provider(provider) => Some(provider.1.base.shown().trim_end_matches('/').into()),
-            Source::Script(_) => Some(format!("model:{}", model.name).into()),
-        }
+        Some(self.models.connections().model(text(inputs, "model").ok()?).ok()?.service())
     }
 
     /// A repeated request changes nothing, though it costs again.
@@ -150,7 +119,7 @@ struct Asked {
     schema: Option<Value>,
 }
 
-fn text<'a>(inputs: &'a Value, name: &str) -> Result<Option<&'a str>, Failure> {
+pub(crate) fn text<'a>(inputs: &'a Value, name: &str) -> Result<Option<&'a str>, Failure> {
     match inputs.get(name).filter(|value| !value.is_null()) {
         None => Ok(None),
         Some(value) => match value.as_str() {
@@ -160,7 +129,7 @@ fn text<'a>(inputs: &'a Value, name: &str) -> Result<Option<&'a str>, Failure> {
     }
 }
 
-fn json(value: &Value) -> Result<Json, Failure> {
+pub(crate) fn json(value: &Value) -> Result<Json, Failure> {
     value
         .to_json_text()
         .parse()
@@ -249,38 +218,11 @@ fn one_message(value: &Value, index: usize) -> Result<Message, Failure> {
 }
 
 impl Asked {
-    /// The request to send to a provider.
-    fn spec(&self, endpoint: &Endpoint, service: &Service, inputs: &Value) -> Result<Spec, Failure> {
-        let http = endpoint.encode(&self.request, false).map_err(|error| {
-            let name = &self.model.name;
-            Failure::bad_request(format!("The model '{name}' cannot be asked: {}.", error.message))
-        })?;
-        let broken = |_| Failure::bad_request("The request to the model is not JSON.");
-        let body = Value::from_json_str(&String::from_utf8_lossy(&http.body)).map_err(broken)?;
-        // What the prompt was made from may be secret, so the whole request is.
-        let body = body.secret_if(inputs.contains_secret());
-        let headers: Object = http.headers.iter().map(|(name, value)| (*name, Value::from(*value))).collect();
-        let parts: Object = [("headers", Value::from(headers)), ("body", body)].into_iter().collect();
-        let mut spec = Spec::at(Url::parse(&http.url)?, &parts.into(), Method::POST)?;
-        spec.authentication = service.authentication.clone();
-        spec.add_headers(&service.headers);
-        spec.through_connection = true;
-        Ok(spec)
-    }
-
     /// The result of an attempt, with the response if there was one.
-    fn result(
-        &self,
-        inputs: &Value,
-        read: Result<ModelAnswer, ModelError>,
-        response: Option<Answer>,
-    ) -> EffectResult {
-        let quoted = response.as_ref().is_some_and(|response| response.outputs.contains_secret());
-        let secret = inputs.contains_secret() || quoted;
-        let (after, learned) =
-            response.as_ref().map_or((None, None), |response| (response.after, response.learned));
-        let hint = RetryHint { after, learned, ..RetryHint::default() };
-        let failure = match read {
+    fn result(&self, inputs: &Value, said: ModelSaid) -> EffectResult {
+        let secret = inputs.contains_secret() || said.quotes_secrets();
+        let hint = said.hint;
+        let failure = match said.read {
             Ok(read) => match self.outputs(&read, secret) {
                 Ok(outputs) => {
                     let outcome = Outcome::ok(Some(outputs));
@@ -288,29 +230,9 @@ impl Asked {
                 }
                 Err(failure) => failure,
             },
-            Err(error) => {
-                // A provider may quote the request in its message.
-                let why = if secret { error.kind.to_string() } else { error.to_string() };
-                let failure = Failure::lasting(format!("Model{:?}", error.kind), why);
-                Failure { transient: error.is_retryable(), after: error.wait(), ..failure }
-            }
+            Err(error) => failure_of(&error, secret),
         };
-        // The wait of a response was read with this host's limit.
-        let hint = RetryHint { transient: failure.transient, after: hint.after.or(failure.after), ..hint };
-        let code = failure.code;
-        let message = format!("The model '{}' failed: {}.", self.model.name, failure.message);
-        // Beside `error`, not in place of it, which outputs with a `statusCode` would be.
-        let outputs = response.map(|response| {
-            let outputs: Object = [("response", response.outputs)].into_iter().collect();
-            Value::from(outputs)
-        });
-        let outcome = Outcome {
-            status: Status::Failed,
-            code: code.clone(),
-            outputs,
-            error: Some(Arc::new(ErrorInfo::new(code, message))),
-        };
-        EffectResult::Done { outcome, hint }
+        failed_answer(&self.model.name, failure, hint, said.response)
     }
 
     fn outputs(&self, answer: &ModelAnswer, secret: bool) -> Result<Value, Failure> {
@@ -331,20 +253,37 @@ impl Asked {
     }
 }
 
-/// The answer in a response.
-fn decode(endpoint: &Endpoint, answer: &Answer) -> Result<ModelAnswer, ModelError> {
-    let body = match answer.outputs.get("body") {
-        None => String::new(),
-        Some(body) => body.as_str().map_or_else(|| body.to_json_text(), str::to_owned),
+/// The failure that a provider's error is. A provider may quote the request in its message.
+pub(crate) fn failure_of(error: &ModelError, secret: bool) -> Failure {
+    let why = if secret { error.kind.to_string() } else { error.to_string() };
+    let failure = Failure::lasting(format!("Model{:?}", error.kind), why);
+    Failure { transient: error.is_retryable(), after: error.wait(), ..failure }
+}
+
+/// The result of an attempt that brought no answer that can be used.
+pub(crate) fn failed_answer(
+    model: &str,
+    failure: Failure,
+    hint: RetryHint,
+    response: Option<Value>,
+) -> EffectResult {
+    // The wait of a response was read with this host's limit.
+    let hint = RetryHint { transient: failure.transient, after: hint.after.or(failure.after), ..hint };
+    let code = failure.code;
+    let message = format!("The model '{model}' failed: {}.", failure.message);
+    // Beside `error`, not in place of it, which outputs with a `statusCode` would be.
+    let outputs = response.map(|response| Value::from(Object::single("response".into(), response)));
+    let outcome = Outcome {
+        status: Status::Failed,
+        code: code.clone(),
+        outputs,
+        error: Some(Arc::new(ErrorInfo::new(code, message))),
     };
-    let headers = answer.outputs.get("headers").and_then(Value::as_object);
-    let headers = headers.into_iter().flatten().map(|(name, value)| (&**name, value.text().into_owned()));
-    let head = Head::new(answer.status, headers);
-    endpoint.decode(head, body.as_bytes(), Limits::default(), 0)
+    EffectResult::Done { outcome, hint }
 }
 
 /// The JSON of an answer. One that does not match is a failure that another attempt may correct.
-fn matching(schema: &Value, answer: &ModelAnswer, text: &str) -> Result<Value, Failure> {
+pub(crate) fn matching(schema: &Value, answer: &ModelAnswer, text: &str) -> Result<Value, Failure> {
     let wrong = |why: String| Failure::transient("ModelOutputInvalid", why);
     if answer.stop == StopReason::Length {
         return Err(wrong("the answer was cut off before its JSON ended; raise 'maxTokens'".to_owned()));
@@ -364,7 +303,7 @@ fn matching(schema: &Value, answer: &ModelAnswer, text: &str) -> Result<Value, F
     }
 }
 
-fn reason(stop: &StopReason) -> &str {
+pub(crate) fn reason(stop: &StopReason) -> &str {
     match stop {
         StopReason::Stop | StopReason::StopSequence(_) => "stop",
         StopReason::Length => "length",
@@ -376,7 +315,7 @@ fn reason(stop: &StopReason) -> &str {
     }
 }
 
-fn used(usage: Usage, price: Option<Price>) -> Value {
+pub(crate) fn used(usage: Usage, price: Option<Price>) -> Value {
     let count = |tokens: u64| Value::from(i64::try_from(tokens).unwrap_or(i64::MAX));
     let mut used: Object = [
         ("inputTokens", count(usage.input_tokens)),

@@ -8,6 +8,7 @@ mod chunks;
 mod pages;
 mod poll;
 mod reach;
+mod streamed;
 
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
@@ -116,6 +117,13 @@ pub struct Answer {
     pub learned: Option<Learned>,
 }
 
+/// A request with its credentials.
+enum Ready<'c> {
+    Plain(Request),
+    /// With a token, which a service may reject although it has not expired.
+    Token(Request, &'c TokenRequest, Used),
+}
+
 /// The progress of a request.
 #[derive(Clone, Debug)]
 pub enum Progress {
@@ -154,6 +162,11 @@ impl Requests {
         let client = Client::new(settings.client.clone(), egress, resolver)?;
         let tokens = Tokens::new(settings.tokens.clone());
         Ok(Requests { client, tokens, archives: Archives::default(), settings, clock })
+    }
+
+    /// The time of the engine's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     /// The settings.
@@ -302,16 +315,24 @@ impl Requests {
     }
 
     /// Adds credentials where they belong, and sends the request.
-    async fn send(
+    async fn send(&self, request: Request, spec: &Spec, credentials: &Credentials) -> Result<Reply, Failure> {
+        match self.ready(request, spec, credentials).await? {
+            Ready::Plain(request) => self.client.send(request).await,
+            Ready::Token(request, token, used) => self.send_with_token(request, token, used).await,
+        }
+    }
+
+    /// Adds credentials where they belong.
+    async fn ready<'c>(
         &self,
         mut request: Request,
         spec: &Spec,
-        credentials: &Credentials,
-    ) -> Result<Reply, Failure> {
+        credentials: &'c Credentials,
+    ) -> Result<Ready<'c>, Failure> {
         request.named = spec.through_connection && request.url.origin() == spec.url.origin();
         if !self.settings.egress.may_have_credentials(&spec.url, &request.url) {
             reach::strip(&mut request);
-            return self.client.send(request).await;
+            return Ok(Ready::Plain(request));
         }
         match credentials {
             Credentials::None => {}
@@ -334,16 +355,23 @@ impl Requests {
                 value.set_sensitive(true);
                 request.headers.insert(name, value);
             }
-            Credentials::Token(token) => return self.send_with_token(request, token).await,
+            Credentials::Token(token) => {
+                let used = self.token(token).await?;
+                request.headers.insert(header::AUTHORIZATION, used.header.clone());
+                return Ok(Ready::Token(request, token, used));
+            }
         }
-        self.client.send(request).await
+        Ok(Ready::Plain(request))
     }
 
     /// A kept token may have been revoked before its time. A request that is rejected for that reason did nothing, so
     /// it is sent again with a new token.
-    async fn send_with_token(&self, mut request: Request, token: &TokenRequest) -> Result<Reply, Failure> {
-        let used = self.token(token).await?;
-        request.headers.insert(header::AUTHORIZATION, used.header.clone());
+    async fn send_with_token(
+        &self,
+        mut request: Request,
+        token: &TokenRequest,
+        used: Used,
+    ) -> Result<Reply, Failure> {
         let reply = self.client.send(request.clone()).await?;
         if reply.status != 401 {
             return Ok(reply);

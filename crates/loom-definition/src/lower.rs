@@ -212,6 +212,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             kind,
             run_after: Vec::new(),
             successors: Vec::new(),
+            is_handed_to: false,
             timeout,
             resilience,
             secure,

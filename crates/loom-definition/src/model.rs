@@ -3,6 +3,8 @@
 //! Actions, blocks and variables are in flat tables and refer to each other by index, `runAfter` is an adjacency list, and
 //! every expression is compiled. The engine reads only this model, never the text of the file.
 
+mod tool;
+
 use std::{ops::Range, sync::Arc};
 
 use loom_expression::{Condition, Labels, Template, Value};
@@ -13,6 +15,8 @@ use crate::{
     status::{RunStatus, StatusSet},
     trigger::Trigger,
 };
+
+pub use tool::Tool;
 
 /// Index of an action in [`Workflow::actions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -233,6 +237,8 @@ pub struct Block {
     pub roots: Vec<ActionIdx>,
     /// The actions that no sibling names in `runAfter`; they determine the result of the block.
     pub leaves: Vec<ActionIdx>,
+    /// The agents that start only when another agent of the block hands over to them.
+    pub handed_to: Vec<ActionIdx>,
 }
 
 /// The role of a block in the action that contains it.
@@ -275,6 +281,8 @@ pub struct Action {
     pub run_after: Vec<Dependency>,
     /// The actions in the same block that wait for this one.
     pub successors: Vec<ActionIdx>,
+    /// Whether it is an agent that starts only when another agent hands over to it; see [`Block::handed_to`].
+    pub is_handed_to: bool,
     /// The timeout of the action, including all retries and delays: `limit.timeout` or `timeout`. `None` for `Until`,
     /// `While` and `DoUntil`, whose timeout is in [`Loop::timeout`].
     pub timeout: Option<Setting<Span>>,
@@ -490,6 +498,11 @@ pub enum ActionKind {
         /// The inputs without `retryPolicy`, which is in [`Action::resilience`].
         inputs: Template,
     },
+    /// Reports data or progress to whoever watches the run.
+    Emit {
+        /// `event` and `data`, or `progress`.
+        inputs: Template,
+    },
     /// Fails when it starts. The definition loads although this action cannot succeed.
     Invalid {
         /// The error code, such as `InvalidVariableOperation`.
@@ -503,8 +516,8 @@ pub enum ActionKind {
         inputs: Template,
         /// The tools, in file order.
         tools: Vec<Tool>,
-        /// The most iterations.
-        count: Setting<u32>,
+        /// `limit` without its timeout: the most model calls (`count`), `tokens` and `cost`. Null if there is none.
+        limits: Template,
     },
 }
 
@@ -512,6 +525,12 @@ impl ActionKind {
     /// Whether the action has numbered iterations.
     pub fn is_loop(&self) -> bool {
         matches!(self, Self::Foreach { .. } | Self::Loop(_) | Self::Retry { .. })
+    }
+
+    /// Whether blocks of the action can be opened several times, each with a number: iterations of a loop, or uses of the tools
+    /// of an agent.
+    pub fn repeats(&self) -> bool {
+        self.is_loop() || matches!(self, Self::Agent { .. })
     }
 
     /// Whether the action type has a default retry policy. Requests do.
@@ -641,21 +660,6 @@ pub enum LoopStyle {
     While,
     /// After each iteration; ends the loop when true. Exists only in Loom.
     DoUntil,
-}
-
-/// A tool of an agent.
-#[derive(Clone, Debug)]
-pub struct Tool {
-    /// The name, as the model sees it.
-    pub name: Arc<str>,
-    /// The description, as the model sees it.
-    pub description: Arc<str>,
-    /// The JSON Schema of the arguments.
-    pub parameters: Value,
-    /// The actions of the tool, with `agentParameters()` bound.
-    pub block: BlockIdx,
-    /// The other properties of the tool, such as `type` and `inputs` of MCP tools and handoffs.
-    pub raw: Value,
 }
 
 /// The handler that executes an action.

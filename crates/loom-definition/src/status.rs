@@ -18,17 +18,20 @@ pub enum Status {
     Cancelled,
     /// The engine could not execute it.
     Aborted,
+    /// An agent passed the conversation to another agent.
+    HandedOff,
 }
 
 impl Status {
     /// All statuses, in the order of WDL's documentation.
-    pub const ALL: [Status; 6] = [
+    pub const ALL: [Status; 7] = [
         Status::Succeeded,
         Status::Failed,
         Status::Skipped,
         Status::TimedOut,
         Status::Cancelled,
         Status::Aborted,
+        Status::HandedOff,
     ];
 
     /// The name of the status in WDL.
@@ -40,6 +43,7 @@ impl Status {
             Status::TimedOut => "TimedOut",
             Status::Cancelled => "Cancelled",
             Status::Aborted => "Aborted",
+            Status::HandedOff => "HandedOff",
         }
     }
 

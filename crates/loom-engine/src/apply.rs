@@ -4,17 +4,19 @@
 use std::sync::Arc;
 
 use loom_definition::{
-    BlockIdx, RunStatus, Status, VariableIdx, Workflow,
+    ActionIdx, BlockIdx, RunStatus, Status, VariableIdx, Workflow,
     model::{Action, ActionKind, EffectKind},
 };
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
     event::{EffectId, Event, Next, OpeningId, Outcome, Phase, Place, Purpose, TimerId},
-    gather, record,
+    gather,
+    handoff::handed_to,
+    record,
     state::{
         Activity, CallState, EachState, LoopState, Opening, OpeningPhase, PendingCall, RunState, Slot,
-        SlotPhase, Timer,
+        SlotPhase, Timer, TurnState,
     },
     work::Work,
 };
@@ -241,6 +243,7 @@ impl RunState {
             to_execute: false,
             history: Vec::new(),
             attempt_started: at,
+            turns: TurnState::default(),
         });
         if call.attempt != attempt {
             call.attempt_started = at;
@@ -285,6 +288,15 @@ impl RunState {
                 self.ready.push_back(Work::Execute(place));
             }
             Next::End => {}
+            Next::Turn { uses } => {
+                call.history.clear();
+                let turns = &mut call.turns;
+                turns.earlier.push(outcome.outputs.clone().unwrap_or_default());
+                turns.used += turns.uses.len() as u32;
+                turns.uses.clone_from(uses);
+                // What the tools of the turn before returned is in the outputs of this one.
+                self.forget_attempt(place);
+            }
         }
     }
 
@@ -372,6 +384,9 @@ impl RunState {
                 self.ready.push_back(Work::Action(next));
             }
         }
+        if !workflow.block(action.block).handed_to.is_empty() {
+            self.wake_handed_to(workflow, place.opening, outcome);
+        }
         let opening = &mut self.openings[place.opening.0 as usize];
         opening.remaining = opening.remaining.saturating_sub(1);
         if opening.remaining == 0 && opening.phase == OpeningPhase::Open {
@@ -379,6 +394,26 @@ impl RunState {
         }
         let bytes = heap_bytes(outcome.outputs.as_ref());
         if inputs.is_some() { bytes.saturating_add(heap_bytes(inputs.as_ref())) } else { bytes }
+    }
+
+    /// Makes agents ready that start when they are handed to: the one that an agent has handed over to and, when nothing else
+    /// is left to do in the block, the others, which are then skipped.
+    #[cold]
+    fn wake_handed_to(&mut self, workflow: &Workflow, opening: OpeningId, outcome: &Outcome) {
+        let opened = &mut self.openings[opening.0 as usize];
+        let block = workflow.block(opened.block);
+        let to = outcome.outputs.as_ref().filter(|_| outcome.status == Status::HandedOff).and_then(handed_to);
+        let busy = |slot: &Slot| matches!(slot.phase, SlotPhase::Ready | SlotPhase::Running);
+        let is_named =
+            |action: &ActionIdx| to.is_some_and(|to| workflow.action(*action).name.eq_ignore_ascii_case(to));
+        let anybody = block.handed_to.iter().any(is_named) || opened.slots.iter().any(busy);
+        for action in &block.handed_to {
+            let slot = &mut opened.slots[workflow.action(*action).position as usize];
+            if slot.phase == SlotPhase::Waiting && (!anybody || is_named(action)) {
+                slot.phase = SlotPhase::Ready;
+                self.ready.push_back(Work::Action(Place { opening, action: *action }));
+            }
+        }
     }
 
     /// Discards the activity of an action that has ended, except what can still be read.

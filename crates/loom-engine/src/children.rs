@@ -147,6 +147,7 @@ async fn unless_started(
 ///
 /// # Errors
 /// The result of the call: it is not deployed, it is disabled, or the chain of calls is too long.
+#[expect(clippy::result_large_err, reason = "called once for a child, before it starts")]
 fn startable(
     shared: &Shared,
     name: &str,

@@ -3,8 +3,10 @@
 //! Pure: nothing here changes the state, reads a clock or has an external effect. Decisions about single kinds of actions
 //! are in the submodules.
 
+mod agent;
 pub(crate) mod calls;
 mod control;
+mod emit;
 mod loops;
 mod plain;
 
@@ -21,9 +23,7 @@ use loom_expression::{Condition, Object, Template, Timestamp, Value, without_quo
 use crate::{
     call_kinds::{is_call, needs_admission},
     environment::Environment,
-    event::{
-        Command, EffectId, ErrorInfo, Event, OpeningId, Outcome, Phase, Place, Purpose, RunStart, TimerId,
-    },
+    event::{Command, EffectId, ErrorInfo, Event, OpeningId, Outcome, Place, Purpose, RunStart, TimerId},
     record,
     scope::Scope,
     state::{OpeningPhase, RunState, SlotPhase},
@@ -147,6 +147,10 @@ impl<'a> Decider<'a> {
                 return self.end(place, skipped(error));
             }
         }
+        if action.is_handed_to && self.state.handed_over(place).is_none() {
+            let message = format!("No agent handed over to '{}'.", action.name);
+            return self.end(place, skipped(ErrorInfo::new("ActionConditionFailed", message)));
+        }
         if let Some(index) = action.static_result {
             return self.end_with_static_result(place, index as usize);
         }
@@ -206,7 +210,8 @@ impl<'a> Decider<'a> {
                 let error = ErrorInfo::new(code.to_string(), message.to_string());
                 self.end(place, Outcome::of_error(error));
             }
-            ActionKind::Agent { inputs, .. } => self.start_call(place, inputs, Phase::Call),
+            ActionKind::Agent { inputs, limits, .. } => self.start_agent(place, inputs, limits),
+            ActionKind::Emit { inputs } => self.emit(place, inputs),
         }
     }
 

@@ -6,6 +6,7 @@ mod park;
 mod report;
 mod resume;
 mod secrets;
+mod showing;
 mod under_way;
 
 use std::{
@@ -44,6 +45,7 @@ use crate::{
     event::{Command, EffectId, EffectResult, Event, Next, Outcome, Phase, Place},
     flights::Flight,
     guard::{Admission, Guarded, TimeLimit},
+    live_text::RunTexts,
     machine::Run,
     orders::Given,
     other_runs::OtherRuns,
@@ -141,6 +143,8 @@ pub(crate) struct Driver {
     /// The current step, and calls whose outcomes are not durable yet.
     landing: Vec<Flight>,
     admissions: HashMap<Place, Admission>,
+    /// The texts that its calls show while they arrive, once one may.
+    texts: Option<RunTexts>,
     /// See [`Links::pass`]. Given up when the end of the run is durable, and dropped with the run in any case.
     pass: Pass,
     /// What the run was given at the gate since.
@@ -185,6 +189,7 @@ impl Driver {
             under_way: HashMap::new(),
             landing: Vec::new(),
             admissions: HashMap::new(),
+            texts: None,
             pass: links.pass,
             late: links.late,
             watcher: links.watcher,
@@ -317,6 +322,7 @@ impl Driver {
                 }
             }
             senders.extend(done.map(|done| (done, awaited)));
+            self.keep_parts(&command, at);
             if matches!(command, Command::Resume) {
                 self.run.handle_some(command, at, 0);
                 self.complete_commands(at).await;
@@ -624,6 +630,7 @@ impl Driver {
         let (shared, others, effect) = (Arc::clone(&self.shared), Arc::clone(&self.others), call.effect);
         // A draining engine does not wait for a child workflow: it is a run, which continues in the next process.
         let flight = (!is_child(&call)).then(|| self.shared.flights.begin());
+        let call = self.showing(call, place);
         let limit = Arc::new(TimeLimit::default());
         let waits = Arc::<AtomicBool>::default();
         let (keeper, waiting) = (Arc::clone(&limit), Arc::clone(&waits));

@@ -36,6 +36,7 @@ use crate::{
     event::{Command, ErrorInfo, RunId, RunStart},
     fire::{self, Fired, Firing},
     history::History,
+    live_text::LiveTexts,
     machine::Run,
     other_runs::OtherRuns,
     reads::{self, Reads},
@@ -103,6 +104,11 @@ impl Engine {
 
     pub(crate) fn of(shared: Arc<Shared>) -> Engine {
         Engine { shared }
+    }
+
+    /// Watches the text that calls of a run show while it arrives, whether or not the run is in progress.
+    pub fn live_texts(&self, run: RunId) -> LiveTexts {
+        self.shared.boards.watch(run)
     }
 
     /// The circuit breakers, rate limiters and retry budgets of all services.

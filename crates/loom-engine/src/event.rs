@@ -239,6 +239,11 @@ pub enum Note {
         /// What was injected, for people.
         what: String,
     },
+    /// The call was interrupted after a part of its text had arrived.
+    Interrupted {
+        /// The part.
+        text: String,
+    },
 }
 
 /// A fact about a run. The order of a run's events is significant.
@@ -445,6 +450,22 @@ pub enum Next {
     Execute,
     /// The action ends.
     End,
+    /// The agent uses tools, or none, and then makes the call of its next turn.
+    Turn {
+        /// The uses, in the order in which the model asked for them.
+        uses: Vec<ToolUse>,
+    },
+}
+
+/// A use of a tool that a model asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolUse {
+    /// The id that the model gave it.
+    pub id: Arc<str>,
+    /// The tool, by its index in the definition of the agent.
+    pub tool: u32,
+    /// The arguments, which `agentParameters()` reads.
+    pub arguments: Value,
 }
 
 /// What a timer is for.
@@ -555,4 +576,11 @@ pub enum EffectResult {
     },
     /// The service admitted an action that the engine executes itself.
     Admitted,
+    /// An agent made a turn. The call of the next turn follows when the tools have ended.
+    Turn {
+        /// What was said and asked for. The outputs are passed to later turns in [`Turn::earlier`](crate::ports::Turn::earlier).
+        outcome: Outcome,
+        /// The tools to use.
+        uses: Vec<ToolUse>,
+    },
 }

@@ -412,7 +412,7 @@ impl Admission {
 /// What an action's final status says about its service; nothing when the action was stopped locally.
 fn verdict_of(status: Status) -> Option<Verdict> {
     match status {
-        Status::Succeeded => Some(Verdict::Ok),
+        Status::Succeeded | Status::HandedOff => Some(Verdict::Ok),
         Status::Failed | Status::TimedOut | Status::Aborted => Some(Verdict::Transient),
         Status::Cancelled | Status::Skipped => None,
     }

@@ -239,7 +239,7 @@ impl History {
             }
             None => Vec::new(),
             Some(owner) => {
-                let repeats = self.workflow.action(owner).kind.is_loop();
+                let repeats = self.workflow.action(owner).kind.repeats();
                 let around = self.records(owner);
                 // Iterations that a loop did not make have no records, but a skipped loop skips the actions inside it.
                 let unreached = around.iter().filter(|record| match record.status {
@@ -352,7 +352,7 @@ impl History {
                     attempt.outcome = Some(outcome.clone());
                     attempt.next_due = match next {
                         Next::Retry { due } | Next::Poll { due, .. } => Some(*due),
-                        Next::Callback | Next::Execute | Next::End => None,
+                        Next::Callback | Next::Execute | Next::End | Next::Turn { .. } => None,
                     };
                 }
                 // What an admitted action does is recorded with the attempt that admitted it.

@@ -148,6 +148,16 @@ impl RunState {
             return require(is_next, "the iteration is not the next one");
         }
         let Some(activity) = activity else { return Ok(()) };
+        if let ActionKind::Agent { tools, .. } = &action.kind {
+            let call = activity.call.as_ref().ok_or(NOT_STARTED)?;
+            require(call.effect.is_none(), "the call before it has not ended")?;
+            let asked = call.turns.get(index).and_then(|asked| tools.get(asked.tool as usize));
+            require(asked.is_some_and(|tool| tool.block == block), "the agent does not use this tool")?;
+            let same = |open: &OpeningId| {
+                self.openings.get(open.0 as usize).is_some_and(|opened| opened.index == index)
+            };
+            return require(!activity.openings.iter().any(same), "the block is already open");
+        }
         if action.kind.is_loop() {
             require(activity.looping.is_some(), "the limits of the loop are not set")?;
             return require(activity.open == 0, "the iteration before it has not ended");
@@ -168,6 +178,7 @@ impl RunState {
         require(!calls || slot.phase == SlotPhase::Running, NOT_STARTED)?;
         let Some(activity) = slot.activity.as_deref() else { return Ok(()) };
         require(activity.pause.is_none(), "the action waits for a timer")?;
+        require(!calls || activity.open == 0, "actions inside it have not ended")?;
         let Some(call) = &activity.call else { return Ok(()) };
         require(call.effect.is_none(), "the call before it has not ended")?;
         require(call.subscribed.is_none() && call.admitted.is_none(), "the action makes no further call")
@@ -191,6 +202,14 @@ impl RunState {
             Next::Poll { .. } => call.phase == Phase::Call,
             Next::Retry { .. } => call.phase != Phase::Unsubscribe,
             Next::End => true,
+            Next::Turn { uses } => {
+                let ActionKind::Agent { tools, .. } = &self.workflow.action(place.action).kind else {
+                    return Err("the action has no turns");
+                };
+                let known = uses.iter().all(|used| (used.tool as usize) < tools.len());
+                require(known, "the agent has no such tool")?;
+                call.phase == Phase::Call
+            }
         };
         require(fits, "such a call has another sequel")
     }

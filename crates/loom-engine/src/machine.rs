@@ -14,10 +14,12 @@ use crate::{
     environment::Environment,
     event::{Command, EffectId, Event, Phase, Place, RunStart},
     live::Live,
+    live_text::Show,
     ports::{Call, Secret},
     random, script,
     state::RunState,
     trace::RunTrace,
+    turn,
 };
 
 /// The same for every attempt at one occurrence of an action: `run id / action / iterations of the enclosing loops`.
@@ -112,6 +114,15 @@ impl Run {
                 (idempotency_key(state, start, asked.place), random::tracking_id(state, asked.place))
             }
         };
+        let turn = match asked.phase {
+            Phase::Call => turn::of(state, asked.place),
+            Phase::Admit | Phase::Subscribe | Phase::Unsubscribe => None,
+        };
+        let key = match &turn {
+            // Each turn is a request of its own.
+            Some(turn) => format!("{key}/turn-{}", turn.number).into(),
+            None => key,
+        };
         let trace = match asked.phase {
             Phase::Admit => None,
             _ if !self.environment.traced => start.trace.clone(),
@@ -147,6 +158,8 @@ impl Run {
             callback: callback.flatten(),
             due,
             depth: start.depth,
+            turn: turn.map(Box::new),
+            show: Show::default(),
         })
     }
 

@@ -6,7 +6,8 @@ use loom_definition::{ActionIdx, Workflow, model::Action};
 use loom_expression::{Timestamp, Value};
 
 use crate::{
-    event::{EffectId, EffectResult, Phase, RunId},
+    event::{EffectId, EffectResult, Outcome, Phase, RunId},
+    live_text::Show,
     trace_parent::TraceParent,
 };
 
@@ -46,6 +47,36 @@ pub struct Call {
     pub due: Option<Timestamp>,
     /// Number of ancestors of the calling run in a chain of child workflows.
     pub depth: u8,
+    /// For an agent: what has happened so far.
+    pub turn: Option<Box<Turn>>,
+    /// Where the call may show text while it arrives.
+    pub show: Show,
+}
+
+/// What an agent has done so far, and what came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    /// The number of the turn, from 1.
+    pub number: u32,
+    /// What the earlier turns returned as their outputs, oldest first.
+    pub earlier: Vec<Value>,
+    /// The results of the tools that the last turn asked for, in the same order.
+    pub results: Vec<ToolReturned>,
+    /// The outputs of the agent that handed over to this one.
+    pub handed_over: Option<Value>,
+    /// The agents of the same block that can no longer be handed to, because they have run.
+    pub gone: Vec<Arc<str>>,
+}
+
+/// The result of one use of a tool.
+#[derive(Clone, Debug)]
+pub struct ToolReturned {
+    /// The id that the model gave the use.
+    pub id: Arc<str>,
+    /// The tool, by its index in the definition of the agent.
+    pub tool: u32,
+    /// The outcome of the last action that was not skipped, or that of the action that made the tool fail.
+    pub outcome: Outcome,
 }
 
 impl Call {

@@ -48,7 +48,8 @@ impl RunState {
         }
         let Some(parent) = opened.parent else { return !self.status.is_final() };
         self.running(parent).is_some_and(|activity| {
-            activity.open == 0 && activity.pause.is_none() && activity.openings.contains(&opening)
+            let calls = activity.call.as_ref().is_some_and(|call| call.effect.is_some());
+            activity.open == 0 && activity.pause.is_none() && !calls && activity.openings.contains(&opening)
         })
     }
 

@@ -403,9 +403,16 @@ impl Context for Scope<'_> {
     fn agent_parameter(&self, name: &str) -> Lookup {
         let tool =
             self.state.enclosing(self.opening, |action| matches!(action.kind, ActionKind::Agent { .. }));
-        let arguments = tool.and_then(|(_, place)| self.state.slot(place).inputs.clone());
-        arguments.as_ref().and_then(|arguments| arguments.get(name).cloned()).ok_or_else(|| {
-            LookupError::NotAvailable { why: format!("no tool call has an argument '{name}'") }
+        let arguments = tool.and_then(|(opening, place)| {
+            let turns = &self.state.activity(place)?.call.as_ref()?.turns;
+            Some(&turns.get(self.state.opening(opening).index)?.arguments)
+        });
+        let argument = arguments.and_then(|arguments| {
+            let exact = arguments.get(name);
+            exact.or_else(|| arguments.as_object()?.get_ignore_case(name)).cloned()
+        });
+        argument.ok_or_else(|| LookupError::NotAvailable {
+            why: format!("no tool call has an argument '{name}'"),
         })
     }
 

@@ -36,8 +36,8 @@ use self::{
 };
 use crate::{
     chaos::Chaos, clock::Now, durable::Durable, envelope::Envelope, environment::Environment, event::RunId,
-    flights::Flights, guard::Services, ports::Clock, random, signals::Mailbox, suspects::Suspects, time,
-    watcher::Watcher,
+    flights::Flights, guard::Services, live_text::Boards, ports::Clock, random, signals::Mailbox,
+    suspects::Suspects, time, watcher::Watcher,
 };
 
 /// What the engine and its runs share.
@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) aside: Aside,
     /// Where the engine's tasks run, once the runs in the store have been recovered.
     pub(crate) recovered: OnceLock<Handle>,
+    /// What calls show while it arrives.
+    pub(crate) boards: Boards,
 }
 
 /// The channels to a run in progress.

@@ -8,7 +8,10 @@ use loom_expression::{Array, Timestamp, Value};
 use crate::{
     call_kinds::{is_webhook, waits_for_instant},
     clock::Now,
-    event::{Code, EffectId, ErrorInfo, Event, OpeningId, Outcome, Phase, Place, Purpose, RunStart, TimerId},
+    event::{
+        Code, EffectId, ErrorInfo, Event, OpeningId, Outcome, Phase, Place, Purpose, RunStart, TimerId,
+        ToolUse,
+    },
     illegal::IllegalEvent,
     path::Iteration,
     reads::{Reads, Unavailable},
@@ -128,7 +131,11 @@ pub(crate) enum SlotPhase {
 impl Slot {
     pub(crate) fn new(action: &Action) -> Slot {
         Slot {
-            phase: if action.run_after.is_empty() { SlotPhase::Ready } else { SlotPhase::Waiting },
+            phase: if action.run_after.is_empty() && !action.is_handed_to {
+                SlotPhase::Ready
+            } else {
+                SlotPhase::Waiting
+            },
             status: Status::Succeeded,
             bad: false,
             pending: action.run_after.len() as u32,
@@ -205,6 +212,26 @@ pub(crate) struct CallState {
     pub(crate) to_execute: bool,
     pub(crate) history: Vec<Value>,
     pub(crate) attempt_started: Timestamp,
+    /// The turns of an agent.
+    pub(crate) turns: TurnState,
+}
+
+/// The turns that an agent has made.
+#[derive(Debug, Default)]
+pub(crate) struct TurnState {
+    /// The outputs of each.
+    pub(crate) earlier: Vec<Value>,
+    /// The tools that the last one uses.
+    pub(crate) uses: Vec<ToolUse>,
+    /// Uses of tools in the turns before the last one. With the position in `uses`, it is the number of a use.
+    pub(crate) used: u32,
+}
+
+impl TurnState {
+    /// The use with this number.
+    pub(crate) fn get(&self, number: u32) -> Option<&ToolUse> {
+        self.uses.get(number.checked_sub(self.used)? as usize)
+    }
 }
 
 impl RunState {
@@ -491,7 +518,7 @@ impl RunState {
         let mut path = Vec::new();
         let mut current = opening;
         while let Some(parent) = self.opening(current).parent {
-            if self.workflow.action(parent.action).kind.is_loop() {
+            if self.workflow.action(parent.action).kind.repeats() {
                 path.push(Iteration { action: parent.action, index: self.opening(current).index });
             }
             current = parent.opening;

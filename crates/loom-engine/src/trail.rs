@@ -34,6 +34,8 @@ pub struct Step {
     pub path: Path,
     /// The number of the attempt that the event belongs to, if it is one of a call that has not ended.
     pub attempt: Option<u32>,
+    /// The call that the event begins, ends or notes. For the end of an action, its call that ends with it.
+    pub effect: Option<EffectId>,
 }
 
 /// See the module.
@@ -148,8 +150,14 @@ impl Trail {
         if let Some(at) = event.at() {
             self.at = at;
         }
-        let mut step =
-            Step { seq: self.seq, at: self.at, place: None, path: Arc::clone(&NO_ITERATIONS), attempt: None };
+        let mut step = Step {
+            seq: self.seq,
+            at: self.at,
+            place: None,
+            path: Arc::clone(&NO_ITERATIONS),
+            attempt: None,
+            effect: None,
+        };
         match event {
             Event::RunStarted { .. }
             | Event::VariableSet { .. }
@@ -174,20 +182,25 @@ impl Trail {
             Event::AttemptStarted { place, attempt, effect, phase, .. } => {
                 self.call(*effect, *place, *attempt, *phase);
                 step.attempt = Some(*attempt);
+                step.effect = Some(*effect);
                 self.at_place(*place, &mut step);
             }
             Event::AttemptNoted { effect, .. } => {
+                step.effect = Some(*effect);
                 if let Some(called) = self.calls.get(effect).copied() {
                     self.at_call(called, &mut step);
                 }
             }
             Event::AttemptEnded { place, effect, next, .. } => {
+                step.effect = Some(*effect);
                 let called = match next {
                     // What the admitted action does is noted for the attempt that admitted it.
                     Next::Execute => self.calls.get(effect).copied(),
-                    Next::Retry { .. } | Next::Poll { .. } | Next::Callback | Next::End => {
-                        self.calls.remove(effect)
-                    }
+                    Next::Retry { .. }
+                    | Next::Poll { .. }
+                    | Next::Callback
+                    | Next::End
+                    | Next::Turn { .. } => self.calls.remove(effect),
                 };
                 match called {
                     Some(called) => self.at_call(called, &mut step),
@@ -207,7 +220,11 @@ impl Trail {
                 self.at_place(*place, &mut step);
                 for unfinished in self.unfinished.remove(place).unwrap_or_default() {
                     match unfinished {
-                        Unfinished::Call(effect) => drop(self.calls.remove(&effect)),
+                        Unfinished::Call(effect) => {
+                            if self.calls.remove(&effect).is_some() {
+                                step.effect = Some(effect);
+                            }
+                        }
                         Unfinished::Timer(timer) => drop(self.timers.remove(&timer)),
                     }
                 }
@@ -219,7 +236,7 @@ impl Trail {
     /// The iterations around the actions of a block that `parent` opens.
     fn inside(&self, parent: Place, index: u32) -> Path {
         let around = self.path(parent.opening);
-        if !self.workflow.action(parent.action).kind.is_loop() {
+        if !self.workflow.action(parent.action).kind.repeats() {
             return around;
         }
         around.iter().copied().chain([Iteration { action: parent.action, index }]).collect()

@@ -61,7 +61,7 @@ pub use self::{
     error::{Code, Error, TemplateError, caret},
     functions::{Arity, Category, Example, FunctionInfo, function, functions, reference_page},
     limits::{Limits, Options},
-    mask::{MASK, Masker, is_connection_string, names_secret, without_quotes},
+    mask::{MASK, MaskedStream, Masker, is_connection_string, names_secret, without_quotes},
     recorded::{RecordedContext, RecordedContextError},
     reference::{Reference, ReferenceKind},
     suggest::nearest,

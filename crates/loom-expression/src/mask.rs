@@ -4,6 +4,8 @@
 //! that text came from, so it also finds a secret that a service returned or that was copied into a message. Requests to
 //! services are never masked.
 
+mod stream;
+
 use std::{
     borrow::Cow,
     collections::BTreeSet,
@@ -19,6 +21,8 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{Labels, Object, Value, ValueRef, percent};
+
+pub use stream::MaskedStream;
 
 /// The replacement for a redacted secret.
 pub const MASK: &str = "*sanitized*";
@@ -81,6 +85,8 @@ struct Finder {
     automaton: AhoCorasick,
     /// Whether each pattern is matched only as a whole word.
     alone: Vec<bool>,
+    /// The patterns in lower case, sorted.
+    sorted: Vec<Box<[u8]>>,
 }
 
 impl Masker {
@@ -279,7 +285,10 @@ impl Finder {
             .ascii_case_insensitive(true)
             .build(patterns)
             .ok()?;
-        (!patterns.is_empty()).then_some(Finder { automaton, alone })
+        let mut sorted: Vec<Box<[u8]>> =
+            patterns.iter().map(|text| text.to_ascii_lowercase().into_bytes().into()).collect();
+        sorted.sort_unstable();
+        (!patterns.is_empty()).then_some(Finder { automaton, alone, sorted })
     }
 
     /// The ranges of secrets in the text, in order and without overlap.

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use loom_definition::{ActionIdx, Status, Workflow, model::BlockRole};
+use loom_definition::{
+    ActionIdx, Status, Workflow,
+    model::{ActionKind, BlockRole, EffectKind},
+};
 use loom_engine::{
-    Event, IllegalEvent, Iteration, RunId, Trail,
+    EffectId, Event, IllegalEvent, Iteration, RunId, Trail,
     event::{ErrorInfo, Next, Note, Outcome, Phase, Purpose},
 };
 use loom_expression::{Object, Value};
@@ -54,11 +57,10 @@ impl EventWriter {
         if let Some(place) = step.place {
             envelope.insert("action", Arc::clone(&self.workflow.action(place.action).name));
             if !step.path.is_empty() {
-                let iteration = |round: &Iteration| -> Value {
-                    let name = Value::from(Arc::clone(&self.workflow.action(round.action).name));
-                    vec![name, Value::from(i64::from(round.index))].into()
-                };
-                envelope.insert("path", step.path.iter().map(iteration).collect::<Vec<Value>>());
+                envelope.insert("path", path_value(&self.workflow, &step.path));
+            }
+            if let Some(effect) = step.effect.filter(|_| speaks(&self.workflow, place.action)) {
+                envelope.insert("messageId", message_id(self.run, effect));
             }
         }
         envelope.insert("data", data);
@@ -113,6 +115,10 @@ impl EventWriter {
                     }
                     Next::Callback => "action.waiting",
                     Next::Execute | Next::End => "attempt.completed",
+                    Next::Turn { uses } => {
+                        data.insert("uses", uses.len() as i64);
+                        "agent.turn"
+                    }
                 }
             }
             Event::TimerSet { due, purpose, .. } => {
@@ -142,6 +148,12 @@ impl EventWriter {
                 }
                 self.outcome(place.action, outcome, data);
                 let skipped = outcome.status == Status::Skipped;
+                if matches!(self.workflow.action(place.action).kind, ActionKind::Emit { .. })
+                    && let Some(outputs) =
+                        outcome.outputs.as_ref().filter(|_| outcome.status == Status::Succeeded)
+                {
+                    data.insert("emitted", self.redaction.outputs(place.action, outputs));
+                }
                 if skipped { "action.skipped" } else { "action.completed" }
             }
             Event::Tracked { properties, .. } => {
@@ -175,6 +187,28 @@ impl EventWriter {
             data.insert("error", error_value(&self.redaction, action, error));
         }
     }
+}
+
+/// Iterations as `[["ForEach", 3], …]`.
+pub(crate) fn path_value(workflow: &Workflow, path: &[Iteration]) -> Value {
+    let iteration = |round: &Iteration| -> Value {
+        let name = Value::from(Arc::clone(&workflow.action(round.action).name));
+        vec![name, Value::from(i64::from(round.index))].into()
+    };
+    path.iter().map(iteration).collect::<Vec<Value>>().into()
+}
+
+/// The id of the message that a call of a language model produces.
+pub(crate) fn message_id(run: RunId, effect: EffectId) -> String {
+    format!("{run}-{}", effect.0)
+}
+
+/// Whether the calls of an action produce messages.
+fn speaks(workflow: &Workflow, action: ActionIdx) -> bool {
+    matches!(
+        workflow.action(action).kind,
+        ActionKind::Agent { .. } | ActionKind::Effect { effect: EffectKind::Ai | EffectKind::Activity, .. }
+    )
 }
 
 /// An action's error. Its message may quote outputs, so it is redacted like them.
@@ -217,6 +251,10 @@ pub(crate) fn note_type(note: &Note, data: &mut Object) -> &'static str {
                 "HalfOpen" => "breaker.halfOpened",
                 _ => "breaker.closed",
             }
+        }
+        Note::Interrupted { text } => {
+            data.insert("text", text.as_str());
+            "message.interrupted"
         }
         Note::Hedged { service, copies } => {
             data.insert("service", Arc::clone(service));

@@ -27,6 +27,7 @@ use crate::{
     request::{self, decode_body, outputs, read_body, relative_path},
     response::{self, Problem, json},
     shared::Shared,
+    stream::{self, Format, Shown},
     subscription::{self, Found},
 };
 
@@ -133,6 +134,7 @@ async fn fire_with_body(
     shared.host.engine.check_body(found, given.get("body"))?;
     let tracking_id = parts.headers.get("x-ms-client-tracking-id").and_then(|id| id.to_str().ok());
     let waits = deployment.has_response && found.split_on.is_none();
+    let streamed = wanted_stream(&parts)?;
     let fire = Fire {
         deployment,
         trigger: found,
@@ -159,7 +161,9 @@ async fn fire_with_body(
     let begun = fired?;
     let Some(first) = begun.first else { return Ok(accepted()) };
     let run = first.run;
-    let mut response = if waits && deployment.answers_later {
+    let mut response = if let Some(format) = streamed {
+        stream_to_caller(shared, run, format).await?
+    } else if waits && deployment.answers_later {
         respond_later(shared, run)
     } else if waits {
         let mut handle = begun.handle;
@@ -256,7 +260,9 @@ async fn wait_for_answer(
         }
     };
     match answered {
-        Ok(Ok(Some(answer))) => response::of_action(&answer).unwrap_or_else(IntoResponse::into_response),
+        Ok(Ok(Some(answer))) => {
+            respond(shared, run, &answer).await.unwrap_or_else(IntoResponse::into_response)
+        }
         Ok(Ok(None)) => no_response(run).into_response(),
         // The run continues when the store recovers, and the caller can fetch the response then.
         Ok(Err(RecoverError::Store { .. } | RecoverError::Held { .. })) => respond_later(shared, run),
@@ -268,6 +274,32 @@ async fn wait_for_answer(
             );
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeout", message).into_response()
         }
+    }
+}
+
+/// The format of the stream of its run that a caller asks for, if it does.
+fn wanted_stream(parts: &Parts) -> Result<Option<Format>, Problem> {
+    let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let wanted = accept.into_iter().flat_map(|accept| accept.split(',')).find_map(Format::of_content_type);
+    match (wanted.transpose()?, request::query(&parts.uri, "format")) {
+        (Some(_), Some(name)) => Format::parse(&name).map(Some),
+        (wanted, _) => Ok(wanted),
+    }
+}
+
+/// The stream of a run, for the caller that started it.
+async fn stream_to_caller(shared: &Shared, run: RunId, format: Format) -> Result<Response<Body>, Problem> {
+    let row = shared.host.store.run(run).await?.ok_or_else(|| no_response(run))?;
+    stream::open(shared.clone(), &row, Shown { after: 0, format, to_caller: true }).await
+}
+
+/// The response of a run: what its Response says or, if that has the content type of a stream, the stream of the run.
+async fn respond(shared: &Shared, run: RunId, answer: &Value) -> Result<Response<Body>, Problem> {
+    let headers = answer.get("headers").and_then(Value::as_object);
+    let kind = headers.and_then(|headers| headers.get_ignore_case("Content-Type")?.as_str());
+    match kind.and_then(Format::of_content_type) {
+        None => response::of_action(answer),
+        Some(format) => stream_to_caller(shared, run, format?).await,
     }
 }
 
@@ -308,7 +340,7 @@ async fn late_answer(shared: &Shared, run: &str, uri: &Uri) -> Result<Response<B
     }
     let (_, state) = shared.host.engine.state_of(id).await?.ok_or_else(unknown)?;
     match state.response() {
-        Some(answer) => response::of_action(answer),
+        Some(answer) => respond(shared, id, answer).await,
         None if state.status().is_final() => Err(no_response(id)),
         None => Ok(respond_later(shared, id)),
     }

@@ -59,6 +59,7 @@ mod sign;
 mod signals;
 mod sse;
 mod stopped;
+mod stream;
 mod subscription;
 mod switches;
 mod tally;

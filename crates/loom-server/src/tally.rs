@@ -190,7 +190,8 @@ impl Tally {
                 self.service(service, |counts| *counts.injected.entry(Arc::from(&**kind)).or_default() += 1);
             }
             // The services report these themselves.
-            Note::Waited { .. } | Note::Breaker { .. } | Note::Observed { .. } => {}
+            Note::Waited { .. } | Note::Breaker { .. } | Note::Observed { .. } | Note::Interrupted { .. } => {
+            }
         }
     }
 

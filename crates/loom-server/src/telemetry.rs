@@ -4,6 +4,7 @@
 //! for this: a span that finds the queue full is dropped and counted.
 
 mod exporter;
+mod gen_ai;
 mod recorder;
 mod span;
 

@@ -293,6 +293,7 @@ impl TriggerTask {
             EffectResult::Pending { outcome, after, .. } => {
                 (outcome, RetryHint { after: Some(after), ..RetryHint::default() })
             }
+            EffectResult::Turn { outcome, .. } => (outcome, RetryHint::default()),
             EffectResult::Admitted => (Outcome::ok(None), RetryHint::default()),
         }
     }

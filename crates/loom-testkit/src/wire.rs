@@ -33,6 +33,7 @@ use loom_models::{Answer, Api, ModelError};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::{JoinHandle, JoinSet},
 };
 
@@ -49,12 +50,21 @@ pub struct Reply {
     chunk: usize,
     /// After how many bytes of the body the connection closes.
     dropped_at: Option<usize>,
+    /// After how many bytes of the body the server waits for a permit, before it sends the rest.
+    held_at: Option<(usize, Arc<Semaphore>)>,
 }
 
 impl Reply {
     /// An empty reply with this status.
     pub fn status(status: u16) -> Reply {
-        Reply { status, headers: Vec::new(), body: Vec::new(), chunk: usize::MAX, dropped_at: None }
+        Reply {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            chunk: usize::MAX,
+            dropped_at: None,
+            held_at: None,
+        }
     }
 
     /// A whole answer.
@@ -112,6 +122,13 @@ impl Reply {
     #[must_use]
     pub fn drop_after(mut self, bytes: usize) -> Reply {
         self.dropped_at = Some(bytes);
+        self
+    }
+
+    /// Waits for a permit of `gate` after this many bytes of the body, before it sends the rest.
+    #[must_use]
+    pub fn hold_after(mut self, bytes: usize, gate: &Arc<Semaphore>) -> Reply {
+        self.held_at = Some((bytes, Arc::clone(gate)));
         self
     }
 
@@ -214,7 +231,27 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()
     head.push_str("\r\n");
     stream.write_all(head.as_bytes()).await?;
     let sent = reply.dropped_at.unwrap_or(usize::MAX).min(reply.body.len());
-    for chunk in reply.body[..sent].chunks(reply.chunk) {
+    let held_at = reply.held_at.as_ref().map_or(sent, |(at, _)| sent.min(*at));
+    let (before, after) = reply.body[..sent].split_at(held_at);
+    send(&mut stream, before, reply.chunk).await?;
+    if let Some((_, gate)) = &reply.held_at {
+        // A client that leaves is noticed at once.
+        let mut byte = [0; 1];
+        tokio::select! {
+            permit = gate.acquire() => permit.map_err(io::Error::other)?.forget(),
+            _ = stream.read(&mut byte) => return Ok(()),
+        }
+    }
+    send(&mut stream, after, reply.chunk).await?;
+    if reply.dropped_at.is_none() {
+        stream.write_all(b"0\r\n\r\n").await?;
+    }
+    stream.shutdown().await
+}
+
+/// Sends a part of a body in chunks.
+async fn send(stream: &mut TcpStream, body: &[u8], chunk: usize) -> io::Result<()> {
+    for chunk in body.chunks(chunk) {
         stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).await?;
         stream.write_all(chunk).await?;
         stream.write_all(b"\r\n").await?;
@@ -222,10 +259,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()
         // The reader sees the chunk before the next one, as far as the scheduler permits.
         tokio::task::yield_now().await;
     }
-    if reply.dropped_at.is_none() {
-        stream.write_all(b"0\r\n\r\n").await?;
-    }
-    stream.shutdown().await
+    Ok(())
 }
 
 /// Reads a request with a `content-length`; `None` when the client closes first.

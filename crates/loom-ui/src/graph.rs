@@ -232,6 +232,7 @@ fn lanes_of(action: &Action, workflow: &Workflow) -> Vec<(Option<String>, BlockI
         | ActionKind::ChangeVariable { .. }
         | ActionKind::Terminate { .. }
         | ActionKind::Response { .. }
+        | ActionKind::Emit { .. }
         | ActionKind::Wait { .. }
         | ActionKind::Effect { .. }
         | ActionKind::Invalid { .. } => Vec::new(),

@@ -25,6 +25,8 @@ struct Example {
     definition: &'static str,
     /// Child workflows: file name and definition.
     children: &'static [(&'static str, &'static str)],
+    /// Its connections file.
+    connections: Option<&'static str>,
     /// Whether it calls the service, whose URL it takes as a parameter.
     service: bool,
     /// Paths of the service whose number of calls is reported.
@@ -62,6 +64,7 @@ macro_rules! example {
                 concat!($child, ".json"),
                 include_str!(concat!("../assets/examples/", $name, "/", $child, ".json")),
             ))*],
+            connections: None,
             service: $service,
             counted: $counted,
         }
@@ -88,6 +91,10 @@ const EXAMPLES: &[Example] = &[
     example!("loops", "Foreach, Until, While, and a Switch in a loop", service: false, counted: &[]),
     example!("child-workflow", "a workflow that calls a child workflow", service: false, counted: &[], child: "price"),
     example!("paging", "an HTTP action that follows all pages of a list", service: true, counted: &[]),
+    Example {
+        connections: Some(include_str!("../assets/examples/agent/connections.json")),
+        ..example!("agent", "agents that use tools and hand over, with a scripted model", service: false, counted: &[])
+    },
     example!("inline-script", "JavaScript that computes a total, and JavaScript that fails", service: false, counted: &[]),
 ];
 
@@ -165,6 +172,9 @@ async fn execute(example: &Example, console: Console) -> Result<Exit> {
     else {
         return Ok(Exit::Refused);
     };
+    if let Some(connections) = example.connections {
+        prepared.define_connections(connections)?;
+    }
     if example.name == "chaos" {
         prepared.chaos = Some(chaos::read(CHAOS, "examples/chaos/chaos.json")?);
     }

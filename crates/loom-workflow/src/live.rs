@@ -2,6 +2,7 @@
 
 mod lines;
 mod screen;
+mod spoken;
 mod tree;
 mod words;
 
@@ -17,6 +18,7 @@ use loom_expression::Timestamp;
 use crate::console::{self, Console};
 use lines::Lines;
 pub(crate) use screen::Screen;
+pub(crate) use spoken::Spoken;
 pub(crate) use tree::Tree;
 pub(crate) use words::{between, duration, part_name};
 

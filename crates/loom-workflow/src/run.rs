@@ -27,7 +27,7 @@ use crate::{
     console::{self, Console},
     exit::Exit,
     files,
-    live::{Live, Style},
+    live::{Live, Spoken, Style},
     secrets,
     signals::Interrupts,
 };
@@ -106,6 +106,13 @@ pub(crate) struct Prepared {
     connections: Value,
     /// Injected into its calls.
     pub(crate) chaos: Option<Arc<ChaosPlan>>,
+}
+
+impl Prepared {
+    /// Uses the connections of a file that is built in.
+    pub(crate) fn define_connections(&mut self, text: &str) -> Result<()> {
+        self.settings.define_connections(text)
+    }
 }
 
 /// The source of a definition, and the name under which it is shown.
@@ -437,9 +444,12 @@ impl Execution<'_> {
             // Of several runs started by `splitOn`, only the first is shown.
             let painted = index == 0 && self.console.live && !self.with.quiet;
             let shown = if painted { Shown::Painted } else { Shown::No };
-            let view = View { live, shown, console: self.console };
+            let speaks = index == 0 && self.style() == Style::Lines;
+            let view = View { live, shown, console: self.console, speaks };
+            let workflow = Arc::clone(live.history().workflow());
+            let spoken = Spoken::new(self.engine.live_texts(id), workflow);
             let limits = WaitLimits { longest: self.longest, leaves: kept.is_some() };
-            match watch(run, &view, limits, &mut interrupts).await? {
+            match watch(run, spoken, &view, limits, &mut interrupts).await? {
                 watch::End::Left => {
                     if let Some(kept) = kept {
                         kept.report_interrupted(id);
@@ -491,9 +501,10 @@ pub(crate) async fn run_shown(
         Launch::None(exit) => return Ok(exit),
     };
     let shown = if console.live { Shown::Painted } else { Shown::AtTheEnd };
-    let view = View { live, shown, console };
+    let view = View { live, shown, console, speaks: false };
+    let spoken = Spoken::new(engine.live_texts(run.id), Arc::clone(live.history().workflow()));
     let limits = WaitLimits { longest: None, leaves: false };
-    match watch(run, &view, limits, &mut Interrupts::listen()?).await? {
+    match watch(run, spoken, &view, limits, &mut Interrupts::listen()?).await? {
         watch::End::Left => Ok(Exit::Interrupted),
         watch::End::Ended { report, interrupted } => {
             result::print(&report, &live.history(), false);

@@ -1,6 +1,6 @@
 //! The section `models` of the connections file: language models, by the names that definitions use.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use loom_expression::Value;
 use loom_models::{Dialect, Endpoint, KeyHeader, Price, Script};
@@ -9,7 +9,7 @@ use super::{Service, Sources};
 use crate::{Failure, url::Url};
 
 /// The properties of an entry.
-const PROPERTIES: [&str; 12] = [
+const PROPERTIES: [&str; 16] = [
     "api",
     "model",
     "baseUrl",
@@ -22,6 +22,10 @@ const PROPERTIES: [&str; 12] = [
     "keyHeader",
     "price",
     "replies",
+    "stream",
+    "tools",
+    "cassette",
+    "cassetteMode",
 ];
 
 /// The values of `api`.
@@ -44,8 +48,30 @@ pub(crate) struct Model {
     pub(crate) named_by_provider: String,
     /// What its tokens cost.
     pub(crate) price: Option<Price>,
+    /// Whether its answers are read while they arrive.
+    pub(crate) streams: bool,
+    /// Whether it calls tools by writing JSON of a schema, because it cannot call them otherwise.
+    pub(crate) tools_by_schema: bool,
+    /// Where answers are recorded or replayed.
+    pub(crate) tape: Option<Tape>,
     /// Where the answers come from.
     pub(crate) source: Source,
+}
+
+/// A file with recorded answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tape {
+    pub(crate) file: PathBuf,
+    pub(crate) mode: TapeMode,
+}
+
+/// What a cassette does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TapeMode {
+    /// It answers in place of the model.
+    Replay,
+    /// It records what the model answers.
+    Record,
 }
 
 /// Where the answers of a model come from.
@@ -55,6 +81,16 @@ pub(crate) enum Source {
     Provider(Box<(Endpoint, Service)>),
     /// From the connections file.
     Script(Arc<Script>),
+}
+
+impl Model {
+    /// The service whose limits apply: the base URL, which the models of a provider share.
+    pub(crate) fn service(&self) -> Arc<str> {
+        match &self.source {
+            Source::Provider(provider) => provider.1.base.shown().trim_end_matches('/').into(),
+            Source::Script(_) => format!("model:{}", self.name).into(),
+        }
+    }
 }
 
 impl Written {
@@ -88,9 +124,37 @@ impl Written {
                     .map_err(|error| format!("'price' is wrong: {error}."))?,
             ),
         };
+        let streams = match value.get("stream").filter(|value| !value.is_null()) {
+            None => true,
+            Some(stream) => stream
+                .as_bool()
+                .ok_or_else(|| format!("'stream' must be a boolean, found {}.", stream.kind()))?,
+        };
+        let tools_by_schema = match text("tools")? {
+            None | Some("native") => false,
+            Some("schema") => true,
+            Some(other) => return Err(format!("'tools' must be native or schema (got {other}).")),
+        };
+        let tape = match (text("cassette")?, text("cassetteMode")?) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err("'cassetteMode' needs 'cassette', the name of the file.".to_owned());
+            }
+            (Some(file), mode) => {
+                let mode = match mode {
+                    None | Some("replay") => TapeMode::Replay,
+                    Some("record") => TapeMode::Record,
+                    Some(other) => {
+                        return Err(format!("'cassetteMode' must be replay or record (got {other})."));
+                    }
+                };
+                let directory = self.sources.directory.clone().unwrap_or_default();
+                Some(Tape { file: directory.join(file), mode })
+            }
+        };
         let api = required("api")?;
         if api.eq_ignore_ascii_case("scripted") {
-            return self.scripted(&value, text("model")?, price);
+            return self.scripted(&value, text("model")?, price, tools_by_schema, tape);
         }
         let mut endpoint = match api.to_ascii_lowercase().as_str() {
             "openai" => Endpoint::openai(),
@@ -137,17 +201,26 @@ impl Written {
         let authentication = value.get("authentication").cloned().unwrap_or_default();
         let service = Service { headers, authentication, ..Service::new(base) };
         let source = Source::Provider(Box::new((endpoint, service)));
-        Ok(Model { name: Arc::clone(&self.name), named_by_provider: model, price, source })
+        let name = Arc::clone(&self.name);
+        Ok(Model { name, named_by_provider: model, price, streams, tools_by_schema, tape, source })
     }
 
     /// A model that needs no provider, for tests and examples.
-    fn scripted(&self, value: &Value, model: Option<&str>, price: Option<Price>) -> Result<Model, String> {
+    fn scripted(
+        &self,
+        value: &Value,
+        model: Option<&str>,
+        price: Option<Price>,
+        tools_by_schema: bool,
+        tape: Option<Tape>,
+    ) -> Result<Model, String> {
         let replies = value.get("replies").ok_or_else(|| "it has no 'replies'.".to_owned())?;
         let script = format!(r#"{{"replies": {}}}"#, replies.to_json_text());
         let script: Script =
             serde_json::from_str(&script).map_err(|error| format!("'replies' is wrong: {error}."))?;
         let named_by_provider = model.unwrap_or("scripted").to_owned();
         let source = Source::Script(Arc::new(script));
-        Ok(Model { name: Arc::clone(&self.name), named_by_provider, price, source })
+        let name = Arc::clone(&self.name);
+        Ok(Model { name, named_by_provider, price, streams: true, tools_by_schema, tape, source })
     }
 }

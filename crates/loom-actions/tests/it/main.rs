@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod accounts;
+mod agents;
 mod answers;
 mod certificates;
 mod described;

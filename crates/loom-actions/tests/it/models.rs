@@ -231,6 +231,32 @@ async fn a_scripted_model_needs_no_provider() {
     assert!(why.text().starts_with(expected), "{}", why.text());
 }
 
+#[tokio::test]
+async fn answers_are_recorded_on_a_cassette_and_replayed_without_the_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("answers.json");
+    let api = Api::ChatCompletions;
+    let wire = Wire::start([Reply::stream(api, &greeting())]).await.unwrap();
+    let entry = |mode: &str| {
+        json(
+            &r#"{"models": {"fast": {"api": "compatible", "baseUrl": "BASE", "model": "m-1", "cassette": "FILE", "cassetteMode": "MODE"}}}"#
+                .replace("BASE", &wire.base_url())
+                .replace("FILE", &file.display().to_string())
+                .replace("MODE", mode),
+        )
+    };
+    let inputs = r#"{"prompt": "Hello"}"#;
+    let said = told(&*executed(&entry("record"), inputs, r#""@body('Ask')""#).await);
+    let again = told(&*executed(&entry("replay"), inputs, r#""@body('Ask')""#).await);
+    assert_eq!((said, again, wire.asked().len()), ("Good day".into(), "Good day".into(), 1));
+    let why = r#""@actions('Ask')?['error']?['message']""#;
+    let miss = told(&*executed(&entry("replay"), r#"{"prompt": "Hallo"}"#, why).await);
+    assert!(miss.text().contains("was \"Hello\" and is \"Hallo\""), "{}", miss.text());
+    let secret = r#"{"prompt": "@{parameters('password')}"}"#;
+    let refused = told(&*executed(&entry("record"), secret, why).await);
+    assert_eq!(refused.text(), "The request contains a secret, so it cannot be recorded on a cassette.");
+}
+
 #[test]
 fn models_of_the_connections_file_are_checked_when_they_are_used() {
     let sources = Sources::default();

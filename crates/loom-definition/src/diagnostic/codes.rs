@@ -63,7 +63,7 @@ codes! {
     UNKNOWN_DEPENDENCY = "L0204" "unknown dependency": "`runAfter` names an action that does not exist.";
     CIRCULAR_DEPENDENCY = "L0205" "circular dependency": "The actions wait for each other in a cycle, so none of them can ever start. Remove one of the `runAfter` entries shown.";
     NOT_A_SIBLING = "L0206" "dependency outside the block": "`runAfter` may only name actions in the same block: the same Scope, branch or loop body. Wait for the enclosing action instead.";
-    BAD_RUN_AFTER_STATUS = "L0207" "invalid status in runAfter": "`runAfter` maps action names to non-empty lists of `Succeeded`, `Failed`, `Skipped`, `TimedOut`, `Cancelled`, `Aborted`.";
+    BAD_RUN_AFTER_STATUS = "L0207" "invalid status in runAfter": "`runAfter` maps action names to non-empty lists of `Succeeded`, `Failed`, `Skipped`, `TimedOut`, `Cancelled`, `Aborted`, `HandedOff`.";
     NOT_ALLOWED_HERE = "L0208" "action not allowed here": "`Terminate` and `Response` are not allowed inside loops, at any depth; `InitializeVariable` is only allowed at the top level.";
     RESPONSE_WITHOUT_REQUEST = "L0209" "Response without a Request trigger": "A `Response` replies to the caller of a Request trigger, and this workflow has none. With a recurrence this is an error; with other triggers the definition loads and no response is sent.";
     TOO_MANY = "L0210" "exceeds a limit of the hosted service": "The hosted service accepts at most 500 actions, 8 levels of nesting, 10 triggers, 500 parameters, 10 outputs and 250 variables. Loom accepts more.";
@@ -78,6 +78,8 @@ codes! {
     BAD_WAIT = "L0219" "invalid Wait": "A Wait needs either `interval` with `count` and `unit`, or `until` with `timestamp`.";
     SINGLE_ACTION = "L0220" "invalid Retry": "A Retry takes exactly one action in `inputs.action`, or a block of them in `actions`, but not both.";
     BAD_SIGNAL = "L0221" "invalid WaitForSignal": "A WaitForSignal needs a `name` of 1 to 128 characters in its `inputs`, or an expression that returns one. It makes no calls, so it takes no policies for calls; `limit.timeout` limits the wait.";
+    BAD_EMIT = "L0222" "invalid Emit": "An Emit needs either `event`, the name under which its `data` is reported, or `progress` with `current`, `total` and, optionally, `message`.";
+    BAD_HANDOFF = "L0223" "invalid handoff": "An AgentHandoff names an Agent in the same block as the agent whose tool it is. It must be the only action of its tool.";
 
     // Values of settings.
     BAD_DURATION = "L0300" "invalid duration": "A duration must be in ISO 8601 format, such as `PT20S` or `P1DT12H`. Settings in the Loom spelling also accept a number of milliseconds.";

@@ -49,6 +49,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             Type::Response => self.response(index),
             Type::Wait => self.wait(index),
             Type::Agent => self.agent(index),
+            Type::Emit => self.emit(index),
             Type::Effect => self.effect(index),
             _ => self.data_action(index, kind),
         }
@@ -422,14 +423,23 @@ impl<'a> Lowerer<'a, '_, '_> {
                 description: Arc::from(tool.get("description").and_then(Node::text).unwrap_or_default()),
                 parameters,
                 block: self.child(index, BlockRole::Tool(place as u32)),
+                handoff: handoff_of(tool),
                 raw: Value::from(raw),
             });
         }
-        let count = node
-            .get("limit")
-            .and_then(|limit| limit.get("count"))
-            .and_then(|count| self.count_setting(count, "limit.count", 5_000, index))
-            .unwrap_or(Setting::Fixed(100));
+        if let Some(count) = node.get("limit").and_then(|limit| limit.get("count")) {
+            self.count_setting(count, "limit.count", 5_000, index);
+        }
+        let limits = match node.get("limit") {
+            None => Template::constant(Value::NULL),
+            Some(limit) => {
+                let mut members = limit.to_value().into_object().unwrap_or_default();
+                if let Some(timeout) = members.name_ignore_case("timeout").cloned() {
+                    members.remove(&timeout);
+                }
+                self.template_of(limit, &Value::from(members), Some(index))
+            }
+        };
         let inputs = if let Some(inputs) = node.get("inputs") {
             let mut value = inputs.to_value();
             if let Some(mut object) = value.as_object().cloned() {
@@ -441,8 +451,30 @@ impl<'a> Lowerer<'a, '_, '_> {
             self.lack(index, "inputs");
             Template::constant(Value::NULL)
         };
-        ActionKind::Agent { inputs, tools, count }
+        ActionKind::Agent { inputs, tools, limits }
     }
+
+    fn emit(&mut self, index: usize) -> ActionKind {
+        let node = self.outline.actions[index].node;
+        let Some(inputs) = node.get("inputs") else {
+            self.lack(index, "inputs");
+            return ActionKind::Emit { inputs: Template::constant(Value::NULL) };
+        };
+        if inputs.members().is_some() && inputs.get("event").is_some() == inputs.get("progress").is_some() {
+            let message = "an Emit needs either `event` with `data`, or `progress`";
+            let diagnostic = self.found.error(code::BAD_EMIT, head(inputs), message);
+            diagnostic.hint = Some("for example {\"event\": \"found\", \"data\": 7}".to_owned());
+        }
+        ActionKind::Emit { inputs: self.template(inputs, index) }
+    }
+}
+
+/// The agent to which a tool hands over: one whose only action is an `AgentHandoff`.
+pub(super) fn handoff_of(tool: &Node) -> Option<Arc<str>> {
+    let [action] = tool.get("actions")?.members()? else { return None };
+    let kind = action.value.get("type")?.text()?;
+    let name = action.value.get("inputs")?.get("name")?.text()?;
+    kind.eq_ignore_ascii_case("AgentHandoff").then(|| Arc::from(name))
 }
 
 /// Whether `operationOptions` has `option`.

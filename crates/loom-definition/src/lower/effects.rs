@@ -7,7 +7,7 @@ use loom_expression::{Object, Template, Value};
 use super::{Lowerer, findings::head, outline::Type, resilience::without_retry};
 use crate::{
     diagnostic::{code, nearest},
-    model::{ActionKind, EffectKind},
+    model::{ActionKind, BlockRole, EffectKind},
     text::Node,
 };
 
@@ -61,7 +61,7 @@ const RECOGNISED: [&str; 45] = [
 ];
 
 /// The types of [`RECOGNISED`] for which Loom has handlers.
-const EXECUTED: [&str; 11] = [
+const EXECUTED: [&str; 12] = [
     "Xslt",
     "XmlValidation",
     "XmlCompose",
@@ -73,6 +73,7 @@ const EXECUTED: [&str; 11] = [
     "ChunkText",
     "InvokeFunction",
     "Batch",
+    "AgentHandoff",
 ];
 
 /// Which handler executes actions of this type, and whether the type is known at all.
@@ -85,7 +86,8 @@ fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
         "function" => EffectKind::Function,
         "httpwebhook" => EffectKind::HttpWebhook,
         "apiconnectionwebhook" | "openapiconnectionwebhook" => EffectKind::ApiConnectionWebhook,
-        "workflow" => EffectKind::Workflow,
+        // An agent of another workflow is called like the workflow.
+        "workflow" | "nestedagent" => EffectKind::Workflow,
         "expression" => EffectKind::Compute(Arc::from(kind.unwrap_or_default())),
         "javascriptcode" => EffectKind::Script(Arc::from("JavaScriptCode")),
         "powershellcode" => EffectKind::Script(Arc::from("PowerShellCode")),
@@ -116,7 +118,7 @@ fn is_executed(effect: &EffectKind) -> bool {
 }
 
 fn known_types() -> impl Iterator<Item = &'static str> {
-    const EFFECTS: [&str; 19] = [
+    const EFFECTS: [&str; 20] = [
         "Http",
         "ApiConnection",
         "OpenApiConnection",
@@ -133,6 +135,7 @@ fn known_types() -> impl Iterator<Item = &'static str> {
         "CSharpScriptCode",
         "Actor",
         "Activity",
+        "AI",
         "GroupChat",
         "Memory",
         "WaitForSignal",
@@ -163,11 +166,16 @@ impl Lowerer<'_, '_, '_> {
             diagnostic.hint =
                 Some("map the type to a URL under `actionTypes` in the connections file".into());
         }
+        if type_name.eq_ignore_ascii_case("AgentHandoff") {
+            self.handoff(index);
+        }
         let inputs = match node.get("inputs") {
             None => Template::constant(Value::from(Object::new())),
             Some(inputs) => {
                 self.required_inputs(index, &effect, inputs);
                 let value = self.loom_address(&effect, inputs, without_retry(inputs.to_value()));
+                let value =
+                    if type_name.eq_ignore_ascii_case("NestedAgent") { task_as_body(value) } else { value };
                 self.template_of(inputs, &value, Some(index))
             }
         };
@@ -178,6 +186,22 @@ impl Lowerer<'_, '_, '_> {
             self.signal(index);
         }
         ActionKind::Effect { effect, inputs }
+    }
+
+    /// Checks an AgentHandoff: it is not executed, but read as a property of its tool.
+    fn handoff(&mut self, index: usize) {
+        let outlined = &self.outline.actions[index];
+        let block = &self.outline.blocks[outlined.block.0 as usize];
+        let (node, name) = (outlined.node, Arc::clone(&outlined.name));
+        let named = node.get("inputs").and_then(|inputs| inputs.get("name")).and_then(Node::text);
+        let message = if !matches!(block.role, BlockRole::Tool(_)) || block.actions.len() != 1 {
+            format!("`{name}` must be the only action of a tool")
+        } else if named.is_none_or(|to| to.starts_with('@')) {
+            format!("`inputs.name` of `{name}` must be the name of an Agent")
+        } else {
+            return;
+        };
+        self.found.error(code::BAD_HANDOFF, head(node), message);
     }
 
     /// Checks a WaitForSignal: it needs a name, and takes no policies, because it makes no calls.
@@ -327,6 +351,16 @@ impl Lowerer<'_, '_, '_> {
             .collect::<Object>();
         Value::from(renamed)
     }
+}
+
+/// The inputs of a NestedAgent as those of a call of its workflow: the task is the body.
+fn task_as_body(inputs: Value) -> Value {
+    let Some(members) = inputs.as_object() else { return inputs };
+    let renamed = members.iter().map(|(name, value)| {
+        let is_task = name.eq_ignore_ascii_case("taskMessage");
+        (if is_task { Arc::from("body") } else { Arc::clone(name) }, value.clone())
+    });
+    renamed.collect::<Object>().into()
 }
 
 fn is_signal_name(text: &str) -> bool {

@@ -2,8 +2,9 @@
 
 use super::{
     Findings,
+    control::handoff_of,
     findings::head,
-    outline::{Outline, Type},
+    outline::{Outline, Outlined, Type},
 };
 use crate::{
     diagnostic::{code, did_you_mean},
@@ -38,9 +39,10 @@ pub(super) fn link(
         actions[index].run_after = dependencies;
     }
     for block in blocks.iter_mut() {
+        handoffs(outline, actions, block, found);
         for action in &block.actions {
             let action = &actions[action.0 as usize];
-            if action.run_after.is_empty() {
+            if action.run_after.is_empty() && !action.is_handed_to {
                 block.roots.push(action.index);
             }
             if action.successors.is_empty() {
@@ -49,6 +51,59 @@ pub(super) fn link(
         }
         cycles(outline, actions, block, found);
     }
+}
+
+/// Finds the agents that start only when another one hands over to them: those without `runAfter` that a handoff names. The
+/// agent with which the block begins is not one of them, even if others can hand back to it.
+fn handoffs(outline: &Outline<'_>, actions: &mut [Action], block: &mut Block, found: &mut Findings<'_>) {
+    let mut targets = Vec::new();
+    for from in &block.actions {
+        let outlined = outline.outlined(*from);
+        if outlined.kind != Type::Agent {
+            continue;
+        }
+        for tool in outlined.node.get("tools").and_then(Node::members).unwrap_or_default() {
+            let Some(name) = handoff_of(&tool.value) else { continue };
+            let to = outline.action(&name).filter(|to| {
+                let to = outline.outlined(*to);
+                to.block == outlined.block && to.kind == Type::Agent
+            });
+            match to {
+                Some(to) if to != *from => targets.push(to),
+                _ => {
+                    let agents = block.actions.iter().map(|action| outline.outlined(*action));
+                    let agents = agents.filter(|other| {
+                        other.kind == Type::Agent && !std::ptr::eq::<Outlined<'_>>(*other, outlined)
+                    });
+                    let hint = did_you_mean(&name, agents.map(|agent| &*agent.name));
+                    let message = format!(
+                        "`{}` hands over to `{name}`, which is not another Agent beside it",
+                        outlined.name
+                    );
+                    found.error(code::BAD_HANDOFF, tool.name_place, message).hint = hint;
+                }
+            }
+        }
+    }
+    let follows = |action: ActionIdx| {
+        let written = outline.outlined(action).node.get("runAfter").and_then(Node::members);
+        written.is_some_and(|written| !written.is_empty()) || !actions[action.0 as usize].run_after.is_empty()
+    };
+    let waits = |action: &ActionIdx| targets.contains(action) && !follows(*action);
+    let agents: Vec<ActionIdx> = block
+        .actions
+        .iter()
+        .copied()
+        .filter(|action| outline.outlined(*action).kind == Type::Agent)
+        .collect();
+    // If every agent can be handed to, the conversation begins with the first.
+    let first = if agents.iter().all(waits) { agents.first().copied() } else { None };
+    let handed_to: Vec<ActionIdx> =
+        agents.iter().copied().filter(|action| waits(action) && Some(*action) != first).collect();
+    for action in &handed_to {
+        actions[action.0 as usize].is_handed_to = true;
+    }
+    block.handed_to = handed_to;
 }
 
 fn dependencies(outline: &Outline<'_>, this: ActionIdx, found: &mut Findings<'_>) -> Vec<Dependency> {
@@ -174,7 +229,7 @@ fn cycles(outline: &Outline<'_>, actions: &[Action], block: &Block, found: &mut 
     // waits for one.
     let mut waiting: std::collections::BTreeMap<ActionIdx, usize> =
         block.actions.iter().map(|action| (*action, actions[action.0 as usize].run_after.len())).collect();
-    let mut ready: Vec<ActionIdx> = block.roots.clone();
+    let mut ready: Vec<ActionIdx> = block.roots.iter().chain(&block.handed_to).copied().collect();
     while let Some(action) = ready.pop() {
         waiting.remove(&action);
         for successor in &actions[action.0 as usize].successors {

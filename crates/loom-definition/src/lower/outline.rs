@@ -42,12 +42,13 @@ pub(super) enum Type {
     Response,
     Wait,
     Agent,
+    Emit,
     /// Executed by a handler; `effects` tells them apart.
     Effect,
 }
 
 impl Type {
-    const NAMES: [(&'static str, Type); 26] = [
+    const NAMES: [(&'static str, Type); 27] = [
         ("Compose", Type::Compose),
         ("ParseJson", Type::ParseJson),
         ("Query", Type::Query),
@@ -74,6 +75,7 @@ impl Type {
         ("Wait", Type::Wait),
         ("Delay", Type::Wait),
         ("Agent", Type::Agent),
+        ("Emit", Type::Emit),
     ];
 
     fn parse(text: &str) -> Type {
@@ -217,6 +219,7 @@ impl<'a> Outline<'a> {
             actions: Vec::new(),
             roots: Vec::new(),
             leaves: Vec::new(),
+            handed_to: Vec::new(),
         });
         index
     }

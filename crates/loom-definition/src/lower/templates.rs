@@ -335,10 +335,13 @@ fn name_at<'n>(node: &'n Node, pointer: &str) -> Option<(&'n Node, Span32)> {
     Some((object, member.name_place))
 }
 
-/// The node at `pointer`. In the Loom spelling, the file may have `url` for `uri`.
+/// The node at `pointer`. In the Loom spelling, the file may have `url` for `uri`; a NestedAgent has `taskMessage` for `body`.
 fn string_at<'n>(node: &'n Node, pointer: &str) -> Option<&'n Node> {
     node.follow(pointer).or_else(|| {
-        let rest = pointer.strip_prefix("/uri")?;
-        node.follow(&format!("/url{rest}"))
+        let renamed = [("/uri", "/url"), ("/body", "/taskMessage")];
+        renamed.iter().find_map(|(now, written)| {
+            let rest = pointer.strip_prefix(now)?;
+            node.follow(&format!("{written}{rest}"))
+        })
     })
 }

@@ -1,5 +1,6 @@
 //! Tests of the crate through its public API.
 
+mod agents;
 mod arbitrary;
 mod conformance;
 mod diagnostics;

@@ -28,7 +28,7 @@ impl Decider<'_> {
         self.push_attempt(place, attempt, effect, Phase::Admit, None);
     }
 
-    fn push_attempt(
+    pub(super) fn push_attempt(
         &mut self,
         place: Place,
         attempt: u32,
@@ -72,10 +72,13 @@ impl Decider<'_> {
         let callback = self.callback_url(effect);
         let mut scope = self.scope(place.opening);
         scope.callback = callback.as_deref();
-        let inputs = match inputs.evaluate(&scope) {
-            Ok(inputs) => inputs,
-            Err(error) => return self.fail_inputs(place, &error),
-        };
+        match inputs.evaluate(&scope) {
+            Ok(inputs) => self.begin_call(place, inputs, effect, phase),
+            Err(error) => self.fail_inputs(place, &error),
+        }
+    }
+
+    pub(super) fn begin_call(&mut self, place: Place, inputs: Value, effect: EffectId, phase: Phase) {
         self.push_start(place, Some(inputs));
         self.set_limit(place);
         self.push_attempt(place, 1, effect, phase, None);
@@ -98,13 +101,14 @@ impl Decider<'_> {
                 self.out.push(ended(Next::End, outcome));
             }
             EffectResult::Admitted => self.out.push(ended(Next::Execute, Outcome::ok(None))),
+            EffectResult::Turn { outcome, uses } => self.turn(place, effect, outcome, uses),
             EffectResult::Pending { outcome, after, resume } => {
                 let due = time::after(at, after);
                 self.out.push(ended(Next::Poll { due, resume }, outcome));
                 self.set_timer(place, due, Purpose::Poll);
             }
             EffectResult::Done { outcome, hint } => {
-                if outcome.status == Status::Succeeded {
+                if matches!(outcome.status, Status::Succeeded | Status::HandedOff) {
                     if call.phase == Phase::Subscribe {
                         return self.out.push(ended(Next::Callback, outcome));
                     }
@@ -147,6 +151,7 @@ impl Decider<'_> {
                 EffectResult::Pending { outcome: clean(outcome), after, resume }
             }
             EffectResult::Admitted => EffectResult::Admitted,
+            EffectResult::Turn { outcome, uses } => EffectResult::Turn { outcome: clean(outcome), uses },
         }
     }
 
@@ -165,13 +170,14 @@ impl Decider<'_> {
             }
             Note::Hedged { service, copies } => Note::Hedged { service: clean(&service).into(), copies },
             Note::Observed { service, part } => Note::Observed { service: clean(&service).into(), part },
+            Note::Interrupted { text } => Note::Interrupted { text: clean(&text) },
             Note::Injected { service, kind, what } => {
                 Note::Injected { service: clean(&service).into(), kind, what: clean(&what) }
             }
         }
     }
 
-    fn end_call(&mut self, place: Place, outcome: Outcome) {
+    pub(super) fn end_call(&mut self, place: Place, outcome: Outcome) {
         let started = self.state.slot(place).started;
         let outcome = self.fall_back(place, started, outcome);
         self.push_end(place, started, None, outcome);

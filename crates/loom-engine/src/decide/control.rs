@@ -108,6 +108,7 @@ impl Decider<'_> {
         let failed = state.activity(place).is_some_and(|activity| activity.failed);
         match &state.workflow.action(place.action).kind {
             ActionKind::Loop(looping) => self.loop_iteration_done(place, opening, looping),
+            ActionKind::Agent { .. } => self.next_turn(place),
             ActionKind::Retry { policy, .. } => self.retry_iteration_done(place, opening, policy),
             ActionKind::If { .. } => {
                 let result = state.slot(place).inputs.clone();
@@ -199,6 +200,7 @@ impl Decider<'_> {
             ActionKind::Effect { inputs, .. }
             | ActionKind::Compose { inputs }
             | ActionKind::Response { inputs }
+            | ActionKind::Emit { inputs }
             | ActionKind::Agent { inputs, .. } => match self.evaluate(place, inputs) {
                 Ok(inputs) => Some(inputs),
                 Err(error) => return self.fail_inputs(place, &error),

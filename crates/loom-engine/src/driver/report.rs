@@ -25,6 +25,7 @@ impl Driver {
         if let Some(watcher) = &self.watcher {
             watcher.events(self.run.state(), events);
         }
+        self.end_texts(events);
         for event in events {
             if let Event::Responded { response, .. } = event
                 && let Some(respond) = &self.respond

@@ -20,6 +20,7 @@ use crate::{
     durable::Durable,
     environment::Environment,
     guard::Services,
+    live_text::Boards,
     ports::{ActionHandler, Clock},
     shared::{
         Shared, aside::Aside, awake::Awake, handlers::Handlers, held::Held, parking::Parking, queue::Queue,
@@ -193,6 +194,7 @@ impl EngineBuilder {
             gates: Arc::default(),
             aside: Aside::default(),
             recovered: std::sync::OnceLock::new(),
+            boards: Boards::default(),
         }))
     }
 }

@@ -112,10 +112,10 @@ where
 /// What a call's result says about its service. A local rejection by an inner service says nothing.
 fn judge(result: &EffectResult) -> Verdict {
     match result {
-        EffectResult::Pending { .. } | EffectResult::Admitted => Verdict::Ok,
+        EffectResult::Pending { .. } | EffectResult::Admitted | EffectResult::Turn { .. } => Verdict::Ok,
         EffectResult::Done { hint, .. } if hint.refused => Verdict::Cancelled,
         EffectResult::Done { outcome, hint } => match outcome.status {
-            Status::Succeeded => Verdict::Ok,
+            Status::Succeeded | Status::HandedOff => Verdict::Ok,
             Status::Cancelled | Status::Skipped => Verdict::Cancelled,
             Status::TimedOut => Verdict::Transient,
             Status::Failed | Status::Aborted if hint.transient && hint.after.is_some() => {

@@ -12,7 +12,7 @@ use crate::{
     budgets::Budgets,
     event::{
         EffectId, ErrorInfo, Event, Next, Note, OpeningId, Outcome, Phase, Place, Purpose, RunId, RunStart,
-        TimerId,
+        TimerId, ToolUse,
     },
     trace_parent::TraceParent,
 };
@@ -369,6 +369,10 @@ fn write_note(w: &mut Writer<'_>, note: &Note) {
             w.text(kind);
             w.text(what);
         }
+        Note::Interrupted { text } => {
+            w.byte(5);
+            w.text(text);
+        }
     }
 }
 
@@ -384,6 +388,7 @@ fn read_note(r: &mut Reader<'_>) -> Read<Note> {
         2 => Note::Hedged { service: r.arc_text()?, copies: r.u32()? },
         3 => Note::Observed { service: r.arc_text()?, part: r.code()? },
         4 => Note::Injected { service: r.arc_text()?, kind: r.code()?, what: r.text()?.to_owned() },
+        5 => Note::Interrupted { text: r.text()?.to_owned() },
         _ => return r.unreadable("unknown kind of note"),
     })
 }
@@ -402,7 +407,21 @@ fn write_next(w: &mut Writer<'_>, next: &Next) {
         Next::Callback => w.byte(2),
         Next::Execute => w.byte(3),
         Next::End => w.byte(4),
+        Next::Turn { uses } => {
+            w.byte(5);
+            w.list(uses, write_use);
+        }
     }
+}
+
+pub(super) fn write_use(w: &mut Writer<'_>, used: &ToolUse) {
+    w.text(&used.id);
+    w.uint(u64::from(used.tool));
+    w.value(&used.arguments);
+}
+
+pub(super) fn read_use(r: &mut Reader<'_>) -> Read<ToolUse> {
+    Ok(ToolUse { id: r.arc_text()?, tool: r.u32()?, arguments: r.value()? })
 }
 
 fn read_next(r: &mut Reader<'_>) -> Read<Next> {
@@ -412,6 +431,7 @@ fn read_next(r: &mut Reader<'_>) -> Read<Next> {
         2 => Next::Callback,
         3 => Next::Execute,
         4 => Next::End,
+        5 => Next::Turn { uses: r.list(read_use)? },
         _ => return r.unreadable("unknown continuation of an attempt"),
     })
 }

@@ -8,7 +8,7 @@ pub(super) const VERSION: u8 = 1;
 
 /// The version of a snapshot without references, counted like that of a frame. Other versions are not read, because a run's
 /// frames contain the same.
-pub(super) const SNAPSHOT_VERSION: u8 = 4;
+pub(super) const SNAPSHOT_VERSION: u8 = 7;
 
 /// The version of a large value without references, counted like that of a frame.
 pub(super) const LARGE_VERSION: u8 = 1;

@@ -11,8 +11,8 @@ use loom_expression::Value;
 use super::{
     events::{
         phase_tag, purpose_tag, read_error, read_phase, read_place, read_purpose, read_run_status,
-        read_start, read_status, read_trace, write_error, write_place, write_run_status, write_start,
-        write_trace,
+        read_start, read_status, read_trace, read_use, write_error, write_place, write_run_status,
+        write_start, write_trace, write_use,
     },
     format::Unreadable,
     primitive::{Reader, Writer},
@@ -21,7 +21,7 @@ use crate::{
     event::{EffectId, OpeningId, Place, RunStart, TimerId},
     state::{
         Activity, CallState, EachState, LoopState, Opening, OpeningPhase, PendingCall, RunState, Slot,
-        SlotPhase, Timer,
+        SlotPhase, Timer, TurnState,
     },
 };
 
@@ -233,6 +233,9 @@ fn write_activity(w: &mut Writer<'_>, activity: &Activity) {
         w.byte(u8::from(call.to_execute));
         w.list(&call.history, Writer::value);
         w.time(call.attempt_started);
+        w.list(&call.turns.earlier, Writer::value);
+        w.list(&call.turns.uses, write_use);
+        w.uint(u64::from(call.turns.used));
     });
     w.option(activity.limit, |w, timer| w.uint(u64::from(timer.0)));
     w.option(activity.pause, |w, timer| w.uint(u64::from(timer.0)));
@@ -272,6 +275,7 @@ fn read_activity(r: &mut Reader<'_>, inputs: Option<&Value>) -> Read<Activity> {
                 to_execute: r.byte()? != 0,
                 history: r.list(Reader::value)?,
                 attempt_started: r.time()?,
+                turns: TurnState { earlier: r.list(Reader::value)?, uses: r.list(read_use)?, used: r.u32()? },
             })
         })?,
         limit: r.option(|r| r.u32().map(TimerId))?,

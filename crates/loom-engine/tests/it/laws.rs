@@ -349,7 +349,7 @@ impl Book<'_> {
                 tries.refusals += u32::from(refused.contains(&outcome.code.as_ref()));
                 tries.open = false;
             }
-            Next::Poll { .. } | Next::Callback | Next::Execute | Next::End => {}
+            Next::Poll { .. } | Next::Callback | Next::Execute | Next::End | Next::Turn { .. } => {}
         }
         Ok(())
     }

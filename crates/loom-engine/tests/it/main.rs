@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue should stop")]
 
+mod agents;
 mod budgets;
 mod callbacks;
 mod chaos;
@@ -18,6 +19,7 @@ mod illegal;
 mod in_order;
 mod large_values;
 mod laws;
+mod live_texts;
 mod long_loops;
 mod loops;
 mod owned;

@@ -16,10 +16,10 @@ use loom_definition::{RunStatus, Workflow, model::EffectKind};
 use loom_engine::{
     Callbacks, Command, Delivered, Environment, Event, RunId, RunRequest, Secret, SecretFuture, SecretSource,
     Started,
-    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
+    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint, ToolUse},
     history::{History, Occurrence},
     journal::{self, FrameReader},
-    ports::{ActionHandler, Call},
+    ports::{ActionHandler, Call, Turn},
     status_number,
 };
 use loom_expression::Value;
@@ -31,8 +31,8 @@ use loom_store::{
 use crate::support::{Service, engine, json, load, ok, unavailable};
 
 /// The formats, and how many of [`KINDS`] each has: `journal-1` is from before the concurrency limits, references to secrets and
-/// waymarks.
-const FORMATS: [(&str, usize); 2] = [("journal-1", 17), ("journal-2", 19)];
+/// waymarks; `journal-2` from before agents and Emit.
+const FORMATS: [(&str, usize); 3] = [("journal-1", 17), ("journal-2", 19), ("journal-3", 19)];
 
 /// Every kind of event, as `{:?}` begins.
 const KINDS: [&str; 19] = [
@@ -245,6 +245,7 @@ async fn recorded(definition: &str) -> (String, String) {
     let service = Service::new(|call, _| answer(call));
     let engine = engine(&service)
         .handler(EffectKind::HttpWebhook, Arc::clone(&service) as Arc<dyn ActionHandler>)
+        .handler(EffectKind::Custom("Agent".into()), Arc::clone(&service) as Arc<dyn ActionHandler>)
         .environment(environment())
         .store(Arc::clone(&store))
         .seed(5)
@@ -283,8 +284,27 @@ async fn recorded(definition: &str) -> (String, String) {
     (told(&history), written(&*store, run.id).await)
 }
 
+/// Two turns with tools, of which one is used twice at once, and the end.
+fn agent(turn: &Turn) -> EffectResult {
+    let used = |id: &str, tool, what: &str| ToolUse {
+        id: id.into(),
+        tool,
+        arguments: json(&format!(r#"{{"what": "{what}"}}"#)),
+    };
+    let uses = match turn.number {
+        1 => vec![used("a", 0, "item"), used("b", 1, "hello"), used("c", 0, "flaky")],
+        2 => vec![used("a", 1, "again")],
+        _ => return ok(r#"{"lastAssistantMessage": "done"}"#),
+    };
+    let said = json(&format!(r#"{{"text": "turn {}", "results": {}}}"#, turn.number, turn.results.len()));
+    EffectResult::Turn { outcome: Outcome::ok(Some(said)), uses }
+}
+
 fn answer(call: &Call) -> (Duration, EffectResult) {
     let soon = Duration::from_millis(50);
+    if let Some(turn) = &call.turn {
+        return (soon, agent(turn));
+    }
     let uri = call.inputs.get("uri").and_then(Value::as_str).unwrap_or_default();
     let result = match uri.rsplit('/').next().unwrap_or_default() {
         "flaky" if call.attempt == 1 => unavailable(),

@@ -221,6 +221,8 @@ fn call(host: &Host, key: &str, inputs: &str) -> Call {
         trace: None,
         due: None,
         depth: 0,
+        turn: None,
+        show: loom_engine::live_text::Show::default(),
     }
 }
 

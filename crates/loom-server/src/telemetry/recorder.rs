@@ -23,7 +23,7 @@ use loom_engine::{
 use loom_expression::{Timestamp, Value};
 
 use super::{
-    Exporter,
+    Exporter, gen_ai,
     span::{Attribute, Attributes, Events, Kind, Span},
 };
 use crate::{event_json, redact::Redaction};
@@ -95,6 +95,7 @@ impl Recorder {
         let workflow = state.workflow();
         let trigger = start.trigger.get("name").and_then(Value::as_str).map(Arc::from);
         let recorded = Arc::new(Mutex::new(Recorded {
+            run: start.run,
             trace,
             workflow: Arc::clone(workflow),
             redaction: self.rules(workflow, trigger),
@@ -125,6 +126,7 @@ impl Recorder {
 /// The state of a run that is needed to complete its spans.
 #[derive(Debug)]
 struct Recorded {
+    run: RunId,
     trace: RunTrace,
     workflow: Arc<Workflow>,
     redaction: Arc<Redaction>,
@@ -164,7 +166,7 @@ impl Marks {
             Note::Hedged { copies, .. } => self.hedged = self.hedged.saturating_add(*copies),
             Note::Observed { part, .. } => add(&mut self.observed, part),
             Note::Injected { kind, .. } => add(&mut self.injected, kind),
-            Note::Waited { .. } | Note::Breaker { .. } => {}
+            Note::Waited { .. } | Note::Breaker { .. } | Note::Interrupted { .. } => {}
         }
     }
 
@@ -361,6 +363,9 @@ impl Recorded {
                     ("loom.chaos.what", what.as_str().into()),
                 ],
             ),
+            Note::Interrupted { text } => {
+                ("interrupted", vec![("loom.interrupted.chars", (text.chars().count() as i64).into())])
+            }
         };
         // An admission is not a call and has no span.
         match (call.phase, self.running.get_mut(&call.place)) {
@@ -403,6 +408,7 @@ impl Recorded {
                 attributes.push(("http.request.resend_count", i64::from(call.attempt - 1).into()));
             }
         }
+        attributes.extend(gen_ai::of_call(&self.workflow, call.place.action, self.run, outcome));
         attributes.extend(call.marks.attributes());
         let failed = outcome.and_then(|outcome| self.failure(call.place.action, outcome, &mut attributes));
         let name = match &call.request {
@@ -447,6 +453,7 @@ impl Recorded {
             let parts: Vec<String> = path.iter().map(part).collect();
             attributes.push(("loom.action.path", parts.join("/").into()));
         }
+        attributes.extend(gen_ai::of_action(&self.workflow, place.action, outcome));
         if outcome.code == FALLBACK {
             // The error is that of the failure that the fallback replaced.
             let replaced = outcome.error.as_deref().map_or(FALLBACK, |error| error.code.as_ref());

@@ -170,6 +170,7 @@ fn default_code(status: Status) -> &'static str {
         Status::TimedOut => "ActionTimedOut",
         Status::Cancelled => "ActionCancelled",
         Status::Aborted => "ActionAborted",
+        Status::HandedOff => "HandedOff",
     }
 }
 

@@ -41,7 +41,7 @@ impl Icon {
             ActionKind::Scope { .. } => Icon::Scope,
             ActionKind::Foreach { .. } | ActionKind::Loop(_) | ActionKind::Retry { .. } => Icon::Loop,
             ActionKind::Terminate { .. } => Icon::Terminate,
-            ActionKind::Response { .. } => Icon::Response,
+            ActionKind::Response { .. } | ActionKind::Emit { .. } => Icon::Response,
             ActionKind::Wait { .. } => Icon::Wait,
             ActionKind::Invalid { .. } => Icon::Invalid,
             ActionKind::Agent { .. } => Icon::Model,

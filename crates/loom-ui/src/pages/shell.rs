@@ -46,7 +46,8 @@ pub(super) enum Live<'a> {
 pub const EVENTS: &str = "run.started run.waiting run.admitted run.suspended run.resumed run.responded run.completed \
     action.started action.retrying action.polling action.waiting action.completed action.skipped action.tracked \
     attempt.started attempt.completed attempt.held attempt.hedged block.opened loop.started loop.iteration timer.set timer.ended \
-    variable.set variable.appended breaker.opened breaker.halfOpened breaker.closed policy.observed chaos.injected";
+    variable.set variable.appended breaker.opened breaker.halfOpened breaker.closed policy.observed chaos.injected \
+    agent.turn message.interrupted";
 
 /// A whole page.
 pub(super) fn page(

@@ -133,6 +133,10 @@ impl Lines {
                 self.line(at, &format!("… {label}: not done yet; polling again in {wait}"), out);
             }
             Next::Callback => self.line(at, &format!("… {label}: waiting for its callback"), out),
+            Next::Turn { uses } => {
+                let tools = words::count(uses.len(), "tool");
+                self.line(at, &format!("↪ {label}: uses {tools}"), out);
+            }
             Next::Execute | Next::End => {}
         }
     }

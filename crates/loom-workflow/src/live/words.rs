@@ -37,7 +37,7 @@ impl Paint {
 fn tone(status: Option<Status>) -> &'static str {
     match status {
         None => "36",
-        Some(Status::Succeeded) => "32",
+        Some(Status::Succeeded | Status::HandedOff) => "32",
         Some(Status::Failed | Status::Aborted) => "31",
         Some(Status::TimedOut | Status::Cancelled) => "33",
         Some(Status::Skipped) => "2",
@@ -49,6 +49,7 @@ pub(super) fn sign(status: Option<Status>) -> &'static str {
     match status {
         None => "●",
         Some(Status::Succeeded) => "✔",
+        Some(Status::HandedOff) => "⇢",
         Some(Status::Failed) => "✘",
         Some(Status::Skipped) => "–",
         Some(Status::TimedOut) => "⧖",
@@ -121,6 +122,9 @@ pub(super) fn note(note: &Note) -> String {
         }
         Note::Observed { service, part } => {
             format!("observed: the {} of {} would have interfered", part_name(part), Visible(service))
+        }
+        Note::Interrupted { text } => {
+            format!("interrupted after {}", count(text.chars().count(), "character"))
         }
         Note::Injected { service, kind, what } => {
             format!("CHAOS: {kind} injected into {}: {}", Visible(service), Visible(what))

@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, anyhow, bail};
 use loom_actions::{
     Activities, ActivityHandler, ActorHandler, Actors, Artifacts, Connections, Egress, MemoryActorStore,
-    PoliciesError, Project, Requests, Url, remote_workflow_handler, request_handlers, requests,
+    PoliciesError, Project, Requests, Sources, Url, remote_workflow_handler, request_handlers, requests,
     secrets::Secrets,
 };
 use loom_definition::{Surroundings, model::EffectKind, policy::Policies, render, template_parameters};
@@ -126,6 +126,13 @@ impl Settings {
         if self.host.deny_private {
             self.egress = std::mem::take(&mut self.egress).block_private(true);
         }
+        Ok(())
+    }
+
+    /// Uses the connections of a file that is built in.
+    pub(crate) fn define_connections(&mut self, text: &str) -> Result<()> {
+        let file = Value::from_json_str(text)?;
+        self.connections = Connections::from_json(&file, &Sources::default())?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use loom_engine::{Command, RunHandle, RunReport, clock::SystemClock, ports::Cloc
 use crate::{
     console::{self, Console},
     exit::Exit,
-    live::{Live, Screen},
+    live::{Live, Screen, Spoken},
     signals::Interrupts,
 };
 
@@ -34,6 +34,8 @@ pub(super) struct View<'a> {
     pub(super) live: &'a Live,
     pub(super) shown: Shown,
     pub(super) console: Console,
+    /// Whether the text of models is shown as lines while it arrives.
+    pub(super) speaks: bool,
 }
 
 /// The limits of the wait for a run.
@@ -56,6 +58,7 @@ pub(super) enum End {
 /// Waits for the end of a run. The first interrupt cancels the run or leaves it to be resumed; the second ends the program.
 pub(super) async fn watch(
     mut run: RunHandle,
+    mut spoken: Spoken,
     view: &View<'_>,
     limits: WaitLimits,
     interrupts: &mut Interrupts,
@@ -72,8 +75,9 @@ pub(super) async fn watch(
         tokio::select! {
             biased;
             report = run.ended() => {
+                say(view, &mut spoken);
                 if view.shown != Shown::No {
-                    paint(view, &mut screen, usize::MAX);
+                    paint(view, &mut screen, usize::MAX, &[]);
                 }
                 let report = report.context("the run stopped without a result")?;
                 return Ok(End::Ended { report, interrupted });
@@ -98,14 +102,25 @@ pub(super) async fn watch(
             }
             () = &mut grace, if interrupted => bail!("the run did not end within {} s of its cancellation", GRACE.as_secs()),
             _ = frames.tick(), if view.shown == Shown::Painted => {
-                paint(view, &mut screen, Screen::size().1.saturating_sub(1));
+                let (columns, rows) = Screen::size();
+                let tail = spoken.tail(columns);
+                paint(view, &mut screen, rows.saturating_sub(1 + tail.len()), &tail);
             }
+            () = spoken.changed(), if view.speaks => say(view, &mut spoken),
         }
     }
 }
 
-fn paint(view: &View<'_>, screen: &mut Screen, rows: usize) {
-    let lines = view.live.tree(SystemClock.now(), view.console.color, (Screen::size().0, rows));
+/// Prints the lines of text that have arrived.
+fn say(view: &View<'_>, spoken: &mut Spoken) {
+    if view.speaks {
+        spoken.lines().iter().for_each(|line| eprintln!("{line}"));
+    }
+}
+
+fn paint(view: &View<'_>, screen: &mut Screen, rows: usize, below: &[String]) {
+    let mut lines = view.live.tree(SystemClock.now(), view.console.color, (Screen::size().0, rows));
+    lines.extend_from_slice(below);
     // A closed terminal does not stop the run.
     screen.paint(&lines, &mut console::Terminal).ok();
 }

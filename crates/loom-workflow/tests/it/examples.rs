@@ -73,6 +73,15 @@ fn durable_is_killed_and_continues() {
 }
 
 #[test]
+fn an_agent_uses_tools_at_the_same_time_and_hands_over() {
+    let (printed, shown) = run("agent");
+    let answer = printed.get("answer").and_then(Value::as_str).expect("an answer");
+    assert!(answer.ends_with("so it can still be cancelled."), "{answer}");
+    assert_eq!(printed.get("handedOver"), Some(&Value::from(true)));
+    shows(&shown, &["Order_desk", "Look_up", "Cancellations"]);
+}
+
+#[test]
 fn retry_with_exponential_backoff() {
     let (printed, shown) = run("retry-backoff");
     assert_eq!(printed.get("answer").and_then(|answer| answer.get("call")), Some(&Value::from(3)));

@@ -5,6 +5,7 @@ mod bench;
 mod canaries;
 mod connectors;
 mod crash;
+mod crash_agents;
 mod directory;
 mod disk_full;
 mod docs;

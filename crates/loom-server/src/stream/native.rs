@@ -1,0 +1,81 @@
+//! The events of Loom: durable ones with their numbers; between them `message.snapshot` and `message.delta`.
+
+use loom_expression::{Object, Value};
+
+use super::{push, said::Part};
+
+/// The types of events that callers of triggers see.
+const FOR_CALLERS: [&str; 4] = ["run.started", "run.waiting", "run.responded", "run.completed"];
+
+/// The properties of an event's `data` that callers see.
+const DATA_FOR_CALLERS: [&str; 6] = ["workflow", "response", "status", "error", "emitted", "text"];
+
+#[derive(Debug)]
+pub(super) struct Native {
+    to_caller: bool,
+}
+
+impl Native {
+    pub(super) fn new(to_caller: bool) -> Native {
+        Native { to_caller }
+    }
+
+    pub(super) fn event(&self, seq: u64, event: &Value, out: &mut String) {
+        let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
+        if !self.to_caller {
+            return push(out, Some(seq), kind, event);
+        }
+        if let Some(event) = for_caller(event) {
+            push(out, Some(seq), kind, &event);
+        }
+    }
+
+    pub(super) fn part(part: &Part<'_>, out: &mut String) {
+        let kind = if part.is_first { "message.snapshot" } else { "message.delta" };
+        let mut event = Object::new();
+        event.insert("v", 1i64);
+        event.insert("type", kind);
+        event.insert("messageId", part.message);
+        if part.is_first {
+            event.insert("action", part.action);
+            if !part.path.is_null() {
+                event.insert("path", part.path.clone());
+            }
+            event.insert("attempt", i64::from(part.attempt));
+        } else {
+            event.insert("offset", i64::try_from(part.offset).unwrap_or(i64::MAX));
+        }
+        event.insert("text", part.text.as_str());
+        push(out, None, kind, &event.into());
+    }
+}
+
+/// An event as callers of triggers see it: nothing of inputs and outputs. None if they do not see it at all.
+pub(super) fn for_caller(event: &Value) -> Option<Value> {
+    let kind = event.get("type").and_then(Value::as_str)?;
+    let data = event.get("data").and_then(Value::as_object)?;
+    let speaks = event.get("messageId").is_some() && super::said::ends_message(kind);
+    if !FOR_CALLERS.contains(&kind) && !data.contains_key("emitted") && !speaks {
+        return None;
+    }
+    let mut shown = event.as_object()?.clone();
+    let mut kept: Object =
+        DATA_FOR_CALLERS.iter().filter_map(|name| Some((*name, data.get(name)?.clone()))).collect();
+    if speaks && let Some(text) = whole_text(event) {
+        kept.insert("text", text);
+    }
+    shown.insert("data", kept);
+    Some(shown.into())
+}
+
+/// The whole text of the message that an event ends.
+pub(super) fn whole_text(event: &Value) -> Option<String> {
+    let data = event.get("data")?;
+    // As it is kept of an interrupted message, and as callers see it.
+    if let Some(text) = data.get("text") {
+        return Some(text.as_str()?.to_owned());
+    }
+    let outputs = data.get("outputs")?;
+    let text = ["text", "lastAssistantMessage", "body"].iter().find_map(|name| outputs.get(name)?.as_str());
+    Some(text?.to_owned())
+}

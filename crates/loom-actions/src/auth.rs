@@ -4,6 +4,8 @@
 //! failures name properties, never values.
 
 mod archives;
+mod rotated;
+mod signed;
 mod token;
 
 use std::{fmt, sync::Arc};
@@ -15,6 +17,7 @@ use loom_expression::{Value, ValueRef};
 pub use self::token::{ManagedIdentity, TokenSettings};
 pub(crate) use self::{
     archives::Archives,
+    signed::SharedKey,
     token::{Tokens, Used},
 };
 use crate::{Failure, client::Identity};
@@ -38,6 +41,8 @@ pub(crate) enum Credentials {
         name: String,
         value: String,
     },
+    /// A signature of the request, with a key of the service.
+    Signed(SharedKey),
     /// A bearer token, which has to be fetched first.
     Token(TokenRequest),
 }
@@ -101,6 +106,7 @@ impl fmt::Debug for Credentials {
             Credentials::Certificate(_) | Credentials::Archive(_) => "Certificate(<secret>)",
             Credentials::Query { .. } => "Query(<secret>)",
             Credentials::Named { .. } => "Named(<secret>)",
+            Credentials::Signed(_) => "Signed(<secret>)",
             Credentials::Token(_) => "Token(<secret>)",
         })
     }
@@ -162,6 +168,14 @@ impl Credentials {
                     proof,
                 }))
             }
+            // Of connections of service providers.
+            "azuresharedkey" => {
+                SharedKey::of_storage(&text(value, "account")?, &text(value, "key")?).map(Credentials::Signed)
+            }
+            "servicebussharedkey" => Ok(Credentials::Signed(SharedKey::of_service_bus(
+                &text(value, "keyName")?,
+                &text(value, "key")?,
+            ))),
             // Of connections with a description.
             "oauth" => Ok(Credentials::Token(TokenRequest::Endpoint {
                 url: text(value, "tokenUrl")?,

@@ -152,6 +152,7 @@ impl Connections {
             Section::Managed | Section::Gateway | Section::Connections => {
                 Description::from_value(&name, raw, sources.directory.as_deref())
             }
+            Section::Providers => Description::of_provider(&name, raw),
             _ => None,
         };
         let service = match &evaluated {
@@ -169,7 +170,11 @@ impl Connections {
             Section::Types => &mut self.types,
             Section::Providers => {
                 self.providers.insert(name.to_lowercase());
-                return;
+                // An entry under `connections`, by the same name, takes the place of this one.
+                if described.is_none() || self.managed.contains_key(&name.to_lowercase()) {
+                    return;
+                }
+                &mut self.managed
             }
             Section::Models | Section::Ignored => return,
         };
@@ -256,7 +261,7 @@ impl Connections {
             Some(recipe) => recipe.sources.evaluate(&recipe.raw),
             None => evaluated.clone(),
         };
-        let described = value.and_then(|value| Ok(Described::new(description.connector()?, &value)));
+        let described = value.and_then(|value| description.described(&value));
         Some(described.map_err(|reason| {
             let message = format!("The connection '{}' cannot be used: {reason}", entry.name);
             Failure::lasting("ConnectionNotFound", message)

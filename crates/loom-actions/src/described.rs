@@ -20,13 +20,16 @@ use loom_definition::{
     model::{ActionKind, EffectKind},
     trigger::TriggerKind,
 };
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Timestamp, Value};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::{
     Connections, Failure,
     connections::host_of,
     handlers::subscription,
-    requests::{Answer, Progress, Spec},
+    providers::{BuiltIn, Provider},
+    requests::{Answer, Behaviour, Progress, Spec},
 };
 
 /// The names of a description in a directory of its own, as the collection of public connectors has them.
@@ -37,9 +40,17 @@ const DOCUMENTS: [&str; 4] =
 #[derive(Debug)]
 pub(crate) struct Description {
     name: Arc<str>,
-    path: PathBuf,
-    properties: Option<PathBuf>,
+    document: Document,
     connector: OnceLock<Result<Connector, String>>,
+}
+
+/// Where a description is.
+#[derive(Debug)]
+enum Document {
+    /// In files of the project.
+    Files { path: PathBuf, properties: Option<PathBuf> },
+    /// In this program.
+    BuiltIn(Provider),
 }
 
 /// A connection with a description, ready to be used.
@@ -51,12 +62,15 @@ pub(crate) struct Described {
     has_address: bool,
     headers: Object,
     authentication: Value,
+    /// The service provider, when the connection is one.
+    built_in: Option<BuiltIn>,
 }
 
 /// A call of an operation.
 pub(crate) struct Plan {
     described: Described,
     operation: String,
+    parameters: Value,
     call: Call,
 }
 
@@ -71,31 +85,52 @@ impl Description {
             let path = Path::new(value.get(member)?.as_str()?);
             Some(directory.map_or_else(|| path.to_path_buf(), |directory| directory.join(path)))
         };
-        Some(Description {
-            name: Arc::clone(name),
-            path: place("description")?,
-            properties: place("properties"),
-            connector: OnceLock::new(),
-        })
+        let document = Document::Files { path: place("description")?, properties: place("properties") };
+        Some(Description { name: Arc::clone(name), document, connector: OnceLock::new() })
+    }
+
+    /// The description of a service provider; `None` when it needs a protocol of its own.
+    pub(crate) fn of_provider(name: &Arc<str>, value: &Value) -> Option<Description> {
+        let document = Document::BuiltIn(Provider::of_entry(value)?);
+        Some(Description { name: Arc::clone(name), document, connector: OnceLock::new() })
+    }
+
+    /// The connection with the evaluated members of its entry.
+    pub(crate) fn described(&self, value: &Value) -> Result<Described, String> {
+        let built_in = match self.document {
+            Document::BuiltIn(provider) => Some(BuiltIn::new(provider, value)?),
+            Document::Files { .. } => None,
+        };
+        Ok(Described::new(self.connector()?, value, built_in))
     }
 
     /// The connector, which is read the first time.
     pub(crate) fn connector(&self) -> Result<&Connector, String> {
-        self.connector.get_or_init(|| self.read()).as_ref().map_err(Clone::clone)
+        let read = match self.connector.get() {
+            Some(read) => read,
+            None => apart(|| self.connector.get_or_init(|| self.read())),
+        };
+        read.as_ref().map_err(Clone::clone)
     }
 
     fn read(&self) -> Result<Connector, String> {
-        let is_directory = self.path.is_dir();
+        let (path, own_properties) = match &self.document {
+            Document::BuiltIn(provider) => {
+                return provider.connector(&self.name).map_err(|error| error.to_string());
+            }
+            Document::Files { path, properties } => (path, properties),
+        };
+        let is_directory = path.is_dir();
         let document = if is_directory {
-            let found = DOCUMENTS.iter().map(|name| self.path.join(name)).find(|path| path.is_file());
-            found.ok_or_else(|| format!("the directory '{}' has no {}", self.path.display(), DOCUMENTS[0]))?
+            let found = DOCUMENTS.iter().map(|name| path.join(name)).find(|path| path.is_file());
+            found.ok_or_else(|| format!("the directory '{}' has no {}", path.display(), DOCUMENTS[0]))?
         } else {
-            self.path.clone()
+            path.clone()
         };
         let directory = document.parent().map(Path::to_path_buf).unwrap_or_default();
-        let properties = self.properties.clone().or_else(|| beside(&document)).filter(|path| {
+        let properties = own_properties.clone().or_else(|| beside(&document)).filter(|path| {
             // A file that was named has to be there.
-            self.properties.is_some() || path.is_file()
+            own_properties.is_some() || path.is_file()
         });
         let bytes = |path: &Path| {
             let bytes = read_within(path, loom_connectors::DOCUMENT_BYTES_MAX);
@@ -111,6 +146,16 @@ impl Description {
         )
         .map_err(|error| format!("'{}' cannot be used: {error}", document.display()))?;
         Ok(if has_script { connector.with_script() } else { connector })
+    }
+}
+
+/// Does work that waits for a disk, so that other tasks do not wait too.
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    let flavour = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match flavour {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // Without a runtime there is nobody to wait; with a single thread there is nowhere else to go.
+        _ => work(),
     }
 }
 
@@ -161,12 +206,16 @@ impl Files for Beside {
 
 impl Described {
     /// A connection with the evaluated members of its entry in the connections file.
-    pub(crate) fn new(connector: &Connector, value: &Value) -> Described {
+    fn new(connector: &Connector, value: &Value, built_in: Option<BuiltIn>) -> Described {
         let object = |name: &str| value.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
-        let mut connection = Connection::new(object("parameters"));
-        let address = value.get("baseUrl").and_then(Value::as_str);
-        if let Some(address) = address {
-            connection = connection.with_base_url(address);
+        let parameters = if built_in.is_some() { "parameterValues" } else { "parameters" };
+        let mut connection = Connection::new(object(parameters));
+        let address = match &built_in {
+            Some(built_in) => Some(built_in.address().to_string()),
+            None => value.get("baseUrl").and_then(Value::as_str).map(str::to_owned),
+        };
+        if let Some(address) = &address {
+            connection = connection.with_base_url(address.as_str());
         }
         Described {
             connector: connector.clone(),
@@ -174,6 +223,7 @@ impl Described {
             has_address: address.is_some(),
             headers: object("headers"),
             authentication: value.get("authentication").cloned().unwrap_or_default(),
+            built_in,
         }
     }
 
@@ -195,9 +245,9 @@ impl Described {
     /// The call that the inputs of an action describe: an operation with `parameters`, or a method and a path. `callback` is
     /// the address for notifications, for subscriptions.
     pub(crate) fn plan(&self, inputs: &Value, callback: Option<&str>) -> Result<Plan, Failure> {
+        let parameters = inputs.get("parameters").cloned().unwrap_or_default();
         let (operation, call) = match operation_of(inputs) {
             Some(id) => {
-                let parameters = inputs.get("parameters").cloned().unwrap_or_default();
                 if callback.is_some() && !self.is_webhook(id)? {
                     return Err(Failure::bad_request(format!(
                         "The operation '{id}' has no place for the address of notifications (x-ms-notification-url), so it cannot be \
@@ -209,7 +259,7 @@ impl Described {
             }
             None => self.plan_path(inputs, callback)?,
         };
-        Ok(Plan { described: self.clone(), operation, call })
+        Ok(Plan { described: self.clone(), operation, parameters, call })
     }
 
     fn is_webhook(&self, id: &str) -> Result<bool, Failure> {
@@ -267,7 +317,8 @@ impl Described {
         );
         let call = self.connector.call(&id, &arguments.into(), &self.connection, None);
         let call = call.map_err(|error| refused(&error))?;
-        Plan { described: self.clone(), operation: id, call }.spec(&[]).map(Some)
+        let plan = Plan { described: self.clone(), operation: id, parameters: Value::NULL, call };
+        plan.spec(&[]).map(Some)
     }
 }
 
@@ -322,6 +373,22 @@ impl Plan {
         Ok(spec)
     }
 
+    /// Makes the request of a service provider the one that its service expects.
+    pub(crate) fn complete(&self, spec: &mut Spec, now: Timestamp) -> Result<(), Failure> {
+        match &self.described.built_in {
+            Some(built_in) => built_in.complete(&self.operation, &self.parameters, spec, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Adapts how the request is made to the service.
+    pub(crate) fn adapt(&self, behaviour: &mut Behaviour) {
+        behaviour.paging = self.paging();
+        if let Some(built_in) = &self.described.built_in {
+            built_in.adapt(&self.operation, &self.parameters, behaviour);
+        }
+    }
+
     /// How the state of a polled trigger moves on.
     pub(crate) fn poll(&self) -> Option<Poll> {
         let operation = self.described.connector.operation(&self.operation).ok()?;
@@ -343,6 +410,9 @@ impl Plan {
     }
 
     fn received_answer(&self, mut answer: Answer) -> Answer {
+        if let Some(built_in) = &self.described.built_in {
+            return built_in.received(&self.operation, &self.parameters, answer);
+        }
         let Some(mut outputs) = answer.outputs.as_object().cloned() else { return answer };
         let mut headers = outputs.get("headers").and_then(Value::as_object).cloned().unwrap_or_default();
         let body = outputs.get("body").cloned().unwrap_or_default();

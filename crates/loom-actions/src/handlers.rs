@@ -233,7 +233,7 @@ impl RequestHandler {
         };
         let plan = described.plan(inputs, callback)?;
         let (marks, mut behaviour) = (marks(call), behaviour(call, self.kind));
-        behaviour.paging = plan.paging();
+        plan.adapt(&mut behaviour);
         self.requests.perform_plan(&plan, &marks, &behaviour, call.resume.as_ref()).await
     }
 

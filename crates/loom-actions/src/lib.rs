@@ -20,6 +20,7 @@ mod handlers;
 mod headers;
 mod models;
 mod project;
+mod providers;
 mod requests;
 mod script;
 pub mod secrets;

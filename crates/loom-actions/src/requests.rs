@@ -86,6 +86,8 @@ pub struct Behaviour {
     pub paging: Option<(String, String)>,
     /// The timeout of one request, instead of the one in the settings.
     pub timeout: Option<Duration>,
+    /// The body of a successful response is bytes, whatever its content type.
+    pub untyped: bool,
 }
 
 impl Behaviour {
@@ -207,7 +209,12 @@ impl Requests {
             return self.pending(&reply, &url, 0);
         }
         let reply = self.whole_download(reply, spec, &credentials, marks, behaviour).await?;
-        let answer = self.answer(&reply)?;
+        let answer = if behaviour.untyped && reply.status.is_success() {
+            let bytes = envelope::encode("application/octet-stream", &reply.body);
+            self.answer_with(reply.status.as_u16(), &reply.headers, Some(bytes))
+        } else {
+            self.answer(&reply)?
+        };
         match behaviour.minimum_items {
             Some(minimum) if reply.status.is_success() => {
                 let first = pages::First { answer, reply: &reply, minimum };
@@ -245,7 +252,8 @@ impl Requests {
             };
             looked_up.push(lookup.value(found.outputs.get("body").unwrap_or(&Value::NULL)));
         }
-        let spec = plan.spec(&looked_up)?;
+        let mut spec = plan.spec(&looked_up)?;
+        plan.complete(&mut spec, (self.clock)())?;
         Box::pin(self.perform(&spec, marks, behaviour, resume)).await.map(|progress| plan.received(progress))
     }
 
@@ -355,6 +363,7 @@ impl Requests {
                 value.set_sensitive(true);
                 request.headers.insert(name, value);
             }
+            Credentials::Signed(key) => key.sign(&mut request, (self.clock)())?,
             Credentials::Token(token) => {
                 let used = self.token(token).await?;
                 request.headers.insert(header::AUTHORIZATION, used.header.clone());
@@ -524,6 +533,15 @@ impl Spec {
             headers.remove(&written);
         }
         headers.insert(name, value);
+        self.headers = headers.into();
+    }
+
+    /// Removes a header, whatever the case of its name.
+    pub(crate) fn remove_header(&mut self, name: &str) {
+        let Some(headers) = self.headers.as_object() else { return };
+        let Some(written) = headers.name_ignore_case(name).cloned() else { return };
+        let mut headers = headers.clone();
+        headers.remove(&written);
         self.headers = headers.into();
     }
 

@@ -1,9 +1,15 @@
 //! How long does it take to read a description, and to make a request of an operation?
 //!
 //! The document has operations like those of public connectors, at three sizes. A call is measured with the operation already
-//! built, as in a running workflow.
+//! built, as in a running workflow. With `LOOM_CORPUS`, the descriptions in its directory `connectors` are read too, all of them.
 
-use std::{fmt::Write as _, hint::black_box, sync::Arc};
+use std::{
+    fmt::Write as _,
+    fs,
+    hint::black_box,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use loom_connectors::{Connection, Connector, NoFiles, Value};
@@ -35,6 +41,22 @@ fn read(document: &str) -> Connector {
     Connector::read("bench", document.as_bytes(), None, Arc::new(NoFiles)).expect("it is a description")
 }
 
+/// The public descriptions, each with its properties; none when nobody says where they are.
+fn public() -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark has no settings")]
+    let Ok(corpus) = std::env::var("LOOM_CORPUS") else { return Vec::new() };
+    let directory = Path::new(&corpus).join("connectors");
+    let files = fs::read_dir(&directory).expect("the corpus has a directory `connectors`");
+    let mut documents: Vec<PathBuf> = files.map(|file| file.expect("it can be listed").path()).collect();
+    documents.retain(|path| path.to_string_lossy().ends_with(".swagger.json"));
+    documents.sort();
+    let read = |path: &PathBuf| {
+        let properties = path.to_string_lossy().replace(".swagger.json", ".properties.json");
+        (fs::read(path).expect("it can be read"), fs::read(properties).ok())
+    };
+    documents.iter().map(read).collect()
+}
+
 fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("read");
     for kibibytes in [32, 256, 1024] {
@@ -45,6 +67,19 @@ fn benches(criterion: &mut Criterion) {
         });
     }
     group.finish();
+
+    let public = public();
+    if !public.is_empty() {
+        criterion.bench_function(&format!("read/{} public descriptions", public.len()), |bencher| {
+            bencher.iter(|| {
+                for (document, properties) in &public {
+                    let files = Arc::new(NoFiles);
+                    black_box(Connector::read("bench", document, properties.as_deref(), files))
+                        .expect("it is a description");
+                }
+            });
+        });
+    }
 
     let connector = read(&document(32 << 10));
     let arguments = Value::from_json_str(

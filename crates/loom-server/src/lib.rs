@@ -74,6 +74,7 @@ mod workflows;
 
 pub use deploy::{DeployError, Deployment, Origin, Source};
 pub use host::{Host, HostError, HostSettings, LiveSettings, Recovery};
+pub use openapi::OPENAPI;
 pub use policies::PoliciesRefused;
 pub use process_usage::ProcessUsage;
 pub use redact::{HIDDEN, hide, without_credentials};

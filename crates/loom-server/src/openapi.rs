@@ -4,9 +4,12 @@ use axum::{body::Body, http::Response};
 
 use crate::response::JSON;
 
+/// The OpenAPI document of the API, as the server returns it.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
 /// `GET /api/v1/openapi.json`.
 pub(crate) async fn document() -> Response<Body> {
-    let mut response = Response::new(Body::from(include_str!("openapi.json")));
+    let mut response = Response::new(Body::from(OPENAPI));
     let kind = axum::http::HeaderValue::from_static(JSON);
     response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind);
     response

@@ -14,7 +14,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut files = std::fs::read_dir(directory)?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<Vec<_>, std::io::Error>>()?;
-    files.retain(|file| file.to_string_lossy().contains(&filter));
+    files.retain(|file| file.is_file() && file.to_string_lossy().contains(&filter));
     files.sort();
     let (mut passed, mut failed) = (0, 0);
     for executed in files.iter().flat_map(|file| corpus.run(file)) {

@@ -16,7 +16,7 @@
 //! | property | meaning |
 //! |---|---|
 //! | `definition` | the end of the definition's file name, without `.json` |
-//! | `parametersFile`, `connections`, `appSettings` | the contents of a project's files next to a workflow |
+//! | `parametersFile`, `connections`, `appSettings` | the contents of a project's files next to a workflow; descriptions of connectors are files next to the scenario |
 //! | `trigger` | the trigger's `name` and its outputs |
 //! | `rules` | the script of [`crate::mock`]; a request to `https://host/path` arrives as `/host/path` |
 //! | `calls` | all expected calls: `method`, `path`, `query` and `body` must be equal, `headers` are a subset |
@@ -86,7 +86,7 @@ impl Corpus {
         let run = |case: &Object| {
             let id = case.get("id").and_then(Value::as_str).unwrap_or("only case");
             let id = format!("{name}: {id}");
-            match self.stage(case) {
+            match self.stage(case, file) {
                 Ok(stage) => Executed { verdict: stage.verdict(case), id },
                 Err(why) => failed(&id, why),
             }
@@ -135,8 +135,8 @@ impl Corpus {
         find(&self.directory.join("definitions"), ending)
     }
 
-    fn stage(&self, case: &Object) -> Result<stage::Stage, String> {
-        stage::Stage::set_up(case, &self.definition(case)?)
+    fn stage(&self, case: &Object, file: &Path) -> Result<stage::Stage, String> {
+        stage::Stage::set_up(case, &self.definition(case)?, file.parent())
     }
 }
 

@@ -1,10 +1,11 @@
 //! `loom example`: the built-in examples and the service that they call.
 
 mod killed;
+mod remote;
 
-use std::{fmt::Write, sync::Arc};
+use std::{fmt::Write, process::Command, sync::Arc};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use loom_definition::diagnostic::nearest;
 use loom_testkit::flaky::Flaky;
 
@@ -54,6 +55,9 @@ const PARTS: [&str; 10] = [
 /// The example that runs in separate processes.
 const KILLED: &str = "durable";
 
+/// The example that calls a server.
+const REMOTE: &str = "loom-to-loom";
+
 macro_rules! example {
     ($name:literal, $title:literal, service: $service:literal, counted: $counted:expr $(, child: $child:literal)*) => {
         Example {
@@ -90,6 +94,7 @@ const EXAMPLES: &[Example] = &[
     example!("chaos", "injected faults, and the retries that survive them", service: true, counted: &[("/ok", "of six")]),
     example!("loops", "Foreach, Until, While, and a Switch in a loop", service: false, counted: &[]),
     example!("child-workflow", "a workflow that calls a child workflow", service: false, counted: &[], child: "price"),
+    example!("loom-to-loom", "a workflow that calls another Loom by its own API document", service: false, counted: &[], child: "prices"),
     example!("paging", "an HTTP action that follows all pages of a list", service: true, counted: &[]),
     Example {
         connections: Some(include_str!("../assets/examples/agent/connections.json")),
@@ -139,6 +144,17 @@ fn tour(args: &ExampleArgs, console: Console) -> Result<Exit> {
     Ok(exit)
 }
 
+const NO_PROCESS: &str = "cannot start a second process of this program";
+
+/// Prints a command as it would be typed, and prepares it.
+fn typed(arguments: &[&str]) -> Result<Command> {
+    eprintln!("$ loom {}", arguments.join(" "));
+    let mut command =
+        Command::new(std::env::current_exe().context("cannot determine the path of this program")?);
+    command.args(arguments);
+    Ok(command)
+}
+
 fn list() -> String {
     let width = EXAMPLES.iter().map(|example| example.name.len()).max().unwrap_or(0);
     let entries = EXAMPLES.iter().map(|example| (example.name, example.title));
@@ -152,6 +168,9 @@ fn list() -> String {
 
 /// Starts the service, runs the example against it, and prints what happened.
 async fn execute(example: &Example, console: Console) -> Result<Exit> {
+    if example.name == REMOTE {
+        return remote::execute(example).await;
+    }
     let service = if example.service { Some(Flaky::start().await?) } else { None };
     let mut with = RunWith::default();
     if let Some(service) = &service {

@@ -8,9 +8,9 @@ mod watch;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
-use loom_actions::Project;
+use loom_actions::{CallProblem, Project};
 use loom_definition::{
-    Bound, Definition, Diagnostics, LoadOptions, Loaded, Surroundings, Workflow,
+    Bound, Definition, Diagnostic, Diagnostics, LoadOptions, Loaded, Severity, Surroundings, Workflow,
     model::{ActionKind, EffectKind},
     policy::ChaosPlan,
     render, text,
@@ -159,6 +159,8 @@ pub(crate) fn prepare(
     }
     if warn {
         report_missing(&loaded, &values, &settings);
+        let calls = call_warnings(settings.connections().check_calls(&loaded.workflow), &definition.bytes);
+        report_diagnostics(&Diagnostics(calls), &definition.bytes, &definition.name, console);
     }
     if warn {
         report_trigger(&loaded.workflow, with);
@@ -299,6 +301,16 @@ fn report_diagnostics(diagnostics: &Diagnostics, bytes: &[u8], name: &str, conso
     }
 }
 
+/// What is wrong with calls of described operations, as warnings: an action that is not reached does not fail.
+pub(crate) fn call_warnings(calls: Vec<CallProblem>, bytes: &[u8]) -> Vec<Diagnostic> {
+    let source = text::decode(bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
+    let warning = |call: CallProblem| {
+        let found = Diagnostic::call(&call.pointer, &source, call.message, call.is_unusable);
+        Diagnostic { severity: Severity::Warning, ..found }
+    };
+    calls.into_iter().map(warning).collect()
+}
+
 /// The connections that a definition uses and no file defines, each with what to do about it.
 pub(crate) fn missing_connections(
     loaded: &Loaded,
@@ -385,10 +397,10 @@ impl Prepared {
             // Jitter and random values belong to what a seed repeats.
             builder = builder.seed(plan.seed).chaos(Arc::clone(plan));
         }
-        if let Some(store) = store {
-            builder = builder.store(store);
+        if let Some(store) = &store {
+            builder = builder.store(Arc::clone(store));
         }
-        let engine = self.settings.handlers(builder, &self.connections)?.build();
+        let engine = self.settings.handlers(builder, &self.connections, store.as_ref())?.build();
         for (child, parameters) in &self.children {
             engine.deploy(Arc::clone(child), parameters.clone());
         }

@@ -126,7 +126,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let here = format!("http://{}", config::reachable(listener.local_addr()?));
     let base = values.public_url.clone().unwrap_or_else(|| here.clone());
     let mut watched = Watched::new(&args.files, values.workflows.as_deref(), !values.memory);
-    let host = open_host(args, &config, &base, store, &watched, telemetry).await?;
+    let host = open_host(args, &config, &base, store, &mut watched, telemetry).await?;
     reload::warn_of_hidden(&host);
     let refused = watched.deploy_all(&host, console, false).await?;
     if refused > 0 && !args.files.is_empty() {
@@ -259,7 +259,7 @@ async fn open_host(
     config: &Config,
     base: &str,
     store: Arc<dyn Store>,
-    watched: &Watched,
+    watched: &mut Watched,
     telemetry: Option<TelemetrySettings>,
 ) -> Result<Arc<Host>> {
     let mut settings = Settings::read(config)?;
@@ -268,7 +268,8 @@ async fn open_host(
     }
     settings.warn_of_others();
     let environment = settings.environment();
-    let requests = settings.requests(&watched.connections()?)?;
+    watched.check_against(settings.connections());
+    let requests = settings.requests(&watched.connections()?, Some(&store))?;
     let mut host = HostSettings::new(base);
     host.trigger_calls = Some(Arc::new(TriggerRequests::new(&requests)));
     let mut builder = settings.handlers_on(Engine::builder(), requests);

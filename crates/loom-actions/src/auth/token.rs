@@ -20,8 +20,12 @@ use ring::{
 };
 use tokio::time::Instant;
 
-use super::{Archives, Proof, TokenRequest};
+use super::{
+    Archives, Proof, TokenRequest,
+    rotated::{Grant, Rotated},
+};
 use loom_engine::http_status;
+use loom_store::Store;
 
 use crate::{
     Failure,
@@ -41,6 +45,9 @@ pub struct TokenSettings {
     pub managed_identity: ManagedIdentity,
     /// The timeout of fetching a token.
     pub timeout: Duration,
+    /// Where refresh tokens are stored that an endpoint returns in place of the one in the connections file. Without it, they
+    /// are used until the process ends.
+    pub store: Option<Arc<dyn Store>>,
 }
 
 /// The endpoint that issues tokens for the managed identity.
@@ -90,6 +97,7 @@ impl Default for TokenSettings {
             authority_override: None,
             managed_identity: ManagedIdentity::default(),
             timeout: Duration::from_secs(30),
+            store: None,
         }
     }
 }
@@ -120,13 +128,13 @@ pub(crate) struct Used {
 pub(crate) struct Tokens {
     settings: TokenSettings,
     slots: Mutex<HashMap<TokenRequest, Slot>>,
-    /// The refresh tokens that endpoints returned in place of those they were given.
-    rotated: Mutex<HashMap<TokenRequest, String>>,
+    rotated: Rotated,
 }
 
 impl Tokens {
     pub(crate) fn new(settings: TokenSettings) -> Tokens {
-        Tokens { settings, slots: Mutex::default(), rotated: Mutex::default() }
+        let rotated = Rotated::new(settings.store.clone());
+        Tokens { settings, slots: Mutex::default(), rotated }
     }
 
     fn slot(&self, request: &TokenRequest) -> Slot {
@@ -203,13 +211,12 @@ impl Tokens {
             Failure::lasting("Unauthorized", format!("The response of '{url}' has no usable 'access_token'."))
         })?;
         header.set_sensitive(true);
-        if let TokenRequest::Endpoint { refresh_token: Some(_), .. } = request
+        if let Some(grant) = grant_of(request)
             && let Some(next) = answer.get("refresh_token").and_then(Value::as_str)
+            && let Err(why) = self.rotated.replace(grant, next).await
         {
-            let mut rotated = self.rotated.lock().unwrap_or_else(PoisonError::into_inner);
-            if rotated.len() < TOKENS_MAX || rotated.contains_key(request) {
-                rotated.insert(request.clone(), next.to_owned());
-            }
+            // The access token is good; only the next refresh, after a restart, will fail.
+            tracing::warn!(%why, "a new refresh token could not be stored");
         }
         // Some endpoints send the number as a string. A token without a lifetime is used once.
         let life =
@@ -259,15 +266,19 @@ impl Tokens {
                 wire.headers.insert(header::CONTENT_TYPE, kind);
                 Ok(wire)
             }
-            TokenRequest::Endpoint { url, client_id, client_secret, refresh_token, scope } => {
+            TokenRequest::Endpoint { url, client_id, client_secret, refresh_token: _, scope } => {
                 let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
                 let mut fields = vec![field("client_id", client_id)];
                 fields.extend(client_secret.as_ref().map(|secret| field("client_secret", secret)));
-                match refresh_token {
-                    Some(given) => {
-                        let rotated = self.rotated.lock().unwrap_or_else(PoisonError::into_inner);
+                match grant_of(request) {
+                    Some(grant) => {
+                        let token = self.rotated.latest(grant).await.map_err(|why| {
+                            let message =
+                                format!("Cannot get a token for the request's authentication: {why}.");
+                            Failure { transient: true, ..Failure::lasting("Unauthorized", message) }
+                        })?;
                         fields.push(field("grant_type", "refresh_token"));
-                        fields.push(field("refresh_token", rotated.get(request).unwrap_or(given)));
+                        fields.push(field("refresh_token", &token));
                     }
                     None => fields.push(field("grant_type", "client_credentials")),
                 }
@@ -305,6 +316,16 @@ impl Tokens {
                 Ok(wire)
             }
         }
+    }
+}
+
+/// The grant of a request with a refresh token.
+fn grant_of(request: &TokenRequest) -> Option<Grant<'_>> {
+    match request {
+        TokenRequest::Endpoint { url, client_id, refresh_token: Some(given), .. } => {
+            Some(Grant { url, client_id, given })
+        }
+        _ => None,
     }
 }
 

@@ -18,6 +18,7 @@ use loom_engine::{
     ports::{TriggerCall, TriggerHandler as _, TriggerPurpose},
 };
 use loom_expression::{Object, Value};
+use loom_store::{KeyQuery, MemoryStore, Store};
 use loom_testkit::mock::Mock;
 
 use crate::{
@@ -46,8 +47,12 @@ fn notes(operation: &str, parameters: &str) -> String {
     )
 }
 
-async fn executed(connections: &str, actions: &str, outputs: &str, mock: &Mock) -> Arc<RunReport> {
-    let requests = requests(settings(connections, mock), Arc::new(SystemClock)).unwrap();
+pub(crate) async fn executed(connections: &str, actions: &str, outputs: &str, mock: &Mock) -> Arc<RunReport> {
+    executed_with(settings(connections, mock), actions, outputs).await
+}
+
+async fn executed_with(settings: Settings, actions: &str, outputs: &str) -> Arc<RunReport> {
+    let requests = requests(settings, Arc::new(SystemClock)).unwrap();
     let mut builder = Engine::builder();
     for (kind, handler) in request_handlers(&requests) {
         builder = builder.handler(kind, handler);
@@ -176,6 +181,85 @@ async fn tokens_are_fetched_once_and_refreshed() {
             "Bearer t2",
         ]
     );
+}
+
+/// A refresh token that an endpoint accepts once: the next one outlives the process, and no token is in the store in the clear.
+#[tokio::test]
+async fn a_rotated_refresh_token_outlives_the_process() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/token", "responses": [
+                {"body": {"access_token": "t1", "expires_in": 3600, "refresh_token": "rotated-2"}},
+                {"body": {"access_token": "t2", "expires_in": 3600, "refresh_token": "rotated-3"}},
+                {"body": {"access_token": "t3", "expires_in": 3600}}], "calls": 3},
+            {"method": "GET", "path": "/orders", "calls": 3}]"#,
+    )
+    .await;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    for given in ["given-1", "given-1", "another"] {
+        let connections = format!(
+            r#"{{"connections": {{"shop": {{"description": "shop.openapi.json", "baseUrl": "{{base}}", "parameters": {{
+                "clientId": "c", "refreshToken": "{given}", "tokenUrl": "{{base}}/token"}}}}}}}}"#
+        );
+        let mut settings = settings(&connections, &mock);
+        settings.tokens.store = Some(Arc::clone(&store));
+        let actions = r#"{"A": {"type": "OpenApiConnection", "inputs": {"host": {"connectionName": "shop", "operationId": "FindOrders"}, "parameters": {}}}}"#;
+        let report = executed_with(settings, actions, "{}").await;
+        assert_eq!(report.status, RunStatus::Succeeded);
+    }
+    let sent: Vec<String> = mock
+        .requests()
+        .iter()
+        .filter(|request| request.path == "/token")
+        .map(|request| String::from_utf8_lossy(&request.body).into_owned())
+        .collect();
+    for (body, token) in sent.iter().zip(["given-1", "rotated-2", "another"]) {
+        assert!(body.contains(&format!("refresh_token={token}")), "{body}");
+    }
+    assert_eq!(mock.problems(), Vec::<String>::new());
+    let query = KeyQuery { namespace: "refresh-token".into(), prefix: String::new(), after: None, limit: 10 };
+    let kept = store.keys(query).await.unwrap().values;
+    assert_eq!(kept.len(), 1, "the last token is rotated by nobody");
+    for token in ["given", "rotated", "another"] {
+        assert!(!format!("{kept:?}").contains(token), "{kept:?}");
+        assert!(!String::from_utf8_lossy(&kept[0].value).contains(token));
+    }
+}
+
+/// A description is a file, and reading one may take long: here it is a pipe that nobody has written to yet. The only thread of
+/// the runtime must be free for the task that writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_description_is_read_beside_the_runtime() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("slow.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mock = mock(r#"[{"method": "GET", "path": "/ping", "calls": 1}]"#).await;
+    let file = json(&format!(
+        r#"{{"connections": {{"slow": {{"description": "slow.json", "baseUrl": "{}"}}}}}}"#,
+        mock.base_url()
+    ));
+    let sources = Sources { directory: Some(directory.path().to_path_buf()), ..Sources::default() };
+    let settings =
+        Settings { connections: Connections::from_json(&file, &sources).unwrap(), ..Settings::default() };
+    let actions = r#"{"A": {"type": "OpenApiConnection", "inputs": {"host": {"connectionName": "slow", "operationId": "Ping"}, "parameters": {}}}}"#;
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        assert_eq!(executed_with(settings, actions, "{}").await.status, RunStatus::Succeeded);
+    });
+    tasks.spawn(async move {
+        // Opening the pipe waits for the reader, so the reader is there when this is written.
+        let write = move || {
+            let text = r#"{"swagger": "2.0", "paths": {"/ping": {"get": {"operationId": "Ping", "responses": {}}}}}"#;
+            std::fs::write(pipe, text).unwrap();
+        };
+        tokio::task::spawn_blocking(write).await.unwrap();
+    });
+    let both = async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap()
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), both).await.expect("a task waits for ever");
+    assert_eq!(mock.problems(), Vec::<String>::new());
 }
 
 /// A webhook action is subscribed with the address for notifications where the description has it, and unsubscribed at the
@@ -339,6 +423,58 @@ async fn addresses_of_descriptions_are_subject_to_the_egress_rules() {
     let outcome = triggered(&TriggerRequests::new(&requests), &call).await;
     assert_eq!(outcome.status, loom_definition::Status::Failed);
     assert!(mock.requests().is_empty());
+}
+
+/// The token endpoint of a description is its author's too, even when the operator names the service.
+#[tokio::test]
+async fn a_token_endpoint_of_a_description_is_subject_to_the_egress_rules() {
+    let mock = mock(r#"[{"path": "/token"}, {"path": "/x"}]"#).await;
+    let directory = tempfile::tempdir().unwrap();
+    let document = format!(
+        r#"{{"swagger": "2.0", "host": "example.com", "securityDefinitions": {{"o": {{"type": "oauth2", "flow": "application",
+            "tokenUrl": "{}/token", "scopes": {{}}}}}}, "security": [{{"o": []}}], "paths": {{"/x": {{"get": {{"operationId": "X"}}}}}}}}"#,
+        mock.base_url()
+    );
+    std::fs::write(directory.path().join("inner.swagger.json"), document).unwrap();
+    let sources = Sources { directory: Some(directory.path().to_path_buf()), ..Sources::default() };
+    let file = json(&format!(
+        r#"{{"connections": {{"inner": {{"description": "inner.swagger.json", "baseUrl": "{}",
+            "parameters": {{"clientId": "c", "clientSecret": "s"}}}}}}}}"#,
+        mock.base_url()
+    ));
+    let called = async |deny: bool| {
+        let egress = loom_actions::Egress::default().block_private(deny);
+        let connections = Connections::from_json(&file, &sources).unwrap();
+        let settings = Settings { connections, egress, ..Settings::default() };
+        let actions = r#"{"A": {"type": "OpenApiConnection", "inputs": {"host": {"connectionName": "inner", "operationId": "X"}, "parameters": {}}}}"#;
+        executed_with(settings, actions, "{}").await.status
+    };
+    assert_eq!(called(true).await, RunStatus::Failed);
+    assert!(mock.requests().is_empty(), "the credentials stay here");
+    // A control: without the rule, the endpoint is asked.
+    called(false).await;
+    assert_eq!(mock.requests()[0].path, "/token");
+}
+
+#[tokio::test]
+async fn a_link_beside_a_description_leads_nowhere_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let (inside, outside) = (directory.path().join("in"), directory.path().join("out.json"));
+    std::fs::create_dir(&inside).unwrap();
+    std::fs::write(&outside, r#"{"name": "id", "in": "query", "type": "string"}"#).unwrap();
+    let document = r##"{"swagger": "2.0", "host": "example.com", "paths": {
+        "/x": {"get": {"operationId": "X", "parameters": [{"$ref": "link.json"}]}},
+        "/y": {"get": {"operationId": "Y", "parameters": [{"$ref": "own.json"}]}}}}"##;
+    std::fs::write(inside.join("c.swagger.json"), document).unwrap();
+    std::fs::copy(&outside, inside.join("own.json")).unwrap();
+    std::os::unix::fs::symlink(&outside, inside.join("link.json")).unwrap();
+    let sources = Sources { directory: Some(inside), ..Sources::default() };
+    let file = json(r#"{"connections": {"c": {"description": "c.swagger.json"}}}"#);
+    let connector =
+        Connections::from_json(&file, &sources).unwrap().connector("c").expect("it is there").unwrap();
+    let error = connector.operation("X").unwrap_err().to_string();
+    assert!(error.contains("leads out of the document's directory"), "{error}");
+    assert!(connector.operation("Y").is_ok());
 }
 
 #[test]

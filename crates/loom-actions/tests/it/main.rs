@@ -10,6 +10,7 @@ mod engine;
 mod failures;
 mod models;
 mod patterns;
+mod providers;
 mod reach;
 mod scripts;
 mod support;

@@ -66,8 +66,12 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Loads what the case refers to.
-    pub(super) fn set_up(case: &Object, definition: &Path) -> Result<Stage, String> {
+    /// Loads what the case refers to. `directory` is that of the scenario, which may hold descriptions of connectors.
+    pub(super) fn set_up(
+        case: &Object,
+        definition: &Path,
+        directory: Option<&Path>,
+    ) -> Result<Stage, String> {
         let member = |name: &str| case.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
         let app_settings = member("appSettings");
         let parameters_file = member("parametersFile");
@@ -80,6 +84,7 @@ impl Stage {
                 .iter()
                 .map(|(name, value)| (name.to_string(), value.clone()))
                 .collect(),
+            directory: directory.map(Path::to_path_buf),
             ..Sources::default()
         };
         let connections = Value::from(member("connections"));

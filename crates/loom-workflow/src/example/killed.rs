@@ -3,7 +3,7 @@
 
 use std::{
     path::Path,
-    process::{Child, Command, ExitStatus},
+    process::{Child, ExitStatus},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use loom_store::{Durability, Shards};
 use loom_testkit::flaky::Flaky;
 use tokio::time::{interval, sleep};
 
-use super::Example;
+use super::{Example, NO_PROCESS, typed};
 use crate::{data, exit::Exit, signals::Interrupts};
 
 /// The process is killed after the second call to this path, while the action waits for its third attempt.
@@ -22,7 +22,7 @@ const WATCHED: &str = "/flaky";
 const UNTIL_KILL: Duration = Duration::from_millis(1_200);
 
 /// The interval at which the process and the service are checked.
-const LOOK: Duration = Duration::from_millis(20);
+pub(super) const LOOK: Duration = Duration::from_millis(20);
 
 /// Starts the run, kills its process, and resumes the run in another process.
 pub(super) async fn execute(example: &Example, service: &Flaky) -> Result<Exit> {
@@ -60,11 +60,8 @@ pub(super) async fn execute(example: &Example, service: &Flaky) -> Result<Exit> 
     Ok(ended(status))
 }
 
-/// Prints a command as it would be typed, and starts it.
 fn start(arguments: &[&str]) -> Result<Child> {
-    eprintln!("$ loom {}", arguments.join(" "));
-    let program = std::env::current_exe().context("cannot determine the path of this program")?;
-    Command::new(program).args(arguments).spawn().context("cannot start a second process of this program")
+    typed(arguments)?.spawn().context(NO_PROCESS)
 }
 
 /// Returns during the wait for the third attempt, or earlier with a status if the process has ended.
@@ -91,7 +88,7 @@ async fn newest(data: &Path) -> Result<String> {
     }
 }
 
-fn ended(status: ExitStatus) -> Exit {
+pub(super) fn ended(status: ExitStatus) -> Exit {
     match status.code() {
         Some(0) => Exit::Success,
         Some(130) => Exit::Interrupted,

@@ -14,6 +14,7 @@ use loom_actions::{
 use loom_definition::{Surroundings, model::EffectKind, policy::Policies, render, template_parameters};
 use loom_engine::{Budgets, EngineBuilder, Environment, PolicyBook, SecretSource, clock::SystemClock};
 use loom_expression::{Object, Value, Visible};
+use loom_store::Store;
 
 use crate::{
     config::{Config, Values},
@@ -222,12 +223,17 @@ impl Settings {
     }
 
     /// Adds the handlers of all actions that call services. `learned` holds the connections that the definition declares.
-    pub(crate) fn handlers(&self, builder: EngineBuilder, learned: &Value) -> Result<EngineBuilder> {
-        Ok(self.handlers_on(builder, self.requests(learned)?))
+    pub(crate) fn handlers(
+        &self,
+        builder: EngineBuilder,
+        learned: &Value,
+        store: Option<&Arc<dyn Store>>,
+    ) -> Result<EngineBuilder> {
+        Ok(self.handlers_on(builder, self.requests(learned, store)?))
     }
 
-    /// The client that sends the requests of actions.
-    pub(crate) fn requests(&self, learned: &Value) -> Result<Arc<Requests>> {
+    /// The client that sends the requests of actions. `store` keeps what must outlive the process.
+    pub(crate) fn requests(&self, learned: &Value, store: Option<&Arc<dyn Store>>) -> Result<Arc<Requests>> {
         let mut settings = loom_actions::Settings {
             egress: self.egress.clone(),
             connections: self.connections.clone(),
@@ -235,6 +241,7 @@ impl Settings {
             ..loom_actions::Settings::default()
         };
         settings.connections.learn(learned);
+        settings.tokens.store = store.map(Arc::clone);
         settings.chunk_threshold = usize::try_from(self.host.chunk_threshold).unwrap_or(usize::MAX);
         if let Some(longest) = self.host.attempt_timeout {
             settings.attempt_timeout = longest;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
-use loom_actions::Project;
+use loom_actions::{Connections, Project};
 use loom_definition::{
     Definition, Diagnostic, LoadOptions, catalog::Bump, model::WorkflowKind, render, text,
 };
@@ -19,6 +19,7 @@ use loom_server::{DeployError, Host, Origin, Source};
 use crate::{
     console::{self, Console},
     files,
+    run::call_warnings,
 };
 
 /// The files of one `loom serve`.
@@ -27,6 +28,7 @@ pub(super) struct Watched {
     files: Vec<PathBuf>,
     directory: Option<PathBuf>,
     stores: bool,
+    connections: Connections,
     known: BTreeMap<PathBuf, Known>,
     /// The last error that was logged for a path.
     trouble: BTreeMap<PathBuf, ReadFailure>,
@@ -60,9 +62,15 @@ impl Watched {
             files: files.to_vec(),
             directory: directory.map(Path::to_path_buf),
             stores,
+            connections: Connections::default(),
             known: BTreeMap::new(),
             trouble: BTreeMap::new(),
         }
+    }
+
+    /// Checks the calls of definitions from now on against the descriptions that these connections have.
+    pub(super) fn check_against(&mut self, connections: &Connections) {
+        self.connections = connections.clone();
     }
 
     /// All definition files at present, sorted by name.
@@ -235,6 +243,11 @@ impl Watched {
                 known.name = Some(Arc::clone(&deployment.workflow.name));
                 if changed {
                     show(&deployment.warnings, &source, path, console);
+                    let connections = self.connections.clone();
+                    let workflow = Arc::clone(&deployment.workflow);
+                    // Descriptions are files, and may be large.
+                    let calls = tokio::task::spawn_blocking(move || connections.check_calls(&workflow)).await;
+                    show(&call_warnings(calls.unwrap_or_default(), &source.bytes), &source, path, console);
                     if self.stores && deployment.workflow.kind == WorkflowKind::Stateless {
                         eprintln!(
                             "loom: warning: {} is Stateless, but its runs are stored like all others; --memory stores no runs",

@@ -96,3 +96,51 @@ fn validate_points_at_wrong_arguments_of_described_operations() {
         assert!(ended.stderr.contains(part), "`{part}` is missing: {}", ended.stderr);
     }
 }
+
+#[test]
+fn run_and_serve_warn_of_calls_that_their_descriptions_refuse() {
+    let connections = project("connectors-warn");
+    let flow = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {
+  "Never": {"type": "If", "expression": {"equals": [1, 2]}, "actions": {
+    "Create": {"type": "OpenApiConnection", "inputs": {"host": {"connectionName": "shared_notes", "operationId": "CreateNote"},
+      "parameters": {"note/titel": "T"}}},
+    "Odd": {"type": "OpenApiConnection", "inputs": {"host": {"connectionName": "shared_notes", "operationId": "Odd"}, "parameters": {}}}}}}}}"#;
+    let flow = file("connectors-warn", "flow.json", flow).display().to_string();
+    let parts = [
+        "warning[L0701]: unknown parameter `note/titel`; did you mean `note/title`?",
+        "flow.json:4:",
+        "warning[L0702]: operation `Odd` cannot be called: policy `limitcalls` is not supported",
+    ];
+    // An action that is not reached does not fail.
+    let ended = loom(&["run", &flow, "--connections", &connections]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    for part in parts {
+        assert!(ended.stderr.contains(part), "`{part}` is missing: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn built_in_service_providers_are_listed_and_shown() {
+    let connections = r#"{"serviceProviderConnections": {
+        "AzureBlob": {"serviceProvider": {"id": "/serviceProviders/AzureBlob"}, "parameterValues": {"connectionString": "UseDevelopmentStorage=true"}},
+        "sftp": {"serviceProvider": {"id": "/serviceProviders/sftp"}},
+        "vault": {"serviceProvider": {"id": "/serviceProviders/keyVault"}, "parameterValues": {}}}}"#;
+    let connections = file("connectors-providers", "connections.json", connections).display().to_string();
+    let run =
+        |arguments: &[&str]| loom(&[&["connectors"], arguments, &["--connections", &connections]].concat());
+    let list = run(&["list"]);
+    assert_eq!(
+        list.stdout,
+        "AzureBlob: Azure Blob Storage; 9 operations\nvault: Azure Key Vault; 3 operations\n"
+    );
+    let show = run(&["show", "AzureBlob", "uploadBlob"]).stdout;
+    for part in
+        ["  containerName (string, required) the container\n", "  overrideIfExists (boolean, default true)"]
+    {
+        assert!(show.contains(part), "`{part}` is missing: {show}");
+    }
+    let check = run(&["check"]);
+    assert!(check.stdout.contains("AzureBlob: 9 of 9 operations can be called\n"), "{}", check.stdout);
+    assert!(check.stdout.contains("no 'VaultUri'"), "{}", check.stdout);
+    assert_eq!(check.code, Some(3));
+}

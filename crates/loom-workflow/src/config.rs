@@ -41,7 +41,7 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 
-pub(crate) use flags::{FileFlags, Flags};
+pub(crate) use flags::Flags;
 pub(crate) use layers::Origin;
 pub(crate) use show::{ConfigArgs, command};
 pub(crate) use table::Values;

@@ -8,7 +8,7 @@ use loom_connectors::{Connector, Field, Operation, TriggerKind, Unsubscribe, Val
 use loom_expression::{Visible, nearest};
 
 use crate::{
-    config::{Config, FileFlags},
+    config::{Config, Flags},
     console,
     exit::Exit,
     run::Settings,
@@ -23,10 +23,10 @@ pub(crate) struct ConnectorsArgs {
 
 #[derive(Debug, Subcommand)]
 enum ConnectorsCommand {
-    /// List the connectors, built-in service providers included, and how many operations each has.
+    /// List the connectors and how many operations each has.
     List {
         #[command(flatten)]
-        flags: Box<FileFlags>,
+        flags: Box<Flags<false>>,
     },
     /// Show a connector's parameters and operations, or what one operation takes and returns.
     Show {
@@ -35,7 +35,7 @@ enum ConnectorsCommand {
         /// The operation to show [default: a list of all].
         operation: Option<String>,
         #[command(flatten)]
-        flags: Box<FileFlags>,
+        flags: Box<Flags<false>>,
     },
     /// Check that each description can be read, that each connection has the parameters that its description requires, and
     /// which operations cannot be called.
@@ -43,7 +43,7 @@ enum ConnectorsCommand {
         /// The connection to check [default: all].
         name: Option<String>,
         #[command(flatten)]
-        flags: Box<FileFlags>,
+        flags: Box<Flags<false>>,
     },
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn command(args: &ConnectorsArgs) -> Result<Exit> {
     | ConnectorsCommand::Show { flags, .. }
     | ConnectorsCommand::Check { flags, .. }) = &args.command;
     // The connections file is that of a workflow of the project in the working directory, or the one of `--connections`.
-    let config = Config::resolve(&***flags, &[PathBuf::from("workflow/workflow.json")])?;
+    let config = Config::resolve(flags, &[PathBuf::from("workflow/workflow.json")])?;
     let settings = Settings::read(&config)?;
     let exit = match &args.command {
         ConnectorsCommand::List { .. } => list(&settings),

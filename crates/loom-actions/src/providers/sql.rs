@@ -93,7 +93,7 @@ pub(super) fn received(response: &Response<'_>) -> Option<Value> {
         "insertRow" => rows?.index(0).cloned().unwrap_or_default(),
         "deleteRows" => Vec::<Value>::new().into(),
         _ => {
-            let sets = rows.map(|rows| members([("Table1", rows)])).unwrap_or_else(|| Object::new().into());
+            let sets = rows.map_or_else(|| Object::new().into(), |rows| members([("Table1", rows)]));
             members([("resultSets", sets)])
         }
     })

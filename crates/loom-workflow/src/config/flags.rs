@@ -59,45 +59,6 @@ impl<const SERVE: bool> FromArgMatches for Flags<SERVE> {
     }
 }
 
-/// The settings of a command that only reads the files of a project: its help shows those that have an effect on it. The others
-/// are accepted, so that the flags of `loom run` can be repeated.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct FileFlags(Flags<false>);
-
-/// What a command that only reads files depends on.
-const FILES: [&str; 4] = ["settings", "connections", "secrets", "secrets_dir"];
-
-impl std::ops::Deref for FileFlags {
-    type Target = Flags<false>;
-
-    fn deref(&self) -> &Flags<false> {
-        &self.0
-    }
-}
-
-impl clap::Args for FileFlags {
-    fn augment_args(command: Command) -> Command {
-        let others = Flags::<false>::rows().filter(|setting| !FILES.contains(&setting.field));
-        let command = Flags::<false>::augment_args(command);
-        others
-            .fold(command, |command, setting| command.mut_arg(setting.field, |argument| argument.hide(true)))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for FileFlags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        Flags::from_arg_matches(matches).map(FileFlags)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        self.0.update_from_arg_matches(matches)
-    }
-}
-
 fn argument<const SERVE: bool>(setting: &'static Setting) -> Arg {
     let check = move |text: &str| match (setting.check)(&setting.kind, &[text.to_owned()]) {
         Ok(()) => Ok(text.to_owned()),

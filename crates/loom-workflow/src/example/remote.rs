@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Child, Stdio},
+    process::{Child, ChildStdout, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -20,8 +20,8 @@ use crate::{exit::Exit, signals::Interrupts};
 /// What the server prints before its address.
 const LISTENING: &str = "listening on ";
 
-/// A server, which ends with this value.
-struct Serving(Child);
+/// A server, which ends with this value. It keeps the end of the pipe that the server prints to.
+struct Serving(Child, Option<BufReader<ChildStdout>>);
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -48,8 +48,8 @@ pub(super) async fn execute(example: &Example) -> Result<Exit> {
 
     let (served, data) = (place("prices.json"), place("runs"));
     let mut server = typed(&["serve", &served, "--data", &data, "--addr", "127.0.0.1:0"])?;
-    let mut server = Serving(server.stdout(Stdio::piped()).spawn().context(NO_PROCESS)?);
-    let address = address(&mut server.0)?;
+    let mut server = Serving(server.stdout(Stdio::piped()).spawn().context(NO_PROCESS)?, None);
+    let address = address(&mut server)?;
 
     let entry: Object = [("description", "loom.openapi.json"), ("baseUrl", &address)].into_iter().collect();
     let connections =
@@ -68,13 +68,15 @@ pub(super) async fn execute(example: &Example) -> Result<Exit> {
 }
 
 /// The address that a server prints as soon as it listens.
-fn address(server: &mut Child) -> Result<String> {
-    let Some(output) = server.stdout.take() else { bail!("the server has no output") };
-    for line in BufReader::new(output).lines() {
-        let line = line.context("cannot read what the server prints")?;
+fn address(server: &mut Serving) -> Result<String> {
+    let Some(output) = server.0.stdout.take() else { bail!("the server has no output") };
+    let output = server.1.insert(BufReader::new(output));
+    let mut line = String::new();
+    while output.read_line(&mut line).context("cannot read what the server prints")? > 0 {
         if let Some(address) = line.strip_prefix(LISTENING) {
             return Ok(address.trim().to_owned());
         }
+        line.clear();
     }
     bail!("the server ended before it listened")
 }

@@ -170,7 +170,7 @@ impl Connections {
             Section::Types => &mut self.types,
             Section::Providers => {
                 self.providers.insert(name.to_lowercase());
-                // An entry under `connections`, by the same name, takes the place of this one.
+                // An entry under `connections`, by the same name, replaces this one.
                 if described.is_none() || self.managed.contains_key(&name.to_lowercase()) {
                     return;
                 }

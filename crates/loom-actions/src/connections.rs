@@ -142,6 +142,8 @@ impl Connections {
 
     fn add(&mut self, section: Section, name: &str, raw: &Value, sources: &Sources) {
         if matches!(section, Section::Models) {
+            // Evaluated for the secrets that it names, which have to be at hand when the model is used. An error is reported then.
+            drop(sources.evaluate(raw));
             let written = models::Written { name: name.into(), raw: raw.clone(), sources: sources.clone() };
             self.models.insert(name.to_lowercase(), written);
             return;

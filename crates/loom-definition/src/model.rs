@@ -60,7 +60,7 @@ pub struct Workflow {
     pub outputs: Vec<Output>,
     /// The static results.
     pub static_results: Vec<StaticResult>,
-    /// Whether an expression may read secrets.
+    /// Whether an expression may read secrets, or call `declassify()`.
     pub reads_secrets: bool,
     /// Everything that determines what the workflow does, as compact JSON that can be loaded again:
     /// `{kind, definition, tags?, parametersFile?}`. Stored for runs that outlive a deployment.

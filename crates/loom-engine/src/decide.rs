@@ -215,15 +215,16 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Whether secrets that the action names have to be read before it is evaluated. The decision is then made again.
+    /// Whether secrets that the action names have to be read before it is evaluated. The decision is then made again. Notes
+    /// for the audit which action is evaluated.
     #[inline]
     fn needs_reads(&self, action: &Action) -> bool {
-        !action.secrets.is_empty() && self.wants(action)
+        self.state.workflow.reads_secrets && self.wants(action)
     }
 
     #[inline(never)]
     fn wants(&self, action: &Action) -> bool {
-        self.state.reads.want(&action.secrets)
+        self.state.reads.want(&action.secrets, &action.name)
     }
 
     /// Ends the run early: it was cancelled, timed out, or exceeded a budget.

@@ -461,6 +461,9 @@ impl Driver {
 
     /// Notes the number of releases before the first write that may fail; see [`Unwritten::releases`].
     fn begin_write(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.audit(self.run.take_uses(), self.clock.now().run, self.run.environment());
+        }
         if self.journal.is_some() && self.spilled.is_none() {
             self.releases = self.shared.releases();
         }

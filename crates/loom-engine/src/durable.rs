@@ -4,6 +4,7 @@
 //! the end); then all of them are written to the store in one frame, and nothing becomes visible before the store has
 //! acknowledged it. A crash therefore takes a run back to its last durable point, and nothing that was visible is lost.
 
+mod audited;
 mod pace;
 mod parked;
 
@@ -34,10 +35,8 @@ use crate::{
     facts::{self, Facts},
     history::History,
     illegal::IllegalEvent,
-    journal::{self, Draft, FrameReader, Keys, LargeValues, SecretRef, status_number, waymark},
-    messages,
-    ports::Secret,
-    spent,
+    journal::{self, Draft, FrameReader, Keys, LargeValues, status_number, waymark},
+    messages, spent,
     state::RunState,
     suspects, time,
     trail::Trail,
@@ -532,13 +531,6 @@ impl RunJournal {
     /// Writes secrets that another run has read as references, as its journal does.
     pub(crate) fn adopt(&mut self, other: FrameReader) {
         self.values.adopt(other.into_keys());
-    }
-
-    /// Records that a secret was read, and writes its value from now on as a reference to the version.
-    pub(crate) fn read_secret(&mut self, secret: &Secret, value: &Value) {
-        let read = Arc::new(SecretRef { name: Arc::clone(&secret.name), version: secret.version.clone() });
-        self.values.refer(value, Arc::clone(&read));
-        self.gathered.record_read(read);
     }
 
     /// Consumes a message with the next commit.

@@ -347,9 +347,10 @@ impl Engine {
             depth: request.depth,
             now: self.shared.clock.now(),
         };
+        let named = (&workflow.name, trigger.map(|trigger| &trigger.name));
         let environment = &*self.shared.environment;
         let fire = |reads: &Reads| fire::fire(firing.clone(), environment, reads, || self.shared.next_run());
-        reads::with_reads(environment, fire).await.map_err(StartError::Trigger)
+        reads::with_reads(environment, named, fire).await.map_err(StartError::Trigger)
     }
 
     /// Starts one run and waits for its end. None when a condition of the trigger was not met, when the firing started

@@ -6,7 +6,8 @@ use loom_definition::policy::RetryPolicy;
 use loom_expression::{Lookup, LookupError, Masker, Object, Value, is_connection_string, names_secret};
 
 use crate::{
-    budgets::Budgets, callback::Callbacks, event::RunStart, policies::PolicyBook, ports::SecretSource,
+    audit::AuditSink, budgets::Budgets, callback::Callbacks, event::RunStart, policies::PolicyBook,
+    ports::SecretSource,
 };
 
 /// What a host provides to all runs, apart from the clock. Immutable while runs use it.
@@ -25,6 +26,12 @@ pub struct Environment {
     pub callbacks: Option<Callbacks>,
     /// Learns every secret that runs read, so that it can be redacted from anything that is shown.
     pub masker: Masker,
+    /// Records the secrets that are read outside of the commits of runs. Without it, only those commits record them.
+    pub audit: Option<Arc<dyn AuditSink>>,
+    /// The days for which the secrets that runs read are recorded.
+    pub audit_days: u32,
+    /// The workflows that may call `declassify()`: names, or patterns in which `*` stands for any characters.
+    pub declassify: Vec<Arc<str>>,
     /// The resources that one run may use.
     pub budgets: Budgets,
     /// Whether spans of runs are recorded. If so, they are the parents of the spans of outgoing calls; otherwise calls pass
@@ -44,6 +51,17 @@ pub fn label_settings(settings: &Object, also: &[Arc<str>]) -> Vec<(Arc<str>, Va
     settings.iter().map(label).collect()
 }
 
+/// Whether a pattern names a workflow, regardless of case. `*` at the start or the end of it stands for any characters.
+fn is_named_by(workflow: &str, pattern: &str) -> bool {
+    let (workflow, pattern) = (workflow.to_lowercase(), pattern.to_lowercase());
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(_), Some(_)) => workflow.contains(pattern.trim_matches('*')),
+        (Some(end), None) => workflow.ends_with(end),
+        (None, Some(start)) => workflow.starts_with(start),
+        (None, None) => workflow == pattern,
+    }
+}
+
 impl Default for Environment {
     fn default() -> Self {
         Environment {
@@ -54,6 +72,9 @@ impl Default for Environment {
             run_duration_max: Duration::from_hours(2160),
             callbacks: None,
             masker: Masker::new(),
+            audit: None,
+            audit_days: 365,
+            declassify: Vec::new(),
             budgets: Budgets::default(),
             traced: false,
         }
@@ -77,6 +98,17 @@ impl Environment {
         Err(LookupError::Unknown {
             available: self.app_settings.iter().map(|(known, _)| Arc::clone(known)).collect(),
         })
+    }
+
+    /// Whether a workflow may call `declassify()`.
+    pub(crate) fn may_declassify(&self, workflow: &str) -> Result<(), LookupError> {
+        if self.declassify.iter().any(|pattern| is_named_by(workflow, pattern)) {
+            return Ok(());
+        }
+        let why = format!(
+            "the operator of this host has not granted it to the workflow '{workflow}' (setting `declassify`)"
+        );
+        Err(LookupError::NotAvailable { why })
     }
 
     /// Lets the masker learn the secrets among a run's parameters.

@@ -32,6 +32,7 @@
 //! ```
 
 mod apply;
+pub mod audit;
 mod budgets;
 mod call_kinds;
 mod callback;

@@ -16,7 +16,9 @@ use crate::{
     live::Live,
     live_text::Show,
     ports::{Call, Secret},
-    random, script,
+    random,
+    reads::Use,
+    script,
     state::RunState,
     trace::RunTrace,
     turn,
@@ -267,6 +269,11 @@ impl Run {
             self.environment.masker.learn(value);
         }
         value
+    }
+
+    /// The secrets that were used since the last call.
+    pub(crate) fn take_uses(&mut self) -> Vec<Use> {
+        self.state.reads.take_uses()
     }
 
     /// Drops what has been read: later decisions read the versions that are current then.

@@ -5,14 +5,16 @@
 //! else; the journal records the name and the version, never the value.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use loom_expression::{Lookup, LookupError, Value, ValueRef};
+use loom_expression::{Lookup, LookupError, Masker, Timestamp, Value, ValueRef};
 
 use crate::{
+    audit::{AuditEntry, Operation},
     environment::Environment,
     ports::{Secret, SecretSource},
 };
@@ -54,72 +56,197 @@ pub(crate) async fn read_all(
     stream::iter(names).map(read).buffered(READS_AT_ONCE).collect().await
 }
 
-/// What expressions may read without I/O: the secrets that have been read, and the names that are missing.
+/// What expressions may read without I/O: the secrets that have been read, and the names that are missing. Notes which of
+/// them are used, for the audit.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
-    known: BTreeMap<Arc<str>, Result<Value, Arc<str>>>,
-    missing: Mutex<BTreeSet<Arc<str>>>,
+    known: BTreeMap<Arc<str>, Known>,
+    noted: Mutex<Noted>,
+}
+
+/// The result of reading a secret.
+#[derive(Debug)]
+struct Known {
+    value: Result<Value, Arc<str>>,
+    /// The name and the version that were read; as the expression has them, if it could not be read.
+    name: Arc<str>,
+    version: Option<Arc<str>>,
+}
+
+/// What evaluations noted.
+#[derive(Debug, Default)]
+struct Noted {
+    /// The names that have to be read next.
+    missing: BTreeSet<Arc<str>>,
+    /// The action that is being evaluated.
+    action: Option<Arc<str>>,
+    /// The names that were used, each by an action.
+    used: BTreeSet<(Arc<str>, Option<Arc<str>>)>,
+    /// The actions that removed the mark of a value.
+    declassified: BTreeSet<Option<Arc<str>>>,
+}
+
+/// The use of a secret by an action.
+#[derive(Debug)]
+pub(crate) struct Use {
+    pub(crate) operation: Operation,
+    pub(crate) secret: Option<Arc<str>>,
+    pub(crate) version: Option<Arc<str>>,
+    pub(crate) action: Option<Arc<str>>,
+    pub(crate) reason: Option<Arc<str>>,
+}
+
+impl Use {
+    /// The entry of the audit for this use.
+    pub(crate) fn entry(self, at: Timestamp, by: &'static str, masker: &Masker) -> AuditEntry {
+        // A name can be computed, and the reason repeats it.
+        let masked = |text: Arc<str>| match masker.mask(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(masked) => masked.into(),
+        };
+        AuditEntry {
+            secret: self.secret.map(masked),
+            version: self.version,
+            action: self.action,
+            reason: self.reason.map(masked),
+            ..AuditEntry::new(at, self.operation, by)
+        }
+    }
 }
 
 impl Reads {
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The result of `secret(name)`. A name that has not been read is noted as missing; the evaluation is repeated after the
     /// read, so its result does not matter.
     pub(crate) fn secret(&self, name: &str) -> Lookup {
-        match self.known.get(name) {
-            Some(Ok(value)) => Ok(value.clone()),
-            Some(Err(why)) => Err(LookupError::NotAvailable { why: why.to_string() }),
-            None => {
-                self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::from(name));
-                Err(LookupError::NotAvailable { why: format!("The secret '{name}' has not been read yet") })
-            }
+        let found = self.known.get_key_value(name);
+        let mut noted = self.noted();
+        let Some((name, known)) = found else {
+            noted.missing.insert(Arc::from(name));
+            return Err(LookupError::NotAvailable {
+                why: format!("The secret '{name}' has not been read yet"),
+            });
+        };
+        let used = (Arc::clone(name), noted.action.clone());
+        // An action's literal names were noted when it began.
+        if !noted.used.contains(&used) {
+            noted.used.insert(used);
+        }
+        match &known.value {
+            Ok(value) => Ok(value.clone()),
+            Err(why) => Err(LookupError::NotAvailable { why: why.to_string() }),
         }
     }
 
-    /// Notes which of these names are missing. True when there are any.
-    pub(crate) fn want(&self, names: &[Arc<str>]) -> bool {
+    /// Notes that the mark of a value was removed.
+    pub(crate) fn declassified(&self) {
+        let mut noted = self.noted();
+        let action = noted.action.clone();
+        noted.declassified.insert(action);
+    }
+
+    /// Notes which action is evaluated from now on, that it uses these names, and which of them are missing. True when there
+    /// are any.
+    pub(crate) fn want(&self, names: &[Arc<str>], action: &Arc<str>) -> bool {
+        let mut noted = self.noted();
+        noted.action = Some(Arc::clone(action));
+        noted.used.extend(names.iter().map(|name| (Arc::clone(name), Some(Arc::clone(action)))));
         let mut missing = names.iter().filter(|name| !self.known.contains_key(*name)).peekable();
         if missing.peek().is_none() {
             return false;
         }
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner).extend(missing.cloned());
+        noted.missing.extend(missing.cloned());
         true
+    }
+
+    fn noted_mut(&mut self) -> &mut Noted {
+        self.noted.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether something is missing.
     pub(crate) fn is_incomplete(&mut self) -> bool {
-        !self.missing.get_mut().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.noted_mut().missing.is_empty()
     }
 
     /// The missing names, which must be read next.
     pub(crate) fn take_missing(&mut self) -> Vec<Arc<str>> {
-        std::mem::take(self.missing.get_mut().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
+        std::mem::take(&mut self.noted_mut().missing).into_iter().collect()
+    }
+
+    /// What was used since the last call, once each for an action.
+    pub(crate) fn take_uses(&mut self) -> Vec<Use> {
+        let noted = self.noted_mut();
+        if noted.used.is_empty() && noted.declassified.is_empty() {
+            return Vec::new();
+        }
+        let (used, declassified) = (std::mem::take(&mut noted.used), std::mem::take(&mut noted.declassified));
+        let declassified = declassified.into_iter().map(|action| Use {
+            operation: Operation::Declassify,
+            secret: None,
+            version: None,
+            action,
+            reason: None,
+        });
+        // A name that was never read belongs to a decision that was dropped.
+        let read = used.into_iter().filter_map(|(name, action)| {
+            let known = self.known.get(&name)?;
+            Some(Use {
+                operation: if known.value.is_ok() { Operation::Read } else { Operation::Denied },
+                secret: Some(Arc::clone(&known.name)),
+                version: known.version.clone(),
+                action,
+                reason: known.value.as_ref().err().cloned(),
+            })
+        });
+        read.chain(declassified).collect()
     }
 
     /// Stores what was read. Returns the value, as expressions see it.
     pub(crate) fn provide(&mut self, name: Arc<str>, read: &Result<Secret, String>) -> Option<Value> {
-        let result = match read {
-            Ok(secret) => Ok(Value::from(Arc::clone(&secret.value)).into_secret()),
-            Err(why) => Err(Arc::from(why.as_str())),
+        let known = match read {
+            Ok(secret) => Known {
+                value: Ok(Value::from(Arc::clone(&secret.value)).into_secret()),
+                name: Arc::clone(&secret.name),
+                version: secret.version.clone(),
+            },
+            Err(why) => Known { value: Err(Arc::from(why.as_str())), name: Arc::clone(&name), version: None },
         };
-        let value = result.as_ref().ok().cloned();
-        self.known.insert(name, result);
+        let value = known.value.as_ref().ok().cloned();
+        self.known.insert(name, known);
         value
     }
 
     /// Drops what was read: the next decision reads the current versions.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
+        self.noted_mut().used.clear();
     }
 }
 
-/// Evaluates something outside a run, as often as it finds secrets that have not been read. `evaluate` must be free of side
+/// Evaluates something of a trigger, as often as it finds secrets that have not been read. `evaluate` must be free of side
 /// effects.
-pub(crate) async fn with_reads<T>(environment: &Environment, mut evaluate: impl FnMut(&Reads) -> T) -> T {
+pub(crate) async fn with_reads<T>(
+    environment: &Environment,
+    (workflow, trigger): (&Arc<str>, Option<&Arc<str>>),
+    mut evaluate: impl FnMut(&Reads) -> T,
+) -> T {
     let mut reads = Reads::default();
     for _ in 0..ROUNDS_MAX {
         let result = evaluate(&reads);
         let missing = reads.take_missing();
         if missing.is_empty() {
+            let uses = reads.take_uses();
+            if let Some(audit) = environment.audit.as_ref().filter(|_| !uses.is_empty()) {
+                let entry = |used: Use| AuditEntry {
+                    workflow: Some(Arc::clone(workflow)),
+                    action: trigger.cloned(),
+                    ..used.entry(Timestamp::UNIX_EPOCH, "trigger", &environment.masker)
+                };
+                audit.record(uses.into_iter().map(entry).collect());
+            }
             return result;
         }
         for (name, read) in read_all(environment.secrets.as_deref(), missing).await {

@@ -420,6 +420,12 @@ impl Context for Scope<'_> {
         self.state.reads.secret(name)
     }
 
+    fn declassify(&self, _: &Value) -> Result<(), LookupError> {
+        self.environment.may_declassify(&self.state.workflow().name)?;
+        self.state.reads.declassified();
+        Ok(())
+    }
+
     fn memory(&self, operation: &str, arguments: &[Value]) -> Lookup {
         self.environment.memory(operation, arguments)
     }

@@ -109,14 +109,15 @@ impl Engine {
         member: Option<&str>,
     ) -> Result<Option<Value>, ErrorInfo> {
         let Some(template) = view.trigger.kind.inputs() else { return Ok(None) };
-        let evaluated = reads::with_reads(self.environment(), |reads| {
-            let scope = self.scope(view, reads);
-            match member {
-                None => Some(template.evaluate(&scope)),
-                Some(member) => template.evaluate_member(member, &scope),
-            }
-        })
-        .await;
+        let evaluated = self
+            .with_reads(view, |reads| {
+                let scope = self.scope(view, reads);
+                match member {
+                    None => Some(template.evaluate(&scope)),
+                    Some(member) => template.evaluate_member(member, &scope),
+                }
+            })
+            .await;
         evaluated.transpose().map_err(|error| template_error(view, "inputs", &error))
     }
 
@@ -132,11 +133,10 @@ impl Engine {
             None => Ok(None),
             Some(Setting::Fixed(recurrence)) => Ok(Some(recurrence.clone())),
             Some(Setting::Computed(template)) => {
-                let value = reads::with_reads(self.environment(), |reads| {
-                    template.evaluate(&self.scope(view, reads))
-                })
-                .await
-                .map_err(|error| template_error(view, "recurrence", &error))?;
+                let value = self
+                    .with_reads(view, |reads| template.evaluate(&self.scope(view, reads)))
+                    .await
+                    .map_err(|error| template_error(view, "recurrence", &error))?;
                 Recurrence::from_value(&value).map(Some).map_err(|why| {
                     let why = without_quotes(&why.to_string(), [&value]).into_owned();
                     let message =
@@ -165,14 +165,18 @@ impl Engine {
             RetrySetting::Fixed(policy) => Arc::clone(policy),
             RetrySetting::Default => Arc::clone(&self.shared().environment.default_retry),
             RetrySetting::Computed(template, spelling) => {
-                let value = reads::with_reads(self.environment(), |reads| {
-                    template.evaluate(&self.scope(view, reads))
-                });
+                let value = self.with_reads(view, |reads| template.evaluate(&self.scope(view, reads)));
                 let value = value.await.ok()?;
                 Arc::new(RetryPolicy::read(&value, *spelling).ok()?)
             }
         };
         retry::wait_before_next(&policy, attempt, outcome, hint, seed ^ u64::from(attempt))
+    }
+
+    /// See [`reads::with_reads`].
+    async fn with_reads<T>(&self, view: TriggerView<'_>, evaluate: impl FnMut(&Reads) -> T) -> T {
+        let named = (&view.workflow.name, Some(&view.trigger.name));
+        reads::with_reads(self.environment(), named, evaluate).await
     }
 
     fn scope<'a>(&'a self, view: TriggerView<'a>, reads: &'a Reads) -> TriggerScope<'a> {

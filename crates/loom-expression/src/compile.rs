@@ -220,6 +220,15 @@ impl<'a> Compiler<'a> {
             Expr::Constant(value) => value.as_arc_str().cloned(),
             _ => None,
         });
+        let name = match (function.mentions, arguments.get(1)) {
+            (Some(ReferenceKind::Secret), Some(version)) => match version {
+                Expr::Constant(version) => {
+                    name.and_then(|name| functions::secret_name(&name, version)).map(Arc::from)
+                }
+                _ => None,
+            },
+            _ => name,
+        };
         let slot = match (function.names, &name) {
             (Some(kind), Some(name)) => self.names.slot(kind, name),
             _ => None,

@@ -181,8 +181,17 @@ pub trait Context {
         Err(LookupError::not_available())
     }
 
-    /// The result of `secret('name')`. The returned value is labelled secret.
+    /// The result of `secret('name')`, or of `secret('name', version)` as `name@version`. The returned value is labelled
+    /// secret.
     fn secret(&self, _: &str) -> Lookup {
+        Err(LookupError::not_available())
+    }
+
+    /// Whether `declassify()` may remove the label of a value.
+    ///
+    /// # Errors
+    /// Why it may not.
+    fn declassify(&self, _: &Value) -> Result<(), LookupError> {
         Err(LookupError::not_available())
     }
 

@@ -18,8 +18,8 @@ mod workflow;
 
 use std::{collections::HashMap, fmt, sync::LazyLock};
 
-pub(crate) use self::arguments::Arguments;
 pub use self::reference_page::reference_page;
+pub(crate) use self::{arguments::Arguments, workflow::secret_name};
 use crate::{Context, Lookup, Name, NameKind, ReferenceKind, Value, error::Failure};
 
 /// The category of a function, which is a section of the reference page.

@@ -40,6 +40,8 @@ pub enum ReferenceKind {
     AgentParameter,
     /// `secret('x')`.
     Secret,
+    /// `declassify()`
+    Declassify,
     /// `memory…(…)`.
     Memory,
 }

@@ -29,6 +29,7 @@ use crate::{
     policies::{Layers, NotStored, PoliciesRefused},
     process_usage::ProcessUsage,
     sign::Signer,
+    store_audit::StoreAudit,
     switches::Switches,
     telemetry::{TelemetryError, TelemetrySettings},
 };
@@ -141,6 +142,7 @@ pub struct Host {
     pub(crate) engine: Engine,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) memory: StoredMemory,
+    pub(crate) audit: Arc<StoreAudit>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) piles: Piles,

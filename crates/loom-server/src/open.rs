@@ -12,6 +12,7 @@ use bytes::Bytes;
 use loom_definition::{Surroundings, model::EffectKind};
 use loom_engine::{
     EngineBuilder, Environment, PolicyBook, Watcher,
+    audit::AuditSink,
     ports::{ActionHandler, Clock},
 };
 use loom_memory::StoredMemory;
@@ -29,6 +30,7 @@ use crate::{
     policies::Layers,
     remember, retain, revive, run_ended,
     sign::{KEY_BYTES, Signer},
+    store_audit::StoreAudit,
     subscription,
     switches::Switches,
     telemetry::{Exporter, Recorder},
@@ -72,6 +74,8 @@ impl Host {
         let signer = Signer::open(signing_key(&*store).await?, &*store).await?;
         let callbacks = signer.callbacks(&settings.base);
         environment.callbacks = Some(callbacks.clone());
+        let audit = Arc::new(StoreAudit::new(Arc::clone(&store), Arc::clone(&clock), environment.audit_days));
+        environment.audit = Some(Arc::clone(&audit) as Arc<dyn AuditSink>);
         let sender = Arc::new(Sender::default());
         let builder = match settings.park_after {
             Some(after) => builder.park_after(after),
@@ -112,6 +116,7 @@ impl Host {
             live: RwLock::new(live),
             engine,
             memory,
+            audit,
             clock,
             hub,
             piles: Piles::default(),

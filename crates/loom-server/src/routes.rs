@@ -18,7 +18,7 @@ use loom_expression::Value;
 use crate::{
     backfill, callers, health, invoke, memory, metrics, openapi, pause, published,
     response::Problem,
-    run_definition, run_list, runs, services,
+    run_definition, run_list, runs, secret_audit, secrets, services,
     shared::{Caller, Shared},
     signals, sse, ui, workflows,
 };
@@ -113,7 +113,14 @@ pub(crate) fn guarded() -> Routes {
         .on(Method::PUT, "/api/v1/memory/{namespace}/{key}", memory::put)
         .on(Method::DELETE, "/api/v1/memory/{namespace}/{key}", memory::delete)
         .get("/api/v1/openapi.json", openapi::document)
-        .get("/api/v1/secrets", published::secrets)
+        .get("/api/v1/secrets", secrets::list)
+        .get("/api/v1/secrets/{name}", secrets::get)
+        .on(Method::PUT, "/api/v1/secrets/{name}", secrets::put)
+        .on(Method::DELETE, "/api/v1/secrets/{name}", secrets::delete)
+        .get("/api/v1/secrets/{name}/versions", secrets::versions)
+        .post("/api/v1/secrets/{name}/{change}", secrets::change)
+        .get("/api/v1/secret-audit", secret_audit::entries)
+        .post("/api/v1/secret-keys/rotate", secrets::rotate)
         .get("/api/v1/settings", published::settings)
         .get("/metrics", metrics::page)
 }

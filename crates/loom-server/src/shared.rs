@@ -11,7 +11,7 @@ use loom_expression::Value;
 use tokio::sync::Semaphore;
 
 use crate::{
-    callers::Callers, host::Host, received::Bodies, secret_list::SecretList, sessions::Sessions,
+    callers::Callers, host::Host, received::Bodies, secret_store::SecretStore, sessions::Sessions,
     shown_settings::ShownSettings, sign,
 };
 
@@ -44,8 +44,8 @@ pub struct ServerSettings {
     /// The settings of the program, as `GET /api/v1/settings` shows them: objects with `name`, `value` and `origin`, secrets
     /// redacted. Default: none.
     pub shown: Vec<Value>,
-    /// The names and versions of secrets, as `GET /api/v1/secrets` lists them. Default: none.
-    pub secrets: SecretList,
+    /// The secrets that the API lists and changes. Default: none.
+    pub secrets: SecretStore,
     /// The time requests in progress may take once the server accepts no more connections. Default: 10 s.
     pub drain_timeout: Duration,
 }
@@ -65,7 +65,7 @@ impl Default for ServerSettings {
             watchers_max: 1_024,
             drain_timeout: Duration::from_secs(10),
             shown: Vec::new(),
-            secrets: SecretList::default(),
+            secrets: SecretStore::default(),
         }
     }
 }

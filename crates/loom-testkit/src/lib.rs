@@ -4,7 +4,7 @@
 //! - [`mock`]: a scripted HTTP server that records its requests.
 //! - [`scenario`]: real-world definitions on the real engine and request handlers, against a mock.
 //! - [`flaky`]: an HTTP service that fails on request.
-//! - [`wire`]: a server that speaks the APIs of language models, well and badly.
+//! - [`wire`]: a server that speaks the APIs of other systems, above all of language models, well and badly.
 //! - [`fuzz`]: properties of every parser of external input.
 //!
 //! ```

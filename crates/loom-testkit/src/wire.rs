@@ -1,4 +1,4 @@
-//! A server that speaks the APIs of language models, well and badly: in chunks cut anywhere, without properties that peers
+//! A server that speaks the APIs of other systems, above all of language models, well and badly: in chunks cut anywhere, without properties that peers
 //! omit, with errors in the middle of a stream, and with connections that close too early.
 //!
 //! It listens on the loopback address, at a port chosen by the system, and sends its replies in order.
@@ -52,6 +52,8 @@ pub struct Reply {
     dropped_at: Option<usize>,
     /// After how many bytes of the body the server waits for a permit, before it sends the rest.
     held_at: Option<(usize, Arc<Semaphore>)>,
+    /// Whether nothing is sent at all.
+    is_silent: bool,
 }
 
 impl Reply {
@@ -64,7 +66,18 @@ impl Reply {
             chunk: usize::MAX,
             dropped_at: None,
             held_at: None,
+            is_silent: false,
         }
+    }
+
+    /// A reply with JSON as its body.
+    pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Reply {
+        Reply::status(status).header("content-type", "application/json").body(body)
+    }
+
+    /// No reply: the connection stays open until the client closes it.
+    pub fn silence() -> Reply {
+        Reply { is_silent: true, ..Reply::status(200) }
     }
 
     /// A whole answer.
@@ -198,6 +211,11 @@ impl Wire {
         format!("http://{}", self.address)
     }
 
+    /// Adds replies after those that are left.
+    pub fn add(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).replies.extend(replies);
+    }
+
     /// The requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).asked.clone()
@@ -223,6 +241,11 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()
         state.asked.push(asked);
         state.replies.pop_front().unwrap_or_else(|| Reply::status(500).body("the wire has no reply left"))
     };
+    if reply.is_silent {
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        return Ok(());
+    }
     let mut head =
         format!("HTTP/1.1 {} Wire\r\nconnection: close\r\ntransfer-encoding: chunked\r\n", reply.status);
     for (name, value) in &reply.headers {

@@ -101,6 +101,7 @@ const EXAMPLES: &[Example] = &[
         ..example!("agent", "agents that use tools and hand over, with a scripted model", service: false, counted: &[])
     },
     example!("inline-script", "JavaScript that computes a total, and JavaScript that fails", service: false, counted: &[]),
+    example!("secrets", "a secret from a provider: sent to a service, and shown nowhere", service: true, counted: &[]),
 ];
 
 /// Runs the command.
@@ -166,6 +167,23 @@ fn list() -> String {
     })
 }
 
+/// Writes secrets into a directory, as an orchestrator mounts them, and describes it as a provider. The directory is removed
+/// when the returned value is dropped.
+fn mount_secrets(config: &mut Config) -> Result<tempfile::TempDir> {
+    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let mounted = directory.path().join("mounted");
+    let providers = directory.path().join("providers.json");
+    let write = || {
+        std::fs::create_dir(&mounted)?;
+        std::fs::write(mounted.join("billing-key"), "the-key-of-the-billing-service\n")?;
+        std::fs::write(mounted.join("payroll-key"), "the-key-of-the-payroll-service\n")?;
+        std::fs::write(&providers, include_str!("../assets/examples/secrets/providers.json"))
+    };
+    write().context("cannot write the secrets of the example")?;
+    config.values.secret_providers = Some(providers);
+    Ok(directory)
+}
+
 /// Starts the service, runs the example against it, and prints what happened.
 async fn execute(example: &Example, console: Console) -> Result<Exit> {
     if example.name == REMOTE {
@@ -187,8 +205,9 @@ async fn execute(example: &Example, console: Console) -> Result<Exit> {
     };
     let definition = source(&format!("examples/{}/workflow.json", example.name), example.definition);
     let children: Vec<Source> = example.children.iter().map(|(name, text)| source(name, text)).collect();
-    let Some(mut prepared) = run::prepare(&definition, &children, &with, &Config::defaults(), console)?
-    else {
+    let mut config = Config::defaults();
+    let _mounted = if example.name == "secrets" { Some(mount_secrets(&mut config)?) } else { None };
+    let Some(mut prepared) = run::prepare(&definition, &children, &with, &config, console)? else {
         return Ok(Exit::Refused);
     };
     if let Some(connections) = example.connections {

@@ -6,6 +6,7 @@ mod filters;
 mod follow;
 mod memory;
 mod resilience;
+mod secrets;
 mod workflows;
 
 use std::{
@@ -34,6 +35,7 @@ use filters::{Filters, first_runs};
 pub(crate) use documents::{RunDocuments, with_run};
 pub(crate) use memory::{MemoryArgs, memory};
 pub(crate) use resilience::{ResilienceArgs, resilience};
+pub(crate) use secrets::{SecretRequest, audit_of_directory, audit_query, secrets};
 pub(crate) use workflows::{WorkflowsArgs, workflows};
 
 /// The length of a run id in characters.

@@ -88,11 +88,19 @@ async fn execute(
     };
     let longest = prepared.settings.run_duration_max();
     let secrets = secrets::places(&config.values);
+    let providers = prepared.settings.secrets().clone();
+    providers.tend(console::masker()).await;
     let (engine, request) = prepared.into_parts(kept.map(Kept::store))?;
     let execution = Execution { engine: &engine, longest, secrets, with: &args.with, console };
-    let ended = match kept {
-        None => execution.start(request, None).await,
-        Some(kept) => kept.run(&execution, request).await,
+    let running = async {
+        match kept {
+            None => execution.start(request, None).await,
+            Some(kept) => kept.run(&execution, request).await,
+        }
+    };
+    let ended = tokio::select! {
+        ended = Box::pin(running) => ended,
+        never = secrets::attend(&providers) => match never {},
     };
     engine.shut_down().await;
     ended

@@ -6,7 +6,9 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{ErrorKind, IsTerminal, Write, stdin},
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,19 +16,21 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueHint};
-use loom_actions::secrets::{
-    FixedSecrets, KeySource, MasterKey, NewSecret, SecretDirectory, SecretError, SecretProperties,
-    SecretProvider, Secrets, Vault,
+use loom_actions::{
+    Egress, Url,
+    secrets::{
+        FixedSecrets, KeySource, MasterKey, NamedProvider, NewSecret, ProviderSettings, SecretDirectory,
+        SecretError, SecretProperties, Secrets, TrailFile, Vault, configured, recorded_beside,
+    },
 };
 use loom_engine::{clock::SystemClock, ports::Clock};
 use loom_expression::{Object, Timestamp, Value, Visible};
-use loom_server::SecretList;
 
 use crate::{
     config::{Config, Flags, Values},
     console,
     exit::Exit,
-    files,
+    files, remote,
 };
 
 /// The name of the secrets file in a data directory.
@@ -35,38 +39,49 @@ pub(crate) const FILE: &str = "secrets.json";
 /// The prefix of environment variables that hold secrets: `LOOM_SECRET_API_KEY` holds `api-key`.
 const VARIABLES: &str = "LOOM_SECRET_";
 
-/// The secrets in the file of `loom secrets`, in a directory of files, and in environment variables, in this order of precedence.
-pub(crate) fn source(file: Option<&Path>, directory: Option<&Path>) -> Result<Secrets> {
-    let mut providers: Vec<Arc<dyn SecretProvider>> = Vec::new();
-    if let Some(file) = file {
-        providers.push(Arc::new(vault(file, None)));
+/// The providers of secrets: the file of `loom secrets`, a directory of files, environment variables, and those that the file
+/// of `secret-providers` describes.
+pub(crate) fn source(values: &Values, egress: &Egress) -> Result<Secrets> {
+    let mut own = Vec::new();
+    if let Some(file) = &values.secrets {
+        own.push(NamedProvider::new("embedded", Arc::new(vault(file, None))));
     }
-    if let Some(directory) = directory {
+    if let Some(directory) = &values.secrets_dir {
         if !directory.is_dir() {
             bail!("--secrets-dir: {} is not a directory", directory.display());
         }
-        providers.push(Arc::new(SecretDirectory::new(directory)));
+        own.push(NamedProvider::new("files", Arc::new(SecretDirectory::new(directory))));
     }
-    providers.push(Arc::new(of_environment(
-        env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-    )?));
-    Ok(Secrets::new(providers))
+    let found = FixedSecrets::of_variables(VARIABLES, variables());
+    let found = found.context("invalid secret in an environment variable")?;
+    own.push(NamedProvider::new("env", Arc::new(found)));
+    let Some(path) = &values.secret_providers else { return Ok(Secrets::of(own)) };
+    let mut settings = ProviderSettings::new(Arc::new(SystemClock), &variable, &variables);
+    settings.egress = egress.clone();
+    settings.directory = path.parent().map(Path::to_owned).unwrap_or_default();
+    if let Some(endpoint) = &values.identity_endpoint {
+        settings.managed_identity.endpoint = Url::parse(endpoint).context("identity-endpoint")?;
+    }
+    let providers = configured(&files::read_json(path)?, own, &settings);
+    Ok(Secrets::of(providers.with_context(|| path.display().to_string())?))
+}
+
+fn variables() -> Vec<(String, String)> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    env::vars_os().filter_map(text).collect()
+}
+
+/// An environment variable that is not empty.
+fn variable(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The files and directories in which secrets are looked up, as text.
 pub(crate) fn places(values: &Values) -> String {
-    let named = [&values.secrets, &values.secrets_dir].into_iter().flatten();
+    let named = [&values.secrets, &values.secrets_dir, &values.secret_providers].into_iter().flatten();
     named.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
-}
-
-/// The secrets in environment variables. Variables without the prefix are ignored: they belong to other programs.
-fn of_environment(variables: impl Iterator<Item = (String, String)>) -> Result<FixedSecrets> {
-    let secrets = variables.filter_map(|(name, value)| {
-        let name = name.strip_prefix(VARIABLES)?.to_ascii_lowercase().replace('_', "-");
-        (!name.is_empty()).then_some((name, value))
-    });
-    FixedSecrets::new(secrets).context("invalid secret in an environment variable")
 }
 
 /// Options of `loom secrets`.
@@ -89,6 +104,12 @@ pub(crate) struct SecretsArgs {
     /// The secrets file [default: the one in the settings, or `secrets.json` in the data directory].
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     secrets: Option<PathBuf>,
+    /// Ask the server at this URL instead of reading files.
+    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["data", "secrets"])]
+    server: Option<String>,
+    /// A file whose first line is the server's token [default: LOOM_TOKEN_FILE or LOOM_TOKEN].
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "server")]
+    token_file: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -171,6 +192,20 @@ enum SecretsCommand {
         #[arg(long)]
         version: Option<u32>,
     },
+    /// Show who read and changed secrets, newest first. Without --server, reads the data directory, which no server may be using.
+    Audit {
+        /// Only the entries of this secret: its name, or PROVIDER:NAME.
+        name: Option<String>,
+        /// Only the entries of this run.
+        #[arg(long, value_name = "RUN")]
+        run: Option<String>,
+        /// Only this operation: read, denied, declassify, reveal, set, enable, disable, delete, undelete, purge or rotate.
+        #[arg(long, value_name = "NAME")]
+        operation: Option<String>,
+        /// The maximum number of entries.
+        #[arg(long, default_value_t = 50, value_parser = crate::args::whole_number(1_u32, 100_000))]
+        limit: u32,
+    },
     /// Re-encrypt all secrets with a new data key.
     RotateKey {
         /// Also change to the master key in this file, which is created if it does not exist.
@@ -191,7 +226,7 @@ impl SecretsCommand {
             | SecretsCommand::Versions { name }
             | SecretsCommand::Delete { name }
             | SecretsCommand::Undelete { name } => Some((name, false)),
-            SecretsCommand::List | SecretsCommand::RotateKey { .. } => None,
+            SecretsCommand::List | SecretsCommand::Audit { .. } | SecretsCommand::RotateKey { .. } => None,
         }
     }
 }
@@ -213,6 +248,16 @@ pub(crate) fn command(args: &SecretsArgs) -> Result<Exit> {
         }
         _ => {}
     }
+    if let Some(server) = &args.server {
+        return remote::secrets(server, args.token_file.as_deref(), args.json, &over_the_api(args)?);
+    }
+    if let SecretsCommand::Audit { name, run, operation, limit } = &args.command {
+        return audit(
+            args,
+            &remote::audit_query(name.as_deref(), run.as_deref(), operation.as_deref()),
+            *limit,
+        );
+    }
     let file = match (&args.secrets, &args.data) {
         (Some(file), _) => file.clone(),
         (None, Some(data)) => data.join(FILE),
@@ -222,7 +267,8 @@ pub(crate) fn command(args: &SecretsArgs) -> Result<Exit> {
         }
     };
     let set = matches!(args.command, SecretsCommand::Set { .. });
-    let vault = vault(&file, set.then_some(()));
+    let trail = TrailFile::beside(&file, caller(), Arc::new(SystemClock));
+    let vault = vault(&file, set.then_some(())).recorded_by(Arc::new(trail));
     match run(args, &vault) {
         Ok(()) => Ok(Exit::Success),
         Err(error) => match error.downcast_ref::<SecretError>() {
@@ -262,7 +308,7 @@ fn run(args: &SecretsArgs, vault: &Vault) -> Result<()> {
         SecretsCommand::Show { name, version, reveal } => {
             let version = version.map(|version| version.to_string());
             if *reveal {
-                let (_, value) = vault.get(name, version.as_deref())?;
+                let (_, value) = vault.reveal(name, version.as_deref())?;
                 console::exact(&value);
             } else {
                 let versions = vault.versions(name)?;
@@ -270,7 +316,7 @@ fn run(args: &SecretsArgs, vault: &Vault) -> Result<()> {
                 let wanted = if let Some(version) = &version {
                     versions.iter().find(|known| known.version.to_string() == *version)
                 } else {
-                    versions.iter().rev().find(|known| state(known, now) == "enabled").or(versions.last())
+                    versions.iter().rev().find(|known| known.state(now) == "enabled").or(versions.last())
                 };
                 let wanted = wanted.ok_or_else(|| SecretError::VersionNotFound {
                     name: name.clone(),
@@ -307,6 +353,8 @@ fn run(args: &SecretsArgs, vault: &Vault) -> Result<()> {
             show(args.json, &vault.versions(name)?);
         }
         SecretsCommand::Purge { name, version } => vault.purge(name, *version)?,
+        // Answered before a vault is opened.
+        SecretsCommand::Audit { .. } => {}
         SecretsCommand::RotateKey { new_master_key_file } => {
             let next = new_master_key_file.as_deref().map(|path| read_key(path, true)).transpose()?;
             let count = vault.rotate(next.as_ref())?;
@@ -319,12 +367,91 @@ fn run(args: &SecretsArgs, vault: &Vault) -> Result<()> {
     Ok(())
 }
 
+/// The request that does over the API what a command does on files.
+fn over_the_api(args: &SecretsArgs) -> Result<remote::SecretRequest> {
+    use remote::SecretRequest as Request;
+    let only_here = |what: &str| {
+        bail!(
+            "{what} is not possible over the API; run the command on the server's machine, without --server"
+        )
+    };
+    Ok(match &args.command {
+        SecretsCommand::Set { name, expires_on, not_before, content_type, tags, disabled, if_version } => {
+            let mut body = Object::new();
+            body.insert("value", read_value(name)?);
+            body.insert("enabled", !disabled);
+            body.insert("notBefore", not_before.map(|time| time.to_string()));
+            body.insert("expiresOn", expires_on.map(|time| time.to_string()));
+            body.insert("contentType", content_type.clone());
+            let tags = tags.iter().map(|tag| read_tag(tag)).collect::<Result<BTreeMap<_, _>>>()?;
+            body.insert(
+                "tags",
+                tags.into_iter().map(|(tag, value)| (tag, Value::from(value))).collect::<Object>(),
+            );
+            Request::Set { name: name.clone(), body, if_version: *if_version }
+        }
+        SecretsCommand::Show { reveal: true, .. } => return only_here("revealing a value"),
+        SecretsCommand::Show { name, version, .. } => Request::Show { name: name.clone(), version: *version },
+        SecretsCommand::List => Request::List,
+        SecretsCommand::Versions { name } => Request::Versions { name: name.clone() },
+        SecretsCommand::Enable { name, version } => {
+            Request::Change { name: name.clone(), change: "enable", version: *version }
+        }
+        SecretsCommand::Disable { name, version } => {
+            Request::Change { name: name.clone(), change: "disable", version: *version }
+        }
+        SecretsCommand::Undelete { name } => {
+            Request::Change { name: name.clone(), change: "undelete", version: None }
+        }
+        SecretsCommand::Delete { name } => Request::Delete { name: name.clone() },
+        SecretsCommand::Purge { .. } => return only_here("purging"),
+        SecretsCommand::RotateKey { new_master_key_file: Some(_) } => {
+            return only_here("changing the master key");
+        }
+        SecretsCommand::RotateKey { .. } => Request::Rotate,
+        SecretsCommand::Audit { name, run, operation, limit } => Request::Audit {
+            query: remote::audit_query(name.as_deref(), run.as_deref(), operation.as_deref()),
+            limit: *limit,
+            recorded: Vec::new(),
+        },
+    })
+}
+
+/// Shows the audit of a data directory, with what is recorded beside its secrets and not yet in its store.
+fn audit(args: &SecretsArgs, query: &str, limit: u32) -> Result<Exit> {
+    let values = Config::resolve(&Flags::<false>::default(), &[])?.values;
+    let data = args.data.clone().unwrap_or(values.data);
+    let file = match (&args.secrets, &args.data) {
+        (Some(file), _) => file.clone(),
+        (None, None) => values.secrets.unwrap_or_else(|| data.join(FILE)),
+        (None, Some(_)) => data.join(FILE),
+    };
+    let recorded = recorded_beside(&file)?.into_iter().map(|(_, entry)| Value::from(entry.to_object()));
+    let request =
+        remote::SecretRequest::Audit { query: query.to_owned(), limit, recorded: recorded.collect() };
+    remote::audit_of_directory(&data, args.json, &request)
+}
+
+/// Who runs this command: the user, by the number that cannot be made up.
+fn caller() -> String {
+    #[cfg(unix)]
+    return format!("command line (uid {})", rustix::process::getuid().as_raw());
+    #[cfg(not(unix))]
+    "command line".to_owned()
+}
+
+/// Looks after providers while a run is executed: renews their credentials, and keeps what connections need at hand.
+pub(crate) async fn attend(providers: &Secrets) -> std::convert::Infallible {
+    let mut looks = tokio::time::interval(std::time::Duration::from_secs(2));
+    loop {
+        looks.tick().await;
+        providers.tend(console::masker()).await;
+    }
+}
+
 /// The vault in `file`. Only a command that sets secrets may create the user's master key.
 fn vault(file: &Path, sets: Option<()>) -> Vault {
-    let place = KeyPlace::of_environment(|name| {
-        #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
-        std::env::var(name).ok().filter(|value| !value.is_empty())
-    });
+    let place = KeyPlace::of_environment(variable);
     let first = file.to_owned();
     // A key created next to existing secrets could not decrypt them.
     let key: KeySource = Arc::new(move || place.read(sets.is_some() && !first.exists()));
@@ -451,91 +578,64 @@ fn read_tag(tag: &str) -> Result<(Arc<str>, Arc<str>)> {
     Ok((name.into(), value.into()))
 }
 
-/// The state of a version at `now`, in one word.
-fn state(properties: &SecretProperties, now: Timestamp) -> &'static str {
-    if properties.deleted {
-        "deleted"
-    } else if !properties.enabled {
-        "disabled"
-    } else if properties.expires_on.is_some_and(|end| end <= now) {
-        "expired"
-    } else if properties.not_before.is_some_and(|start| start > now) {
-        "waiting"
-    } else {
-        "enabled"
-    }
-}
-
 fn show(json: bool, all: &[SecretProperties]) {
     let now = SystemClock.now();
+    let all: Vec<Value> = all.iter().map(|properties| properties.to_object(now).into()).collect();
+    show_documents(json, &all);
+}
+
+/// Prints the properties of versions, as the API has them.
+pub(crate) fn show_documents(json: bool, all: &[Value]) {
     if json {
         for properties in all {
-            console::json(&to_json(properties, now).to_json_text());
+            console::json(&properties.to_json_text());
         }
         return;
     }
-    let width = all.iter().map(|properties| properties.name.len()).max().unwrap_or_default();
+    let text = |value: &Value, member: &str| value.get(member).map(|member| member.text().into_owned());
+    let name = |value: &Value| Visible(&text(value, "name").unwrap_or_default()).to_string();
+    let width = all.iter().map(|properties| name(properties).len()).max().unwrap_or_default();
     for properties in all {
+        let time = |member: &str| properties.get(member).and_then(Value::as_str).map(second);
         let mut line = format!(
             "{:<width$}  {:>3}  {:<8}  {}",
-            properties.name,
-            properties.version,
-            state(properties, now),
-            second(properties.created_on)
+            name(properties),
+            text(properties, "version").unwrap_or_default(),
+            text(properties, "state").unwrap_or_default(),
+            time("createdOn").unwrap_or_default()
         );
-        for (word, time) in [("from", properties.not_before), ("until", properties.expires_on)] {
-            if let Some(time) = time {
-                line.extend(["  ", word, " ", &second(time)]);
+        for (word, member) in [("from", "notBefore"), ("until", "expiresOn")] {
+            if let Some(time) = time(member) {
+                line.extend(["  ", word, " ", &time]);
             }
         }
-        if let Some(kind) = &properties.content_type {
-            line.extend(["  ", kind]);
+        if let Some(days) = properties.get("expiresInDays").and_then(Value::as_i64)
+            && text(properties, "state").as_deref() != Some("expired")
+        {
+            let unit = if days == 1 { "day" } else { "days" };
+            line.push_str(&format!(" ({days} {unit})"));
         }
-        for (tag, value) in &properties.tags {
-            line.extend(["  ", tag, "=", value]);
+        if let Some(used) = properties.get("lastUsed").and_then(|used| used.get("at")?.as_str()) {
+            line.extend(["  used ", &second(used)]);
+        }
+        if let Some(kind) = properties.get("contentType").and_then(Value::as_str) {
+            line.extend(["  ", &Visible(kind).to_string()]);
+        }
+        for (tag, value) in properties.get("tags").and_then(Value::as_object).into_iter().flatten() {
+            line.extend(["  ", &Visible(tag).to_string(), "=", &Visible(&value.text()).to_string()]);
         }
         println!("{line}");
     }
 }
 
 /// A UTC time without its fraction: `2026-11-24T17:00:00Z`.
-fn second(time: Timestamp) -> String {
-    let time = time.to_string();
-    format!("{}Z", time.get(.."2026-11-24T17:00:00".len()).unwrap_or(&time))
+pub(crate) fn second(time: &str) -> String {
+    format!("{}Z", time.get(.."2026-11-24T17:00:00".len()).unwrap_or(time))
 }
 
-fn to_json(properties: &SecretProperties, now: Timestamp) -> Value {
-    let mut object = Object::new();
-    object.insert("name", Arc::clone(&properties.name));
-    object.insert("version", i64::from(properties.version));
-    object.insert("state", state(properties, now));
-    object.insert("createdOn", properties.created_on.to_string());
-    for (name, time) in [("notBefore", properties.not_before), ("expiresOn", properties.expires_on)] {
-        object.insert(name, time.map_or(Value::NULL, |time| Value::from(time.to_string())));
-    }
-    object.insert("contentType", properties.content_type.clone().map_or(Value::NULL, Value::from));
-    let tags = properties.tags.iter();
-    let tags: Object = tags.map(|(tag, value)| (Arc::clone(tag), Value::from(Arc::clone(value)))).collect();
-    object.insert("tags", tags);
-    object.into()
-}
-
-/// The secrets of a file as the API of a server lists them: names and versions, no values. A file that does not exist has none.
-pub(crate) fn published(file: Option<&Path>) -> SecretList {
-    let vault = file.map(|file| vault(file, None));
-    SecretList::new(move || {
-        let Some(vault) = vault.as_ref().filter(|vault| vault.path().exists()) else { return Ok(Vec::new()) };
-        let now = SystemClock.now();
-        let mut listed = Vec::new();
-        for newest in vault.list().map_err(|error| error.to_string())? {
-            let versions = vault.versions(&newest.name).map_err(|error| error.to_string())?;
-            let versions: Vec<Value> = versions.iter().map(|version| to_json(version, now)).collect();
-            let mut object = to_json(&newest, now).into_object().unwrap_or_default();
-            object.insert("versions", versions);
-            listed.push(object.into());
-        }
-        Ok(listed)
-    })
+/// The embedded store of a server, which creates the master key with the first secret that is set over the API.
+pub(crate) fn embedded(file: Option<&Path>) -> Option<Arc<Vault>> {
+    file.map(|file| Arc::new(vault(file, Some(()))))
 }
 
 /// A hint for a name that does not exist.

@@ -18,7 +18,8 @@ use loom_actions::TriggerRequests;
 use loom_definition::trigger::TriggerKind;
 use loom_engine::{Engine, clock::SystemClock};
 use loom_server::{
-    Deployment, Host, HostSettings, LiveSettings, Server, ServerSettings, TelemetrySettings, is_loopback,
+    Deployment, Host, HostSettings, LiveSettings, SecretStore, Server, ServerSettings, TelemetrySettings,
+    is_loopback,
 };
 use loom_store::{Durability, MemoryStore, Retention, Store};
 use tokio::{net::TcpListener, sync::mpsc};
@@ -125,8 +126,16 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     })?;
     let here = format!("http://{}", config::reachable(listener.local_addr()?));
     let base = values.public_url.clone().unwrap_or_else(|| here.clone());
+    let read = Settings::read(&config)?;
+    let secrets = SecretStore {
+        vault: crate::secrets::embedded(values.secrets.as_deref()),
+        providers: read.secrets().clone(),
+    };
+    // Connections need their secrets at hand.
+    secrets.providers.tend(console::masker()).await;
     let mut watched = Watched::new(&args.files, values.workflows.as_deref(), !values.memory);
-    let host = open_host(args, &config, &base, store, &mut watched, telemetry).await?;
+    let host = open_host(args, (read, values), &base, store, &mut watched, telemetry).await?;
+    host.audit_connections(&secrets);
     reload::warn_of_hidden(&host);
     let refused = watched.deploy_all(&host, console, false).await?;
     if refused > 0 && !args.files.is_empty() {
@@ -155,7 +164,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         write_timeout: values.write_timeout,
         bodies_bytes_max: values.bodies_bytes_max,
         shown: config.published(),
-        secrets: crate::secrets::published(values.secrets.as_deref()),
+        secrets: secrets.clone(),
         ..ServerSettings::default()
     };
     let server = Server::new(Arc::clone(&host), settings);
@@ -173,6 +182,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let closed = CancellationToken::new();
     tokio::select! {
         () = server.serve(listener, closed.clone()) => {}
+        () = host.attend_secrets(&secrets, values.secret_expiry_days) => {}
         () = serving.keep_up(&host, &mut reloads) => {}
         () = drained(&host, &stop, &drain, &closed) => {}
     }
@@ -256,13 +266,12 @@ async fn open_store(values: &Values) -> Result<Arc<dyn Store>> {
 
 async fn open_host(
     args: &ServeArgs,
-    config: &Config,
+    (mut settings, values): (Settings, &Values),
     base: &str,
     store: Arc<dyn Store>,
     watched: &mut Watched,
     telemetry: Option<TelemetrySettings>,
 ) -> Result<Arc<Host>> {
-    let mut settings = Settings::read(config)?;
     if args.bench {
         settings.activities().register(NOTHING, async |call| Ok(call.input));
     }
@@ -284,10 +293,10 @@ async fn open_host(
     host.parameters_file = surroundings.parameters_file;
     host.policies = Some(Arc::clone(settings.policies()));
     host.disabled = settings.project().disabled();
-    let live = live(&config.values);
+    let live = live(values);
     host.runs_max = live.runs_max;
     // A run that an operator released must not look held again because it has left memory.
-    host.park_after = (!args.hold_runs).then_some(config.values.park_after);
+    host.park_after = (!args.hold_runs).then_some(values.park_after);
     host.retention = live.retention;
     host.response_timeout = live.response_timeout;
     host.telemetry = telemetry;

@@ -1,12 +1,11 @@
-//! Sources of secrets, and the order in which they are asked.
+//! The port of the providers of secrets.
 
-use std::{collections::BTreeMap, fmt, fs, future::ready, io::ErrorKind, path::PathBuf, sync::Arc};
+use std::{fmt, future::ready, pin::Pin, sync::Arc};
 
-use loom_engine::{Secret, SecretFuture, SecretSource};
-use loom_expression::{Masker, Value};
+use loom_expression::Timestamp;
 use tokio::sync::Semaphore;
 
-use super::{SECRET_BYTES_MAX, SecretError, checked_name};
+use super::{SECRET_BYTES_MAX, SecretError, name::checked_name};
 
 /// A value that a provider returned.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,6 +14,15 @@ pub struct Provided {
     pub value: Arc<str>,
     /// Its version. None when the provider does not keep versions, so that the value may change.
     pub version: Option<Arc<str>>,
+    /// When it expires, if the provider knows.
+    pub expires_on: Option<Timestamp>,
+}
+
+impl Provided {
+    /// A value without a version.
+    pub(super) fn unversioned(value: impl Into<Arc<str>>) -> Provided {
+        Provided { value: value.into(), version: None, expires_on: None }
+    }
 }
 
 /// Does not show the value.
@@ -24,180 +32,76 @@ impl fmt::Debug for Provided {
     }
 }
 
+/// What a provider found; `None` when it does not know the name.
+pub type Found = Result<Option<Provided>, SecretError>;
+
+/// The future that a provider returns.
+pub type Reading = Pin<Box<dyn Future<Output = Found> + Send>>;
+
 /// A source of secrets.
 pub trait SecretProvider: fmt::Debug + Send + Sync {
-    /// Returns the value of `name`, which is in lower case: of the version that is in use now, or of the requested
-    /// one. `None` when the name is not known here, so that the next provider is asked. May block.
+    /// What it is, in one word: `embedded`, `files`, `env`, `vault`, `azureKeyVault`.
+    fn kind(&self) -> &'static str;
+
+    /// The name as this provider writes it.
     ///
     /// # Errors
-    /// [`SecretError`] when the secret is known here but cannot be read.
-    fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Provided>, SecretError>;
-
-    /// Whether [`SecretProvider::read`] may block, so that it must not be called on a thread of the async runtime.
-    fn blocks(&self) -> bool {
-        true
+    /// [`SecretError`] when no secret of this provider can have this name.
+    fn checked(&self, name: &str) -> Result<String, SecretError> {
+        checked_name(name)
     }
 
-    /// The names that are known here, as far as they can be listed.
-    fn names(&self) -> Vec<String>;
-}
-
-/// Secrets that are read at once from providers that block.
-const READS_AT_ONCE: usize = 4;
-
-/// Asks providers in order; the first one that knows the name decides.
-#[derive(Clone, Debug, Default)]
-pub struct Secrets {
-    providers: Arc<[Arc<dyn SecretProvider>]>,
-    /// Keeps a slow disk from occupying all blocking threads of the runtime.
-    reading: Arc<Reading>,
-}
-
-#[derive(Debug)]
-struct Reading(Semaphore);
-
-impl Default for Reading {
-    fn default() -> Self {
-        Reading(Semaphore::new(READS_AT_ONCE))
-    }
-}
-
-impl Secrets {
-    /// Asks these providers, in this order.
-    pub fn new(providers: Vec<Arc<dyn SecretProvider>>) -> Secrets {
-        Secrets { providers: providers.into(), reading: Arc::default() }
-    }
-
-    /// Returns the value of `name` or `name@version`. May block.
+    /// Reads a secret, whose name was [`checked`](SecretProvider::checked): the version that is in use now, or the given
+    /// one. A provider that does not know the name returns `None`, so that the next one is asked.
     ///
-    /// # Errors
-    /// [`SecretError`] when the secret does not exist or cannot be read.
-    pub fn get(&self, name: &str) -> Result<Arc<str>, SecretError> {
-        self.find(name, None).map(|secret| secret.value)
+    /// # Cancel safety
+    /// The future is dropped when the secret takes too long. It does not block the thread that polls it.
+    fn read(self: Arc<Self>, name: Arc<str>, version: Option<Arc<str>>) -> Reading;
+
+    /// Reads a secret on this thread, which may block on a local file; `None` when the provider cannot be read without
+    /// waiting for another machine.
+    fn read_now(&self, name: &str, version: Option<&str>) -> Option<Found> {
+        let _ = (name, version);
+        None
     }
 
-    /// The secret, in the given version or in the one that the name selects.
-    fn find(&self, name: &str, version: Option<&str>) -> Result<Secret, SecretError> {
-        let (name, version) = match (name.split_once('@'), version) {
-            (Some((name, version)), None) => (checked_name(name)?, Some(version)),
-            (_, version) => (checked_name(name)?, version),
-        };
-        for provider in &*self.providers {
-            if let Some(Provided { value, version }) = provider.read(&name, version)? {
-                return Ok(Secret { value, name: name.into(), version });
-            }
-        }
-        Err(SecretError::NotFound { name })
-    }
-}
-
-impl Secrets {
-    /// Registers every secret that can be read with `masker`, so that they are masked from the start and not only
-    /// once a run has read them.
-    pub fn teach(&self, masker: &Masker) {
-        for name in self.providers.iter().flat_map(|provider| provider.names()) {
-            // Reading a secret that is not available reports the reason.
-            if let Ok(value) = self.get(&name) {
-                masker.learn(&Value::from(value).into_secret());
-            }
-        }
-    }
-}
-
-impl SecretSource for Secrets {
-    fn read<'a>(&'a self, name: &'a str, version: Option<&'a str>) -> SecretFuture<'a> {
-        if !self.providers.iter().any(|provider| provider.blocks()) {
-            return Box::pin(ready(self.find(name, version).map_err(|error| error.whole_text())));
-        }
-        let (secrets, name, version) = (self.clone(), name.to_owned(), version.map(str::to_owned));
-        Box::pin(async move {
-            // The semaphore is never closed.
-            let _one = self.reading.0.acquire().await.map_err(|error| error.to_string())?;
-            let read = tokio::task::spawn_blocking(move || secrets.find(&name, version.as_deref()));
-            match read.await {
-                Ok(found) => found.map_err(|error| error.whole_text()),
-                Err(_) => Err("The secret was not read, because the process is ending".to_owned()),
-            }
-        })
-    }
-}
-
-/// Secrets that were given to the host when it started. They have no versions.
-#[derive(Default)]
-pub struct FixedSecrets(BTreeMap<String, Arc<str>>);
-
-impl FixedSecrets {
-    /// Secrets with these names and values.
-    ///
-    /// # Errors
-    /// [`SecretError::Name`], [`SecretError::TooLarge`].
-    pub fn new(secrets: impl IntoIterator<Item = (String, String)>) -> Result<FixedSecrets, SecretError> {
-        let mut known = BTreeMap::new();
-        for (name, value) in secrets {
-            known.insert(checked_name(&name)?, checked_value(&value)?.into());
-        }
-        Ok(FixedSecrets(known))
-    }
-}
-
-/// Does not show values.
-impl fmt::Debug for FixedSecrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl SecretProvider for FixedSecrets {
-    fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Provided>, SecretError> {
-        let Some(value) = self.0.get(name) else { return Ok(None) };
-        unversioned(name, version)?;
-        Ok(Some(Provided { value: Arc::clone(value), version: None }))
-    }
-
-    fn blocks(&self) -> bool {
-        false
-    }
-
+    /// The names that are known here, as far as they can be listed without waiting.
     fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        Vec::new()
+    }
+
+    /// Renews the provider's own credentials when they are about to expire. Called every few seconds.
+    fn renew(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(ready(()))
+    }
+
+    /// The state of the provider in one word, if it has one: `closed`, `open`, `halfOpen`.
+    fn state(&self) -> Option<String> {
+        None
     }
 }
 
-/// A directory with one file for each secret, as orchestrators mount them: `/run/secrets`, or the directory that
-/// systemd names in `$CREDENTIALS_DIRECTORY`. File names are in lower case. Files are read whenever they are
-/// requested, so a renewed secret takes effect immediately. One line break at the end of a file is ignored. The
-/// secrets have no versions.
-#[derive(Clone, Debug)]
-pub struct SecretDirectory(PathBuf);
+/// Keeps a slow disk from occupying all blocking threads of the runtime.
+static READING: Semaphore = Semaphore::const_new(4);
 
-impl SecretDirectory {
-    /// Secrets in this directory.
-    pub fn new(directory: impl Into<PathBuf>) -> SecretDirectory {
-        SecretDirectory(directory.into())
-    }
+/// Reads a local provider on a thread that may block.
+pub(super) fn on_a_thread<P: SecretProvider + 'static>(
+    provider: Arc<P>,
+    name: Arc<str>,
+    version: Option<Arc<str>>,
+) -> Reading {
+    Box::pin(async move {
+        let _one = READING.acquire().await.expect("the semaphore is never closed");
+        let read = move || provider.read_now(&name, version.as_deref());
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Some(found)) => found,
+            Ok(None) => Ok(None),
+            Err(_) => Err(SecretError::Ending),
+        }
+    })
 }
 
-impl SecretProvider for SecretDirectory {
-    fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Provided>, SecretError> {
-        let path = self.0.join(name);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(SecretError::io("read", path)(error)),
-        };
-        unversioned(name, version)?;
-        let value = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
-        Ok(Some(Provided { value: checked_value(value)?.into(), version: None }))
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).into_iter().flatten();
-        let files = entries.filter_map(Result::ok).filter(|entry| entry.path().is_file());
-        files.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-    }
-}
-
-fn unversioned(name: &str, version: Option<&str>) -> Result<(), SecretError> {
+pub(super) fn unversioned(name: &str, version: Option<&str>) -> Result<(), SecretError> {
     match version {
         None => Ok(()),
         Some(version) => {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use loom_expression::Timestamp;
+use loom_expression::{Object, Timestamp, Value};
 
 use super::SecretError;
 
@@ -30,6 +30,46 @@ pub struct SecretProperties {
 }
 
 impl SecretProperties {
+    /// The state of the version at `now`, in one word: `enabled`, `disabled`, `deleted`, `expired` or `waiting`.
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        if self.deleted {
+            "deleted"
+        } else if !self.enabled {
+            "disabled"
+        } else if self.expires_on.is_some_and(|end| end <= now) {
+            "expired"
+        } else if self.not_before.is_some_and(|start| start > now) {
+            "waiting"
+        } else {
+            "enabled"
+        }
+    }
+
+    /// The days until the version expires, rounded down; 0 when it has expired.
+    pub fn expires_in_days(&self, now: Timestamp) -> Option<i64> {
+        let end = self.expires_on?;
+        Some((end.unix_millis().saturating_sub(now.unix_millis()) / (24 * 60 * 60 * 1_000)).max(0))
+    }
+
+    /// The properties as JSON, as of `now`.
+    pub fn to_object(&self, now: Timestamp) -> Object {
+        let mut object = Object::new();
+        object.insert("name", Arc::clone(&self.name));
+        object.insert("version", i64::from(self.version));
+        object.insert("state", self.state(now));
+        object.insert("createdOn", self.created_on.to_string());
+        for (name, time) in [("notBefore", self.not_before), ("expiresOn", self.expires_on)] {
+            object.insert(name, time.map_or(Value::NULL, |time| Value::from(time.to_string())));
+        }
+        object.insert("expiresInDays", self.expires_in_days(now));
+        object.insert("contentType", self.content_type.clone().map_or(Value::NULL, Value::from));
+        let tags = self.tags.iter();
+        let tags: Object =
+            tags.map(|(tag, value)| (Arc::clone(tag), Value::from(Arc::clone(value)))).collect();
+        object.insert("tags", tags);
+        object
+    }
+
     /// Why the version may not be used at `now`, if so.
     pub(super) fn refusal(&self, now: Timestamp) -> Option<SecretError> {
         let name = || self.name.to_string();

@@ -5,15 +5,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use loom_engine::ports::Clock;
+use loom_engine::{audit::Operation, ports::Clock};
 use zeroize::Zeroizing;
 
 use super::{
-    MasterKey, NewSecret, SecretError, SecretProperties, SecretProvider, checked_name,
+    MasterKey, NewSecret, SecretError, SecretProperties, SecretProvider,
     file::{self, Contents, Stamp, WrappedKey},
     key::DataKey,
-    provider::{Provided, checked_value},
+    name::checked_name,
+    provider::{Found, Provided, Reading, checked_value, on_a_thread},
     record::{Record, Version},
+    trail::{Recorded, Trail, forget_moved, recorded_beside, take_away},
 };
 
 /// Returns the master key. Called whenever the file has changed, so that a key that is created later is found.
@@ -32,6 +34,8 @@ pub struct Vault {
     clock: Arc<dyn Clock>,
     /// The file as it was last read.
     opened: Mutex<Option<(Stamp, Arc<Opened>)>>,
+    /// Where changes are recorded before they take effect.
+    trail: Option<Arc<dyn Trail>>,
 }
 
 /// The content of the file, and the keys that open its values.
@@ -44,7 +48,65 @@ struct Opened {
 impl Vault {
     /// The vault in this file, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>, key: KeySource, clock: Arc<dyn Clock>) -> Vault {
-        Vault { path: path.into(), key, clock, opened: Mutex::new(None) }
+        Vault { path: path.into(), key, clock, opened: Mutex::new(None), trail: None }
+    }
+
+    /// The same vault. Everything that is done through it is recorded first.
+    #[must_use]
+    pub fn recorded_by(&self, trail: Arc<dyn Trail>) -> Vault {
+        Vault {
+            path: self.path.clone(),
+            key: Arc::clone(&self.key),
+            clock: Arc::clone(&self.clock),
+            opened: Mutex::new(None),
+            trail: Some(trail),
+        }
+    }
+
+    fn record(
+        &self,
+        operation: Operation,
+        name: Option<&str>,
+        version: Option<u32>,
+    ) -> Result<(), SecretError> {
+        self.trail.as_ref().map_or(Ok(()), |trail| trail.record(operation, name, version))
+    }
+
+    /// Moves what command lines have recorded beside the file: passes it to `keep`, and removes it when that succeeds. After a
+    /// crash in between, the same entries are passed again.
+    ///
+    /// # Errors
+    /// [`SecretError`] of the file, or of `keep`.
+    pub fn move_recorded(
+        &self,
+        keep: impl FnOnce(Vec<Recorded>) -> Result<(), SecretError>,
+    ) -> Result<(), SecretError> {
+        if recorded_beside(&self.path)?.is_empty() {
+            return Ok(());
+        }
+        let taken = {
+            let _alone = file::lock(&self.path)?;
+            take_away(&self.path)?
+        };
+        if !taken.is_empty() {
+            keep(taken)?;
+        }
+        forget_moved(&self.path)
+    }
+
+    /// Returns a value to be shown to a person, with its properties.
+    ///
+    /// # Errors
+    /// Like [`Vault::get`]; and when it cannot be recorded.
+    pub fn reveal(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<(SecretProperties, Zeroizing<String>), SecretError> {
+        let found = self.get(name, version)?;
+        let _alone = self.trail.as_ref().map(|_| file::lock(&self.path)).transpose()?;
+        self.record(Operation::Reveal, Some(&found.0.name), Some(found.0.version))?;
+        Ok(found)
     }
 
     /// The path of the file.
@@ -73,7 +135,7 @@ impl Vault {
         let name = checked_name(name)?;
         let value = checked_value(value)?;
         let now = self.clock.now();
-        self.change(|opened| {
+        self.change(Operation::Set, Some(&name), |opened| {
             let key = opened.newest_key(self, now)?;
             let record = opened.contents.records.entry(name.clone()).or_default();
             if let Some(expected) = new.if_version.filter(|expected| *expected != record.last) {
@@ -93,7 +155,7 @@ impl Vault {
             };
             let sealed = key.seal(&name, record.last, value);
             record.versions.push(Version { properties: properties.clone(), key: key.id, sealed });
-            Ok(properties)
+            Ok((properties, Some(record.last)))
         })
     }
 
@@ -123,7 +185,7 @@ impl Vault {
     /// # Errors
     /// [`SecretError`] when the secret does not exist or the file cannot be changed.
     pub fn delete(&self, name: &str) -> Result<(), SecretError> {
-        self.each_version(name, None, |properties| properties.deleted = true)
+        self.each_version(Operation::Delete, name, None, |properties| properties.deleted = true)
     }
 
     /// Undoes a deletion.
@@ -131,7 +193,7 @@ impl Vault {
     /// # Errors
     /// [`SecretError`] when the secret does not exist or the file cannot be changed.
     pub fn undelete(&self, name: &str) -> Result<(), SecretError> {
-        self.each_version(name, None, |properties| properties.deleted = false)
+        self.each_version(Operation::Undelete, name, None, |properties| properties.deleted = false)
     }
 
     /// Enables or disables one version, or all.
@@ -139,7 +201,8 @@ impl Vault {
     /// # Errors
     /// [`SecretError`] when the secret does not exist or the file cannot be changed.
     pub fn enable(&self, name: &str, version: Option<u32>, enabled: bool) -> Result<(), SecretError> {
-        self.each_version(name, version, |properties| properties.enabled = enabled)
+        let operation = if enabled { Operation::Enable } else { Operation::Disable };
+        self.each_version(operation, name, version, |properties| properties.enabled = enabled)
     }
 
     /// Removes one version, or the whole secret, permanently.
@@ -148,7 +211,7 @@ impl Vault {
     /// [`SecretError`] when the secret does not exist or the file cannot be changed.
     pub fn purge(&self, name: &str, version: Option<u32>) -> Result<(), SecretError> {
         let name = checked_name(name)?;
-        self.change(|opened| {
+        self.change(Operation::Purge, Some(&name), |opened| {
             let record = opened.record(&name)?;
             match version {
                 None => record.versions.clear(),
@@ -160,7 +223,7 @@ impl Vault {
             if record.versions.is_empty() {
                 opened.contents.records.remove(&name);
             }
-            Ok(())
+            Ok(((), version))
         })
     }
 
@@ -172,7 +235,7 @@ impl Vault {
     pub fn rotate(&self, master: Option<&MasterKey>) -> Result<usize, SecretError> {
         let current = (self.key)()?;
         let now = self.clock.now();
-        self.change(|opened| {
+        self.change(Operation::Rotate, None, |opened| {
             let id = opened.contents.keys.iter().map(|key| key.id).max().unwrap_or_default() + 1;
             let key = DataKey::generate(id);
             let mut count = 0;
@@ -188,18 +251,19 @@ impl Vault {
             opened.contents.records = records;
             let wrapped = master.unwrap_or(&current).wrap(&key);
             opened.contents.keys = vec![WrappedKey { id, wrapped, created_on: now }];
-            Ok(count)
+            Ok((count, None))
         })
     }
 
     fn each_version(
         &self,
+        operation: Operation,
         name: &str,
         version: Option<u32>,
         change: impl Fn(&mut SecretProperties),
     ) -> Result<(), SecretError> {
         let name = checked_name(name)?;
-        self.change(|opened| {
+        self.change(operation, Some(&name), |opened| {
             let record = opened.record(&name)?;
             match version {
                 None => record.versions.iter_mut().for_each(|version| change(&mut version.properties)),
@@ -208,7 +272,7 @@ impl Vault {
                     change(&mut record.versions[at].properties);
                 }
             }
-            Ok(())
+            Ok(((), version))
         })
     }
 
@@ -239,14 +303,17 @@ impl Vault {
         Ok(Opened { contents, keys })
     }
 
-    /// Changes the file if `change` succeeds.
+    /// Changes the file if `change` succeeds and can be recorded. `change` also returns the version that it concerns.
     fn change<T>(
         &self,
-        change: impl FnOnce(&mut Opened) -> Result<T, SecretError>,
+        operation: Operation,
+        name: Option<&str>,
+        change: impl FnOnce(&mut Opened) -> Result<(T, Option<u32>), SecretError>,
     ) -> Result<T, SecretError> {
         let _alone = file::lock(&self.path)?;
         let mut opened = self.open()?;
-        let answer = change(&mut opened)?;
+        let (answer, version) = change(&mut opened)?;
+        self.record(operation, name, version)?;
         file::write(&self.path, &opened.contents)?;
         Ok(answer)
     }
@@ -298,8 +365,8 @@ impl Record {
     }
 }
 
-impl SecretProvider for Vault {
-    fn read(&self, name: &str, version: Option<&str>) -> Result<Option<Provided>, SecretError> {
+impl Vault {
+    fn find(&self, name: &str, version: Option<&str>) -> Found {
         // Numbers are used again after a secret was purged, so a version is identified by its time as well.
         let (number, created) = version.and_then(|version| version.split_once('-')).unzip();
         let Some((properties, value)) = self.opened()?.get(name, number.or(version), self)? else {
@@ -311,7 +378,25 @@ impl SecretProvider for Vault {
             return Err(SecretError::VersionNotFound { name: name.to_owned(), version });
         }
         let version = format!("{}-{time}", properties.version);
-        Ok(Some(Provided { value: Arc::from(value.as_str()), version: Some(version.into()) }))
+        Ok(Some(Provided {
+            value: Arc::from(value.as_str()),
+            version: Some(version.into()),
+            expires_on: properties.expires_on,
+        }))
+    }
+}
+
+impl SecretProvider for Vault {
+    fn kind(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn read(self: Arc<Self>, name: Arc<str>, version: Option<Arc<str>>) -> Reading {
+        on_a_thread(self, name, version)
+    }
+
+    fn read_now(&self, name: &str, version: Option<&str>) -> Option<Found> {
+        Some(self.find(name, version))
     }
 
     fn names(&self) -> Vec<String> {

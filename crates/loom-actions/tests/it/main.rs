@@ -13,5 +13,6 @@ mod patterns;
 mod providers;
 mod reach;
 mod scripts;
+mod secret_providers;
 mod support;
 mod taught;

@@ -161,7 +161,7 @@ impl Lowerer<'_, '_, '_> {
             if reference.kind == ReferenceKind::Result && reference.computed {
                 self.any_result = true;
             }
-            if reference.kind == ReferenceKind::Secret {
+            if matches!(reference.kind, ReferenceKind::Secret | ReferenceKind::Declassify) {
                 self.reads_secrets = true;
                 if let (Some(owner), Some(name)) = (owner, &reference.name) {
                     self.secrets.entry(owner).or_default().insert(Arc::clone(name));

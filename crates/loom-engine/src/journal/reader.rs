@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use loom_definition::Workflow;
-use loom_expression::Value;
+use loom_expression::{Timestamp, Value};
 use loom_store::{Blobs, ContentHash, Error as StoreError, Snapshot, StoredFrame};
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     secret::{Keys, SecretRef},
 };
 use crate::{
+    audit::{AuditEntry, Operation},
     environment::Environment,
     event::{Event, RunId},
     reads::{self, Unavailable},
@@ -147,6 +148,13 @@ impl FrameReader {
             };
             let value = match read {
                 Ok(read) => {
+                    if let Some(audit) = &open.environment.audit {
+                        let mut entry =
+                            AuditEntry::new(Timestamp::UNIX_EPOCH, Operation::Read, "run, loaded again");
+                        (entry.secret, entry.version) = (Some(read.name), read.version);
+                        entry.run = Some(self.run);
+                        audit.record(vec![entry]);
+                    }
                     let value = Value::from(read.value).into_secret();
                     open.environment.masker.learn(&value);
                     value

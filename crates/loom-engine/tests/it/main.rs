@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue should stop")]
 
 mod agents;
+mod audit;
 mod budgets;
 mod callbacks;
 mod chaos;

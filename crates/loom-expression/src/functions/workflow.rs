@@ -1,8 +1,8 @@
 //! Workflow functions, which read the run: parameters, variables, results of actions, the trigger, loops, secrets,
 //! memory.
 
-use super::{ANY, Arguments, Body, Category, Function, Outcome, ex_in};
-use crate::{Context, Lookup, Name, NameKind, ReferenceKind, Value, evaluate::lookup_failed};
+use super::{ANY, Arguments, Body, Category, Function, Outcome, arguments::wrong_type, ex_in};
+use crate::{Context, Lookup, LookupError, Name, NameKind, ReferenceKind, Value, evaluate::lookup_failed};
 
 const fn ask(name: &'static str, kind: ReferenceKind, ask: fn(&dyn Context) -> Lookup) -> Function {
     Function::new(Category::Workflow, name, (0, 0), Body::Ask(ask)).mentions(kind)
@@ -80,9 +80,15 @@ pub(super) static FUNCTIONS: &[Function] = &[
     by_name("agentParameters", ReferenceKind::AgentParameter, |context, name| context.agent_parameter(name.text))
         .docs("agentParameters(name: string) → any", "Returns the value that the model passed for a parameter of an agent's tool.")
         .examples(&[ex_in(r#"{"agentParameters": {"city": "Oslo"}}"#, "@agentParameters('city')", "\"Oslo\"")]),
-    by_name("secret", ReferenceKind::Secret, |context, name| context.secret(name.text).map(Value::into_secret))
-        .docs("secret(name: string) → any", "Returns a secret of the host. The value and everything computed from it are redacted wherever they would be shown.")
-        .examples(&[ex_in(r#"{"secrets": {"key": "s3"}}"#, "@concat('Bearer ', secret('key'))", "\"Bearer s3\"")]),
+    Function::new(Category::Workflow, "secret", (1, 2), Body::Plain(ask_secret))
+        .mentions(ReferenceKind::Secret)
+        .docs("secret(name: string, version?: string or integer) → any", "Returns a secret of the host: the version in use, or the given one. The name can select a provider, as in `kv:billing/key`. The value and everything computed from it are redacted wherever they would be shown.")
+        .examples(&[ex_in(r#"{"secrets": {"key": "s3"}}"#, "@concat('Bearer ', secret('key'))", "\"Bearer s3\""), ex_in(r#"{"secrets": {"key@1": "s1"}}"#, "@secret('key', 1)", "\"s1\"")]),
+    Function::new(Category::Workflow, "declassify", (1, 1), Body::Plain(declassify))
+        .mentions(ReferenceKind::Declassify)
+        .carries()
+        .docs("declassify(value: any) → any", "Returns the value without its mark as secret, so that it is shown. Needs a grant of the operator, and is audited.")
+        .examples(&[ex_in("{}", "@declassify('x')", "error")]),
     memory("memory", (1, 2), "memory(key: string, default?: any) → any", "Returns the value stored in shared memory under a key, or the default (null if none is given) if there is no value."),
     memory("memoryKeys", (0, 1), "memoryKeys(prefix?: string) → array", "Returns the keys in shared memory that start with the prefix, or all keys without a prefix."),
     memory("memoryExists", (1, 1), "memoryExists(key: string) → boolean", "Checks whether shared memory has a value under a key."),
@@ -98,6 +104,53 @@ const fn memory(
     Function::new(Category::Workflow, name, arity, Body::Plain(ask_memory))
         .mentions(ReferenceKind::Memory)
         .docs(signature, docs)
+}
+
+/// The name that the context is asked for: `name`, or `name@version`.
+pub(crate) fn secret_name(name: &str, version: &Value) -> Option<String> {
+    if name.contains('@') {
+        return None;
+    }
+    match version.as_str() {
+        Some(version) if version.is_empty() || version.contains('@') => None,
+        Some(version) => Some(format!("{name}@{version}")),
+        None => version.as_i64().filter(|version| *version > 0).map(|version| format!("{name}@{version}")),
+    }
+}
+
+fn ask_secret(arguments: &mut Arguments<'_>) -> Outcome {
+    let function = arguments.function;
+    let Some(name) = arguments.values[0].as_str() else {
+        return Err(wrong_type(function, 0, "a string", arguments.values[0].kind()));
+    };
+    if arguments.values.iter().any(Value::contains_secret) {
+        let why = "the name of a secret is recorded, so it must not be secret itself";
+        let error = LookupError::NotAvailable { why: why.to_owned() };
+        return Err(lookup_failed(function, arguments.values.first(), error));
+    }
+    let read = match arguments.values.get(1) {
+        None => arguments.context.secret(name),
+        Some(version) => {
+            let Some(whole) = secret_name(name, version) else {
+                let why =
+                    "the version must be a number from 1 or a string, and the name must not name another";
+                let error = LookupError::NotAvailable { why: why.to_owned() };
+                return Err(lookup_failed(function, arguments.values.first(), error));
+            };
+            arguments.context.secret(&whole)
+        }
+    };
+    read.map(Value::into_secret).map_err(|error| lookup_failed(function, arguments.values.first(), error))
+}
+
+fn declassify(arguments: &mut Arguments<'_>) -> Outcome {
+    let value = &arguments.values[0];
+    arguments.context.declassify(value).map_err(|error| lookup_failed(arguments.function, None, error))?;
+    Ok(match value.as_str() {
+        Some(text) => Value::from(text),
+        // Labels are never removed from a value, so another one is made from its text.
+        None => Value::from_json_str(&value.to_json_text()).unwrap_or_default(),
+    })
 }
 
 fn ask_memory(arguments: &mut Arguments<'_>) -> Outcome {

@@ -205,8 +205,12 @@ pub(super) async fn resilience(
 
 /// `GET /ui/secrets`.
 pub(super) async fn secrets(State(ui): State<Ui>, Extension(visitor): Extension<Visitor>) -> Response<Body> {
-    let page = ui.documents.get("/api/v1/secrets").await;
-    sent(&ui, &visitor, page.map(|secrets| pages::secrets(&ui.visit(&visitor), &secrets)))
+    let page = async {
+        let secrets = ui.documents.get("/api/v1/secrets").await?;
+        let audit = ui.documents.get("/api/v1/secret-audit?limit=50").await?;
+        Ok(pages::secrets(&ui.visit(&visitor), &secrets, &audit))
+    };
+    sent(&ui, &visitor, page.await)
 }
 
 /// `GET /ui/status`.

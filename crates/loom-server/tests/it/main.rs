@@ -19,6 +19,7 @@ mod arbitrary;
 mod browsers;
 mod identity;
 mod retention;
+mod secrets;
 mod support;
 mod telemetry;
 mod triggers;

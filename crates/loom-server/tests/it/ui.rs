@@ -1,7 +1,12 @@
 //! The pages below `/ui/`: what they show, who may see them, and what their forms do.
 
+use std::sync::Arc;
+
 use hyper::Method;
-use loom_server::{SecretList, ServerSettings};
+use loom_actions::secrets::{MasterKey, NamedProvider, NewSecret, Secrets, Vault};
+use loom_engine::{clock::SystemClock, ports::Clock as _};
+use loom_expression::Timestamp;
+use loom_server::{SecretStore, ServerSettings};
 
 use crate::support::{Plan, Reply, World, json, list, requested, text};
 
@@ -274,34 +279,44 @@ async fn a_form_of_another_site_changes_nothing() {
 }
 
 #[tokio::test]
-async fn secrets_and_settings_are_listed_as_the_program_publishes_them() {
-    let secret = r#"{"name": "api-key", "version": 2, "state": "enabled", "createdOn": "2026-01-31T12:00:00Z", "expiresOn": null,
-        "versions": [{"name": "api-key", "version": 1, "state": "disabled"}, {"name": "api-key", "version": 2, "state": "enabled"}]}"#;
+async fn settings_are_listed_as_the_program_publishes_them() {
     let setting = r#"{"name": "runs-max", "value": 7, "origin": "LOOM_RUNS_MAX"}"#;
-    let settings = ServerSettings {
-        secrets: SecretList::new(move || Ok(vec![json(secret)])),
-        shown: vec![json(setting)],
-        ..ServerSettings::default()
-    };
+    let settings = ServerSettings { shown: vec![json(setting)], ..ServerSettings::default() };
     let world = World::start(Plan { settings, ..Plan::default() }).await;
-    let listed = world.get("/api/v1/secrets").await.json();
-    assert_eq!(text(&list(&listed, "secrets")[0], "name"), "api-key");
-    let html = page(&world, "/ui/secrets").await;
-    assert!(html.contains("api-key") && html.contains("2026-01-31 12:00:00"), "{html}");
     let listed = world.get("/api/v1/settings").await.json();
     assert_eq!(text(&list(&listed, "settings")[0], "origin"), "LOOM_RUNS_MAX");
     let html = page(&world, "/ui/status").await;
     assert!(html.contains("runs-max") && html.contains("LOOM_RUNS_MAX"), "{html}");
     world.stop().await;
+}
 
-    let settings = ServerSettings {
-        secrets: SecretList::new(|| Err("a secret path".to_owned())),
-        ..ServerSettings::default()
-    };
-    let world = World::start(Plan { settings, ..Plan::default() }).await;
+#[tokio::test]
+async fn secrets_are_shown_with_their_audit_and_without_values() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = MasterKey::generate();
+    let path = directory.path().join("secrets.json");
+    let vault = Arc::new(Vault::new(&path, Arc::new(move || Ok(key.clone())), Arc::new(SystemClock)));
+    let expires = Timestamp::from_unix_millis(SystemClock.now().unix_millis() + 5 * 86_400_000);
+    let new = NewSecret { expires_on: Some(expires), ..NewSecret::default() };
+    vault.set("api-key", "the-value-of-the-key", new).unwrap();
+    let providers = Secrets::of(vec![NamedProvider::new("embedded", Arc::clone(&vault) as _)]);
+    let mut plan = Plan::default();
+    plan.environment.secrets = Some(Arc::new(providers.clone()));
+    plan.settings.secrets = SecretStore { vault: Some(vault), providers };
+    let world = World::start(plan).await;
+    let actions = r#"{"Use": {"type": "Compose", "inputs": "@length(secret('api-key'))", "runAfter": {}}}"#;
+    world.deploy("orders", &crate::support::requested(actions)).await;
+    let run = world.invoke("orders", "").await;
+    world.ended(&run).await;
+    let html = page(&world, "/ui/secrets").await;
+    for shown in ["api-key", "in 4 days", &format!("/ui/runs/{run}"), "embedded", "read", "Use"] {
+        assert!(html.contains(shown), "{shown}: {html}");
+    }
+    assert!(!html.contains("the-value-of-the-key"));
+    std::fs::write(&path, "no JSON").unwrap();
     let refused = world.get("/api/v1/secrets").await;
     assert_eq!((refused.status, refused.error().as_str()), (500, "SecretsUnreadable"));
-    assert!(!refused.text().contains("a secret path"));
+    assert!(!refused.text().contains(&*path.display().to_string()));
     world.stop().await;
 }
 

@@ -12,7 +12,7 @@ use std::{
 use loom_actions::{
     ArtifactKind, Artifacts, Connections, HostLimit, HostLimitKind, PoliciesError, Project, ProjectError,
     ScriptHandler, check_javascript,
-    secrets::{FixedSecrets, Secrets},
+    secrets::{FixedSecrets, NamedProvider, SecretError, Secrets},
     transform_handlers,
 };
 use loom_definition::{
@@ -214,15 +214,22 @@ fn limit(environment: &mut Environment, project: &Project) -> Result<(), CaseErr
     Ok(())
 }
 
-/// The secrets of a case, by name.
+/// The secrets of a case, by name; `provider:name` stands for that of a provider on another machine.
 fn secrets(members: &Object) -> Result<Secrets, CaseError> {
-    let mut known = Vec::new();
+    let mut known: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
     for (name, value) in members {
         let text = value.as_str().ok_or_else(|| wrong(&format!("secrets.{name}"), "must be a string"))?;
-        known.push((name.to_string(), text.to_owned()));
+        let (provider, name) = name.split_once(':').unwrap_or(("", name));
+        known.entry(provider).or_default().push((name.to_owned(), text.to_owned()));
     }
-    let known = FixedSecrets::new(known).map_err(|error| wrong("secrets", error.to_string()))?;
-    Ok(Secrets::new(vec![Arc::new(known)]))
+    let wrong = |error: SecretError| wrong("secrets", error.to_string());
+    let own = FixedSecrets::new(known.remove("").unwrap_or_default()).map_err(wrong)?;
+    let mut providers = vec![NamedProvider::new("test", Arc::new(own))];
+    for (provider, secrets) in known {
+        let given = FixedSecrets::in_place_of_remote(secrets).map_err(wrong)?;
+        providers.push(NamedProvider::new(provider, Arc::new(given)));
+    }
+    Ok(Secrets::of(providers))
 }
 
 /// Maps and schemas: those of the project that contains `definitionFile`, overridden by those of the case.

@@ -59,6 +59,14 @@ settings! {
         secrets: Option<PathBuf> = file().shared();
         /// A directory with one file per additional secret, such as /run/secrets.
         secrets_dir: Option<PathBuf> = directory().shared();
+        /// A file that describes further secret providers, such as HashiCorp Vault, and the order in which providers are asked.
+        secret_providers: Option<PathBuf> = file().shared();
+        /// Days for which the audit of secrets is kept. Entries keep the time that was set when they were written.
+        secret_audit_days: u64 = count(1, 36_500).named("DAYS").default("365").shared();
+        /// Warn of secrets that expire within this many days; 0 never warns.
+        secret_expiry_days: u64 = count(0, 3_650).named("DAYS").default("14");
+        /// A workflow that may call `declassify()`: its name, or a pattern such as `report-*`. May be repeated. Defaults to none.
+        declassify: Vec<String> = list().named("WORKFLOW").shared();
     }
     "Listening" {
         /// The address and port to listen on; a port alone listens on 127.0.0.1, and port 0 takes a free port. Addresses other than

@@ -47,6 +47,7 @@ impl Settings {
             "template-params",
             "connections",
             "secrets",
+            "secret-providers",
             "egress",
             "resilience",
         ])?;
@@ -72,7 +73,8 @@ impl Settings {
                 path.display()
             );
         }
-        let secrets = secrets::source(values.secrets.as_deref(), values.secrets_dir.as_deref())?;
+        let egress = egress(values)?;
+        let secrets = secrets::source(values, &egress)?;
         secrets.teach(masker());
         project.app_setting_list().iter().for_each(|(_, value)| masker().learn(value));
         let of_connections = || match &values.connections {
@@ -87,47 +89,21 @@ impl Settings {
             Some(path) => template_parameters(&files::read_json(path)?),
             None => Object::new(),
         };
-        let mut settings = Settings {
+        Ok(Settings {
             host: values.clone(),
             connections: project.connections(&secrets, masker()).with_context(of_connections)?,
             remote_workflows: project
                 .connections
                 .as_ref()
                 .is_some_and(|file| file.get("workflows").is_some()),
-            egress: Egress::default(),
+            egress,
             secrets,
             activities: Activities::default(),
             artifacts,
             template_parameters,
             project,
             policies: read_policies(config)?,
-        };
-        if let Some(path) = &values.egress {
-            settings.egress =
-                Egress::from_json(&files::read_json(path)?).with_context(|| path.display().to_string())?;
-        }
-        settings.adjust_egress()?;
-        Ok(settings)
-    }
-
-    /// Applies the egress settings on top of the egress file.
-    fn adjust_egress(&mut self) -> Result<()> {
-        for host in &self.host.allow_host {
-            let egress = std::mem::take(&mut self.egress);
-            self.egress = egress.allow(host).with_context(|| format!("--allow-host {host}"))?;
-        }
-        for share in &self.host.share_credentials {
-            let (from, to) = share
-                .split_once('=')
-                .ok_or_else(|| anyhow!("--share-credentials must be FROM=TO (got `{share}`)"))?;
-            let egress = std::mem::take(&mut self.egress);
-            self.egress =
-                egress.share_credentials(from, to).with_context(|| format!("--share-credentials {share}"))?;
-        }
-        if self.host.deny_private {
-            self.egress = std::mem::take(&mut self.egress).block_private(true);
-        }
-        Ok(())
+        })
     }
 
     /// Uses the connections of a file that is built in.
@@ -140,6 +116,11 @@ impl Settings {
     /// The activities: user code that runs in this process.
     pub(crate) fn activities(&mut self) -> &mut Activities {
         &mut self.activities
+    }
+
+    /// The providers of secrets.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// The files of the project.
@@ -201,6 +182,8 @@ impl Settings {
             environment.run_duration_max = longest;
         }
         environment.budgets = self.budgets();
+        environment.audit_days = u32::try_from(self.host.secret_audit_days).unwrap_or(u32::MAX);
+        environment.declassify = self.host.declassify.iter().map(|name| name.as_str().into()).collect();
         environment
     }
 
@@ -269,6 +252,27 @@ impl Settings {
             .handler(EffectKind::Activity, Arc::new(activities))
             .handler(EffectKind::Actor, Arc::new(actors))
     }
+}
+
+/// The egress file, and the egress settings on top of it.
+fn egress(values: &Values) -> Result<Egress> {
+    let mut egress = match &values.egress {
+        Some(path) => {
+            Egress::from_json(&files::read_json(path)?).with_context(|| path.display().to_string())?
+        }
+        None => Egress::default(),
+    };
+    for host in &values.allow_host {
+        egress = egress.allow(host).with_context(|| format!("--allow-host {host}"))?;
+    }
+    for share in &values.share_credentials {
+        let (from, to) = share
+            .split_once('=')
+            .ok_or_else(|| anyhow!("--share-credentials must be FROM=TO (got `{share}`)"))?;
+        egress =
+            egress.share_credentials(from, to).with_context(|| format!("--share-credentials {share}"))?;
+    }
+    Ok(if values.deny_private { egress.block_private(true) } else { egress })
 }
 
 /// Reads the named policies of the project, or of the file that a setting names.

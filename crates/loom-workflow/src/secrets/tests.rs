@@ -3,8 +3,10 @@ use super::*;
 #[test]
 fn variables_that_begin_so_are_secrets() {
     let variables = [("LOOM_SECRET_API_KEY", "s3cr3t"), ("LOOM_SECRET_", "x"), ("PATH", "/bin")];
-    let found =
-        of_environment(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter());
+    let found = FixedSecrets::of_variables(
+        VARIABLES,
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
     assert_eq!(format!("{:?}", found.unwrap()), r#"{"api-key"}"#);
 }
 

@@ -88,6 +88,22 @@ impl Findings {
     }
 }
 
+/// The responses of a provider of secrets. An error repeats the secret, and the token, which is the same.
+fn provided(path: &str) -> (u16, Value) {
+    let case: Option<usize> = path.rsplit('/').next().and_then(|case| case.parse().ok());
+    match (path, case) {
+        ("auth/token/lookup-self", _) => (200, json!({"data": {"ttl": 0, "renewable": false}})),
+        (path, Some(case)) if path.starts_with("secret/data/good/") => {
+            let metadata = json!({"version": 1, "created_time": "2026-01-01T00:00:00Z", "deletion_time": ""});
+            (200, json!({"data": {"data": {"value": secret(case)}, "metadata": metadata}}))
+        }
+        (path, Some(case)) if path.starts_with("secret/data/bad/") => {
+            (500, json!({"errors": [secret(case), pieces(case)]}))
+        }
+        _ => (403, json!({"errors": [secret(Case::number("provider"))]})),
+    }
+}
+
 /// The files and parameters for the server and the commands.
 struct World {
     directory: tempfile::TempDir,
@@ -112,6 +128,9 @@ impl World {
                 let _ = writeln!(seen, "{}", request.header(name).unwrap_or_default());
             }
             // `/given/07` returns the secret of case 7, which has no label there.
+            if let Some(path) = request.path.strip_prefix("/v1/") {
+                return provided(path);
+            }
             match request.path.strip_prefix("/given/").and_then(|case| case.parse().ok()) {
                 Some(case) => (200, json!({"pieces": pieces(case), "whole": secret(case)})),
                 None if request.path.starts_with("/echo") => {
@@ -153,8 +172,13 @@ impl World {
         settings["Loom"]["authority"] = json!("http://127.0.0.1:1");
         fs::write(path("settings.json"), settings.to_string()).expect("it can be written");
         fs::write(path("key"), "0f".repeat(32)).expect("it can be written");
+        let token = format!("LOOM_SECRET_CASE_{:02}", Case::number("provider"));
+        let providers = json!({"providers": {"vault": {"type": "vault", "url": &service.address,
+            "auth": {"type": "token", "token": {"variable": token}}}}});
+        fs::write(path("providers.json"), providers.to_string()).expect("it can be written");
         let mut arguments: Vec<OsString> =
             vec!["--settings".into(), path("settings.json").into(), "--data".into(), path("data").into()];
+        arguments.extend(["--secret-providers".into(), path("providers.json").into()]);
         if encrypted {
             arguments.extend(["--key-file".into(), path("key").into()]);
         }
@@ -288,6 +312,10 @@ fn findings(labels: bool, encrypted: bool) -> Findings {
         "/api/v1/workflows",
         "/healthz",
         "/readyz",
+        "/api/v1/secrets",
+        "/api/v1/secret-audit?limit=1000",
+        "/api/v1/memory/global",
+        "/ui/secrets",
     ] {
         findings.search(path, &server.get(path));
     }
@@ -334,6 +362,10 @@ fn findings(labels: bool, encrypted: bool) -> Findings {
     .expect("it lives");
     server.child.wait().expect("it ends");
     drop(server);
+    let mut audit = world.command("secrets");
+    audit.args(["audit", "--limit", "1000", "--data", "data"]);
+    let audited = crate::ended(&mut audit, "");
+    findings.search("loom secrets audit", &format!("{}{}", audited.stdout, audited.stderr));
     findings.search("the log", &fs::read_to_string(world.directory.path().join("log")).expect("it is there"));
     let spans = world.spans.lock().expect("no thread panicked").clone();
     assert!(spans.contains("loom.action.name"), "spans were sent");
@@ -420,6 +452,8 @@ fn no_secret_is_shown_by_a_run_on_the_terminal() {
                 "{\"a\":1}",
                 "--settings",
                 "settings.json",
+                "--secret-providers",
+                "providers.json",
             ]);
             if json {
                 command.arg("--json");

@@ -214,3 +214,15 @@ fn resilience_is_a_tour_of_ten_parts() {
     );
     assert_eq!(loom(&["example", "resilience", "--show"]).code, Some(2));
 }
+
+#[test]
+fn secrets_are_sent_and_shown_nowhere() {
+    let (printed, shown) = run("secrets");
+    assert_eq!(printed.get("called"), Some(&Value::from(200)), "{printed:?}");
+    let not_given = printed.get("notGiven").map(|text| text.text().into_owned()).unwrap_or_default();
+    assert!(not_given.contains("may not give 'payroll-key'"), "{not_given}");
+    for text in [printed.to_json_text(), shown] {
+        let text = text.to_lowercase();
+        assert!(!text.contains("the-key-of-the"), "{text}");
+    }
+}

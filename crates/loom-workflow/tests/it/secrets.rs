@@ -105,6 +105,73 @@ fn a_new_master_key_replaces_the_old_one() {
     assert_eq!(loom_under(key.trim(), directory, &["secrets", "show", "k", "--reveal"], "").stdout, "v4lue");
 }
 
+/// What the command line and runs do is in one audit, before and after a server has used the directory.
+#[test]
+fn every_use_and_change_is_in_the_audit() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let directory = directory.path();
+    let value = "v4lue-of-the-key";
+    assert_eq!(loom(directory, &["secrets", "set", "api-key"], value).code, Some(0));
+    assert_eq!(loom(directory, &["secrets", "set", "api-key", "--if-version", "7"], value).code, Some(2));
+    assert_eq!(loom(directory, &["secrets", "show", "api-key", "--reveal"], "").stdout, value);
+    let workflow = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Use": {"type": "Compose", "inputs": "@length(secret('api-key', 1))", "runAfter": {}},
+        "Open": {"type": "Compose", "inputs": "@declassify(length(secret('api-key')))", "runAfter": {"Use": ["Succeeded"]}}}}"#;
+    fs::write(directory.join("use.json"), workflow).expect("it can be written");
+    let refused = loom(directory, &["run", "use.json", "--durable"], "");
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    let run = loom(directory, &["run", "use.json", "--durable", "--json", "--declassify", "use"], "");
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let report = json(&run.stdout);
+    let outputs = report.get("actions").and_then(|actions| actions.get("Open")?.get("outputs"));
+    assert_eq!(outputs, Some(&Value::from(16)));
+    let audit = loom(directory, &["secrets", "audit"], "");
+    assert_eq!(audit.code, Some(0), "{}", audit.stderr);
+    let lines: Vec<&str> = audit.stdout.lines().collect();
+    let uid = format!("by command line (uid {})", rustix::process::getuid().as_raw());
+    for (parts, times) in [
+        (vec!["  set ", "embedded:api-key@1", &uid], 1),
+        (vec!["  reveal ", "embedded:api-key@1", &uid], 1),
+        (vec!["  read ", "embedded:api-key@1  by run  use  run ", "  Use"], 2),
+        (vec!["  declassify ", "  Open"], 1),
+    ] {
+        let found = lines.iter().filter(|line| parts.iter().all(|part| line.contains(*part))).count();
+        assert_eq!(found, times, "{parts:?}: {}", audit.stdout);
+    }
+    assert!(!audit.stdout.contains(value));
+    let read = loom(directory, &["secrets", "audit", "api-key", "--operation", "reveal", "--json"], "");
+    assert_eq!(read.stdout.lines().count(), 1, "{}", read.stdout);
+}
+
+/// A change that cannot be recorded is not made.
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_audited_is_not_done() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let directory = directory.path();
+    assert_eq!(loom(directory, &["secrets", "set", "k"], "first").code, Some(0));
+    fs::remove_file(directory.join(".loom/secrets.json.audit")).expect("it is there");
+    fs::create_dir(directory.join(".loom/secrets.json.audit")).expect("it can be made");
+    for arguments in
+        [&["secrets", "set", "k"][..], &["secrets", "delete", "k"], &["secrets", "show", "k", "--reveal"]]
+    {
+        let refused = loom(directory, arguments, "second");
+        assert_eq!(
+            (refused.code, refused.stdout.as_str()),
+            (Some(2), ""),
+            "{arguments:?}: {}",
+            refused.stderr
+        );
+        assert!(
+            refused.stderr.contains("nothing was done, because it cannot be recorded"),
+            "{}",
+            refused.stderr
+        );
+    }
+    fs::remove_dir(directory.join(".loom/secrets.json.audit")).expect("it is there");
+    assert_eq!(loom(directory, &["secrets", "show", "k", "--reveal"], "").stdout, "first");
+}
+
 /// The outputs that `loom run` shows for a workflow that cuts its settings into pieces. Masking by value does not find pieces,
 /// so only labels hide them.
 fn settings_shown(settings: &str) -> Value {

@@ -169,6 +169,12 @@ pub(super) const CASES: &[Case] = &[
     case("available-properties", r#""actions": {"A": {"type": "Compose", "inputs": "@json(concat('{\"', PIECES[0], '\":1}'))['nope']", "runAfter": {}}}"#),
     case("sort-by", r#""actions": {"A": {"type": "Compose", "inputs": "@sort(createArray(json('{\"a\":1}')), PIECES[0])", "runAfter": {}}}"#),
     case("secret-of-secret", r#""actions": {"A": {"type": "Compose", "inputs": "@secret(PIECES[0])", "runAfter": {}}}"#),
+    // The service is a provider, too: `bad` repeats the secret and the provider's token in an error.
+    case("provider", r#""actions": {"A": {"type": "Compose", "inputs": "@split(secret('vault:good/CASE'), '-')", "runAfter": {}},
+        "B": {"type": "Compose", "inputs": "@secret('vault:bad/CASE')", "runAfter": {"A": ["Succeeded"]}},
+        "C": {"type": "Compose", "inputs": "@secret('vault:denied/CASE', 7)", "runAfter": {"A": ["Succeeded"]}},
+        "D": {"type": "Compose", "inputs": "@declassify(PIECES[0])", "runAfter": {"A": ["Succeeded"]}},
+        "E": {"type": "Compose", "inputs": "@secret(concat('vault:good/', PIECES[0]))", "runAfter": {"A": ["Succeeded"]}}}"#),
     case("not-an-integer", r#""actions": {"A": {"type": "Compose", "inputs": "@int(PIECES[0])", "runAfter": {}}}"#),
     case("wait-until", r#""actions": {"W": {"type": "Wait", "inputs": {"until": {"timestamp": "@{PIECES[0]}"}}, "runAfter": {}}}"#),
     case("switch", r#""actions": {"S": {"type": "Switch", "expression": "@PIECES[0]", "cases": {"one": {"case": "x", "actions": {}}}, "default": {"actions": {}}, "runAfter": {}}}"#),

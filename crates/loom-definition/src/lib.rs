@@ -29,6 +29,7 @@ pub mod diagnostic;
 pub mod duration;
 mod load;
 mod lower;
+mod memory;
 pub mod model;
 pub mod policy;
 mod schema_names;
@@ -40,6 +41,7 @@ pub mod trigger;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, catalogue, render};
 pub use load::{Definition, LoadOptions, Loaded, ScriptCheck, ScriptMistake};
+pub use memory::{MEMORY_COMMON, MEMORY_OPERATIONS, MemoryGrants, MemoryOperation};
 pub use model::{ActionIdx, BlockIdx, VariableIdx, Workflow};
 pub use status::{RunStatus, Status, StatusSet};
 pub use surroundings::{Bound, Surroundings, complete_connections, template_parameters};

@@ -11,6 +11,7 @@ mod effects;
 mod findings;
 mod graph;
 mod members;
+mod memory;
 mod outline;
 mod paths;
 mod resilience;
@@ -32,6 +33,7 @@ use paths::{Read, Timing};
 use crate::{
     diagnostic::{Severity, code},
     load::ScriptCheck,
+    memory::MemoryGrants,
     model::{Action, ActionKind, Options, Secure, Workflow, WorkflowKind},
     policy::Policies,
     text::Node,
@@ -65,6 +67,8 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
     let outline = Outline::of(definition, subject.parameters_file, found);
     let mut lowerer = Lowerer {
         kind: subject.kind,
+        name: Arc::clone(&subject.name),
+        grants: MemoryGrants::default(),
         loom: outline.loom,
         outline,
         found,
@@ -75,7 +79,8 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
         refusal: if subject.accepted_before { Severity::Warning } else { Severity::Error },
         broken: BTreeMap::new(),
         secrets: BTreeMap::new(),
-        reads_secrets: false,
+        memory: BTreeMap::new(),
+        has_reads: false,
         services: BTreeMap::new(),
         reads: Vec::new(),
         timing: Timing::Before,
@@ -90,6 +95,9 @@ pub(crate) fn lower(subject: &Subject<'_>, found: &mut Findings<'_>) -> Workflow
 )]
 struct Lowerer<'a, 'f, 's> {
     kind: WorkflowKind,
+    name: Arc<str>,
+    /// The namespaces of shared memory that the definition grants.
+    grants: MemoryGrants,
     /// Whether the definition uses constructs of Loom's own, so that its expressions may use the Loom spelling.
     loom: bool,
     outline: Outline<'a>,
@@ -106,7 +114,10 @@ struct Lowerer<'a, 'f, 's> {
     broken: BTreeMap<usize, String>,
     /// The secrets that each action names.
     secrets: BTreeMap<usize, BTreeSet<Arc<str>>>,
-    reads_secrets: bool,
+    /// The addresses of shared memory that the expressions of each action name.
+    memory: BTreeMap<usize, BTreeSet<Arc<str>>>,
+    /// Whether an expression may read secrets or shared memory.
+    has_reads: bool,
     /// The services that actions name, with the settings of the first action that names each.
     services: BTreeMap<Arc<str>, resilience::SharedService>,
     /// Every reference to the result of an action so far.
@@ -118,6 +129,7 @@ struct Lowerer<'a, 'f, 's> {
 impl<'a> Lowerer<'a, '_, '_> {
     fn whole(&mut self, subject: &Subject<'a>) -> Workflow {
         let definition = subject.definition;
+        self.grants = self.memory_grants(definition);
         let parameters = self.parameters(definition, subject.parameters_file);
         let static_results = self.static_results(definition);
         let triggers = self.triggers(definition);
@@ -139,6 +151,9 @@ impl<'a> Lowerer<'a, '_, '_> {
             action.result_wanted |= self.any_result || self.outline.results_wanted.contains(&action.index.0);
             if let Some(secrets) = self.secrets.remove(&(action.index.0 as usize)) {
                 action.secrets = secrets.into_iter().collect();
+            }
+            if let Some(addresses) = self.memory.remove(&(action.index.0 as usize)) {
+                action.memory = addresses.into_iter().collect();
             }
         }
         self.limits(&actions, &blocks, triggers.len(), outputs.len(), definition);
@@ -168,7 +183,8 @@ impl<'a> Lowerer<'a, '_, '_> {
             variables: std::mem::take(&mut self.outline.variables),
             outputs,
             static_results,
-            reads_secrets: self.reads_secrets,
+            has_reads: self.has_reads,
+            memory: std::mem::take(&mut self.grants),
             hash: *blake3::hash(source.as_bytes()).as_bytes(),
             source: Arc::from(source),
         }
@@ -221,6 +237,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             options,
             result_wanted: false,
             secrets: Vec::new(),
+            memory: Vec::new(),
             gathered: Vec::new(),
             written_retry: resilience::written_retry(node),
             pointer: Arc::from(self.found.pointer(node.place)),

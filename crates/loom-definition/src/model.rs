@@ -5,18 +5,23 @@
 
 mod tool;
 
+mod table;
+
 use std::{ops::Range, sync::Arc};
 
 use loom_expression::{Condition, Labels, Template, Value};
 
 use crate::{
     duration::Span,
+    memory::MemoryGrants,
     policy::{Resilience, RetrySetting},
     status::{RunStatus, StatusSet},
     trigger::Trigger,
 };
 
 pub use tool::Tool;
+
+pub use table::{Column, TableFormat};
 
 /// Index of an action in [`Workflow::actions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,8 +65,10 @@ pub struct Workflow {
     pub outputs: Vec<Output>,
     /// The static results.
     pub static_results: Vec<StaticResult>,
-    /// Whether an expression may read secrets, or call `declassify()`.
-    pub reads_secrets: bool,
+    /// Whether an expression may read secrets or shared memory, or call `declassify()`.
+    pub has_reads: bool,
+    /// The namespaces of shared memory that the definition grants its runs.
+    pub memory: MemoryGrants,
     /// Everything that determines what the workflow does, as compact JSON that can be loaded again:
     /// `{kind, definition, tags?, parametersFile?}`. Stored for runs that outlive a deployment.
     pub source: Arc<str>,
@@ -302,6 +309,8 @@ pub struct Action {
     pub gathered: Vec<Gathered>,
     /// The secrets that its expressions name literally, each once.
     pub secrets: Vec<Arc<str>>,
+    /// The addresses of shared memory that its expressions name literally, each once.
+    pub memory: Vec<Arc<str>>,
     /// The retry policy as specified in the inputs, with its `type` capitalised; null if there is none or it is computed.
     pub written_retry: Value,
     /// JSON pointer to the action in the file.
@@ -575,24 +584,6 @@ pub struct VariableInit {
     pub variable: VariableIdx,
     /// The initial value; null by default.
     pub value: Option<Template>,
-}
-
-/// The format of a Table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableFormat {
-    /// Comma-separated values, with CRLF line ends.
-    Csv,
-    /// An HTML table.
-    Html,
-}
-
-/// One explicit column of a Table.
-#[derive(Clone, Debug)]
-pub struct Column {
-    /// The heading.
-    pub header: Template,
-    /// The value of a cell, with `item()` bound.
-    pub value: Template,
 }
 
 /// One case of a Switch.

@@ -215,16 +215,18 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Whether secrets that the action names have to be read before it is evaluated. The decision is then made again. Notes
-    /// for the audit which action is evaluated.
+    /// Whether secrets or keys of shared memory that the action names have to be read before it is evaluated. The decision is
+    /// then made again. Notes for the audit which action is evaluated.
     #[inline]
     fn needs_reads(&self, action: &Action) -> bool {
-        self.state.workflow.reads_secrets && self.wants(action)
+        self.state.workflow.has_reads && self.wants(action)
     }
 
     #[inline(never)]
     fn wants(&self, action: &Action) -> bool {
-        self.state.reads.want(&action.secrets, &action.name)
+        let reads = &self.state.reads;
+        // Both, so that one round reads everything.
+        reads.want(&action.secrets, &action.name) | reads.want_memory(&action.memory)
     }
 
     /// Ends the run early: it was cancelled, timed out, or exceeded a budget.

@@ -1,6 +1,7 @@
 //! One run's task: feeds the machine, performs the effects that its events request, and reports to the watcher.
 
 mod happened;
+mod memory;
 mod order;
 mod park;
 mod report;
@@ -31,6 +32,7 @@ use loom_definition::{
 };
 use loom_expression::{Timestamp, Value};
 use loom_store::{Ack, AtWork, InboxId};
+use memory::MemoryWrites;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -74,6 +76,8 @@ pub(crate) struct Unwritten {
     pub(crate) why: loom_store::Error,
     /// What the run still owns.
     pub(crate) pass: Pass,
+    /// Whether the store works, and rejected the commit only because another process has changed a key of shared memory.
+    pub(crate) is_contended: bool,
 }
 
 /// How the task of a run ended.
@@ -145,6 +149,7 @@ pub(crate) struct Driver {
     admissions: HashMap<Place, Admission>,
     /// The texts that its calls show while they arrive, once one may.
     texts: Option<RunTexts>,
+    memory: MemoryWrites,
     /// See [`Links::pass`]. Given up when the end of the run is durable, and dropped with the run in any case.
     pass: Pass,
     /// What the run was given at the gate since.
@@ -190,6 +195,7 @@ impl Driver {
             landing: Vec::new(),
             admissions: HashMap::new(),
             texts: None,
+            memory: MemoryWrites::default(),
             pass: links.pass,
             late: links.late,
             watcher: links.watcher,
@@ -212,13 +218,21 @@ impl Driver {
                 return Driven::Duplicate;
             }
             // A paused store holds many runs at once, and has been reported already.
-            if matches!(why, loom_store::Error::Paused { .. }) {
+            let is_contended = self.journal.as_ref().is_some_and(RunJournal::is_contended);
+            if is_contended {
+                tracing::debug!(run_id = ?run, error = %why, "another process has changed a key of shared memory; repeating the attempt");
+            } else if matches!(why, loom_store::Error::Paused { .. }) {
                 tracing::debug!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
             } else {
                 tracing::error!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
             }
             self.adopt_late_pass();
-            return Driven::Unwritten(Unwritten { releases: self.releases, why, pass: self.pass });
+            return Driven::Unwritten(Unwritten {
+                releases: self.releases,
+                why,
+                pass: self.pass,
+                is_contended,
+            });
         }
         if let Ok(false) = driven {
             return Driven::Parked;
@@ -283,6 +297,7 @@ impl Driver {
             // Whatever comes next reads the versions that are current then.
             self.run.forget_reads();
             let Some(first) = self.next_command().await else {
+                self.memory.failure()?;
                 if self.is_time_to_park() && self.park().await? {
                     return Ok(false);
                 }
@@ -325,7 +340,7 @@ impl Driver {
             self.keep_parts(&command, at);
             if matches!(command, Command::Resume) {
                 self.run.handle_some(command, at, 0);
-                self.complete_commands(at).await;
+                self.complete_commands(at).await?;
                 return self.continue_durably(senders).await;
             }
             more |= self.run.handle_some(command, at, self.share());
@@ -373,6 +388,9 @@ impl Driver {
                 }
                 (effect, result, Vec::new())
             }
+            Finished::Memory(effect, place, operated) => {
+                (effect, self.operated(effect, place, operated)?, Vec::new())
+            }
             Finished::Admitted(effect, place, release, notes, guarded) => {
                 self.store_services(Some(&guarded));
                 self.admissions.insert(place, Admission::Waited(release));
@@ -409,7 +427,7 @@ impl Driver {
                 continue;
             }
             if self.run.lacks_reads() {
-                self.read_secrets().await;
+                self.read_missing().await?;
                 self.evaluate();
                 more |= self.run.advance(at, self.share());
                 continue;
@@ -427,6 +445,7 @@ impl Driver {
     /// Makes all events durable, and reports them.
     async fn make_durable(&mut self) -> Result<(), loom_store::Error> {
         self.rest();
+        self.memory.failure()?;
         self.begin_write();
         if self.is_over() {
             // The commit of the end says that the run owns nothing.
@@ -435,6 +454,7 @@ impl Driver {
         if let Some(journal) = &mut self.journal {
             journal.flush(self.run.state(), self.clock.now().run).await?;
         }
+        self.memory.committed();
         self.end_spill().await?;
         if !self.unshown.is_empty() {
             let events = std::mem::take(&mut self.unshown);
@@ -510,11 +530,12 @@ impl Driver {
                 _ => {}
             }
         }
+        let commits = self.commit_memory(&events);
         match &mut self.journal {
             None => self.show(&events),
             Some(journal) => {
                 journal.record(&events, self.run.state());
-                let barrier = durable::needs_barrier(&events);
+                let barrier = commits || durable::needs_barrier(&events);
                 let is_full = journal.is_full();
                 if self.unshown.is_empty() {
                     self.unshown = events;
@@ -578,6 +599,10 @@ impl Driver {
             let waits = Arc::new(AtomicBool::new(true));
             let aborts = [Some(abort), None];
             self.under_way.insert(effect, UnderWay { place, aborts, limit: None, flight: None, waits });
+            return Vec::new();
+        }
+        if self.is_memory(&call) {
+            self.operate(call, place);
             return Vec::new();
         }
         if left.is_some_and(|left| left.is_zero()) {

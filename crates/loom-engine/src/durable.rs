@@ -5,6 +5,7 @@
 //! acknowledged it. A crash therefore takes a run back to its last durable point, and nothing that was visible is lost.
 
 mod audited;
+mod barrier;
 mod pace;
 mod parked;
 
@@ -27,11 +28,12 @@ use loom_store::{
 };
 use tokio::sync::OnceCell;
 
+pub(crate) use self::barrier::needs_barrier;
 use self::pace::Pace;
 use crate::{
     ended::Watched,
     environment::Environment,
-    event::{Event, Phase, RunId, RunStart},
+    event::{Event, RunId, RunStart},
     facts::{self, Facts},
     history::History,
     illegal::IllegalEvent,
@@ -165,6 +167,8 @@ impl Durable {
             owns_something: false,
             is_duplicate: false,
             is_suspect: false,
+            writes_memory: false,
+            is_contended: false,
         }
     }
 
@@ -267,6 +271,8 @@ impl Durable {
             owns_something: false,
             is_duplicate: false,
             is_suspect: false,
+            writes_memory: false,
+            is_contended: false,
         }
     }
 
@@ -437,6 +443,10 @@ pub(crate) struct RunJournal {
     is_duplicate: bool,
     /// The run is suspected of crashing the process.
     is_suspect: bool,
+    /// The next commit writes keys of shared memory.
+    writes_memory: bool,
+    /// See [`RunJournal::is_contended`].
+    is_contended: bool,
 }
 
 impl RunJournal {
@@ -600,12 +610,17 @@ impl RunJournal {
         let is_start = self.next == Seq::FIRST;
         let commit = self.take_commit(state, now).await?;
         match self.store.commit(commit).await {
-            Ok(Committed::Written(_)) => Ok(()),
+            Ok(Committed::Written(_)) => {
+                self.writes_memory = false;
+                Ok(())
+            }
             Ok(Committed::Duplicate(_)) => {
                 self.is_duplicate = true;
                 Err(StoreError::Conflict(Conflict::Identity { run: self.row.id }))
             }
             Err(error) => {
+                self.is_contended =
+                    self.writes_memory && matches!(error, StoreError::Conflict(Conflict::Key { .. }));
                 // Another run was started from the messages.
                 self.is_duplicate |=
                     is_start && matches!(error, StoreError::Conflict(Conflict::Taken { .. }));
@@ -645,31 +660,6 @@ impl RunJournal {
             Err(refused) => self.store.commit(*refused.commit).await.map(|_| None),
         }
     }
-}
-
-/// Whether these events must be durable before the run continues and before any of their effects become visible.
-pub(crate) fn needs_barrier(events: &[Event]) -> bool {
-    events.iter().any(|event| match event {
-        Event::RunStarted { .. }
-        | Event::RunWaiting { .. }
-        | Event::RunAdmitted { .. }
-        | Event::Responded { .. }
-        | Event::TimerSet { .. }
-        | Event::Suspended { .. }
-        | Event::Resumed { .. }
-        | Event::RunEnded { .. } => true,
-        Event::AttemptStarted { phase, .. } => *phase != Phase::Admit,
-        Event::BlockOpened { .. }
-        | Event::ActionStarted { .. }
-        | Event::LoopStarted { .. }
-        | Event::AttemptNoted { .. }
-        | Event::AttemptEnded { .. }
-        | Event::TimerEnded { .. }
-        | Event::VariableSet { .. }
-        | Event::VariableAppended { .. }
-        | Event::ActionEnded { .. }
-        | Event::Tracked { .. } => false,
-    })
 }
 
 /// Whether an event is what a run that called this one waits for: the response, or an end without one.

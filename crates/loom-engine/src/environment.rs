@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use loom_definition::policy::RetryPolicy;
 use loom_expression::{Lookup, LookupError, Masker, Object, Value, is_connection_string, names_secret};
+use loom_memory::StoredMemory;
 
 use crate::{
     audit::AuditSink, budgets::Budgets, callback::Callbacks, event::RunStart, policies::PolicyBook,
@@ -16,6 +17,8 @@ pub struct Environment {
     pub app_settings: Vec<(Arc<str>, Value)>,
     /// The source of `secret()`; without one, reading a secret is an error.
     pub secrets: Option<Arc<dyn SecretSource>>,
+    /// Shared memory. Everything in a process that writes to the same store must use clones of one value.
+    pub memory: Option<StoredMemory>,
     /// The retry policy of actions that define none.
     pub default_retry: Arc<RetryPolicy>,
     /// The named policies that actions refer to.
@@ -67,6 +70,7 @@ impl Default for Environment {
         Environment {
             app_settings: Vec::new(),
             secrets: None,
+            memory: None,
             default_retry: Arc::new(RetryPolicy::wdl_default()),
             policies: PolicyBook::default(),
             run_duration_max: Duration::from_hours(2160),
@@ -114,12 +118,5 @@ impl Environment {
     /// Lets the masker learn the secrets among a run's parameters.
     pub(crate) fn learn_parameters(&self, start: &RunStart) {
         start.parameters.iter().for_each(|value| self.masker.learn(value));
-    }
-
-    #[expect(clippy::unused_self, reason = "the shared memory's handle lives here once it exists")]
-    pub(crate) fn memory(&self, operation: &str, _arguments: &[Value]) -> Lookup {
-        Err(LookupError::NotAvailable {
-            why: format!("{operation}() requires a shared memory, and none is configured"),
-        })
     }
 }

@@ -8,7 +8,7 @@ use loom_definition::{
     trigger::{Trigger, TriggerKind},
 };
 use loom_expression::{
-    Array, Budget, Context, Lookup, LookupError, Name, Object, Template, Timestamp, Value,
+    Array, Budget, Context, Lookup, LookupError, MemoryForm, Name, Object, Template, Timestamp, Value,
 };
 
 use crate::{
@@ -417,6 +417,11 @@ impl Context for TriggerScope<'_> {
 
     fn secret(&self, name: &str) -> Lookup {
         self.reads.secret(name)
+    }
+
+    fn memory(&self, _: &str, _: MemoryForm) -> Result<Option<Value>, LookupError> {
+        let why = "shared memory is available only in actions, not in triggers".to_owned();
+        Err(LookupError::NotAvailable { why })
     }
 
     fn now(&self) -> Timestamp {

@@ -64,6 +64,7 @@ mod legal;
 mod live;
 pub mod live_text;
 mod machine;
+mod memory;
 mod messages;
 mod names;
 mod orders;
@@ -112,6 +113,7 @@ pub use event::{Command, EffectId, Event, OpeningId, Outcome, Place, RunId, RunS
 pub use illegal::IllegalEvent;
 pub use journal::{status_from_number, status_number};
 pub use machine::Run;
+pub use memory::execute as execute_memory;
 pub use orders::Order;
 pub use path::{Iteration, Path};
 pub use policies::PolicyBook;

@@ -5,7 +5,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use loom_definition::{RunStatus, Workflow};
+use loom_definition::{
+    RunStatus, Workflow,
+    model::{ActionKind, EffectKind},
+};
 use loom_expression::Value;
 
 use crate::{
@@ -15,6 +18,7 @@ use crate::{
     event::{Command, EffectId, Event, Phase, Place, RunStart},
     live::Live,
     live_text::Show,
+    memory,
     ports::{Call, Secret},
     random,
     reads::Use,
@@ -50,7 +54,7 @@ pub struct Run {
     events: Vec<Event>,
     handed_out: usize,
     live: Live,
-    /// Commands whose decisions need secrets that have not been read.
+    /// Commands whose decisions need what has not been read.
     undecided: VecDeque<Command>,
 }
 
@@ -181,14 +185,14 @@ impl Run {
         self.advance(now, budget)
     }
 
-    /// Decides a command at once, or holds it when a workflow that reads secrets may have to read some first.
+    /// Decides a command at once, or holds it when a workflow that reads secrets or shared memory may have to read some first.
     #[inline]
     fn accept(&mut self, command: Command, now: Now) {
-        if self.workflow.reads_secrets {
+        if self.workflow.has_reads {
             self.undecided.push_back(command);
             return;
         }
-        // Without secrets nothing is ever undecided, so the order of commands is kept. A command is large: it is not moved through a queue.
+        // Without reads nothing is ever undecided, so the order of commands is kept. A command is large: it is not moved through a queue.
         let first = self.events.len();
         self.decider(now).command(command);
         self.apply_from(first, now);
@@ -237,7 +241,8 @@ impl Run {
             return false;
         }
         let first = self.events.len();
-        let again = self.workflow.reads_secrets.then(|| command.clone());
+        let again = self.workflow.has_reads.then(|| command.clone());
+        let writes = again.as_ref().is_some_and(|command| self.ends_write(command));
         self.decider(now).command(command);
         if let Some(again) = again
             && self.lacks_reads()
@@ -247,13 +252,17 @@ impl Run {
             self.undecided.push_front(again);
             return false;
         }
+        if writes {
+            // What follows reads what was written.
+            self.state.reads.forget_memory();
+        }
         self.apply_from(first, now);
         true
     }
 
     /// Whether the run cannot continue before secrets have been read: [`Run::missing_secrets`].
     pub fn lacks_reads(&mut self) -> bool {
-        self.workflow.reads_secrets && self.state.reads.is_incomplete()
+        self.workflow.has_reads && self.state.reads.is_incomplete()
     }
 
     /// The names of the secrets to read next. Each result has to be passed to [`Run::provide`] before the run advances.
@@ -274,6 +283,25 @@ impl Run {
     /// The secrets that were used since the last call.
     pub(crate) fn take_uses(&mut self) -> Vec<Use> {
         self.state.reads.take_uses()
+    }
+
+    /// Whether a command ends a `Memory` action.
+    fn ends_write(&self, command: &Command) -> bool {
+        let Command::EffectEnded { effect, .. } = command else { return false };
+        let Some(call) = self.state.effects.get(*effect) else { return false };
+        let kind = &self.workflow.action(call.place.action).kind;
+        matches!(kind, ActionKind::Effect { effect: EffectKind::Memory, .. })
+    }
+
+    /// The addresses of shared memory to read next. Each result has to be passed to [`Run::provide_memory`] before the run
+    /// advances.
+    pub(crate) fn missing_memory(&mut self) -> Vec<Arc<str>> {
+        self.state.reads.take_missing_memory()
+    }
+
+    /// Provides what was read at an address of shared memory, which is used until [`Run::forget_reads`].
+    pub(crate) fn provide_memory(&mut self, address: Arc<str>, read: Result<memory::Read, Arc<str>>) {
+        self.state.reads.provide_memory(address, read);
     }
 
     /// Drops what has been read: later decisions read the versions that are current then.

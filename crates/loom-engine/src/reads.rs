@@ -1,8 +1,9 @@
-//! Reads before decisions: the secrets that `secret()` returns are read by the shell, before the machine decides.
+//! Reads before decisions: what `secret()` and `memory()` return is read by the shell, before the machine decides.
 //!
-//! A decision that needs a secret which has not been read is dropped, and made again once the shell has read it. So decisions
+//! A decision that needs something which has not been read is dropped, and made again once the shell has read it. So decisions
 //! perform no I/O, and a read can take as long as its source needs. What was read is used until the run waits for something
-//! else; the journal records the name and the version, never the value.
+//! else; the journal records the name and the version of a secret, never the value. Of shared memory, it records the values that
+//! actions compute from what was read.
 
 use std::{
     borrow::Cow,
@@ -11,11 +12,12 @@ use std::{
     time::Duration,
 };
 
-use loom_expression::{Lookup, LookupError, Masker, Timestamp, Value, ValueRef};
+use loom_expression::{Lookup, LookupError, Masker, MemoryForm, Timestamp, Value, ValueRef};
 
 use crate::{
     audit::{AuditEntry, Operation},
     environment::Environment,
+    memory,
     ports::{Secret, SecretSource},
 };
 
@@ -56,12 +58,15 @@ pub(crate) async fn read_all(
     stream::iter(names).map(read).buffered(READS_AT_ONCE).collect().await
 }
 
-/// What expressions may read without I/O: the secrets that have been read, and the names that are missing. Notes which of
-/// them are used, for the audit.
+/// What expressions may read without I/O: the secrets and the keys of shared memory that have been read, and those that are
+/// missing. Notes which secrets are used, for the audit.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     known: BTreeMap<Arc<str>, Known>,
     noted: Mutex<Noted>,
+    /// By the address as the expression says it.
+    memory: BTreeMap<Arc<str>, Result<memory::Read, Arc<str>>>,
+    missing_memory: Mutex<BTreeSet<Arc<str>>>,
 }
 
 /// The result of reading a secret.
@@ -166,9 +171,49 @@ impl Reads {
         self.noted.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What a key of shared memory holds. One that has not been read is noted as missing, as for [`Reads::secret`].
+    pub(crate) fn memory(&self, address: &str, form: MemoryForm) -> Result<Option<Value>, LookupError> {
+        match self.memory.get(address) {
+            Some(Ok(read)) => read.of_form(form),
+            Some(Err(why)) => Err(LookupError::NotAvailable { why: why.to_string() }),
+            None => {
+                let mut missing = self.missing_memory.lock().unwrap_or_else(PoisonError::into_inner);
+                missing.insert(Arc::from(address));
+                Err(LookupError::NotAvailable { why: "the key has not been read yet".to_owned() })
+            }
+        }
+    }
+
+    /// Notes which of these addresses are missing. True when there are any.
+    pub(crate) fn want_memory(&self, addresses: &[Arc<str>]) -> bool {
+        let mut missing = addresses.iter().filter(|address| !self.memory.contains_key(*address)).peekable();
+        if missing.peek().is_none() {
+            return false;
+        }
+        self.missing_memory.lock().unwrap_or_else(PoisonError::into_inner).extend(missing.cloned());
+        true
+    }
+
+    /// The missing addresses, which must be read next.
+    pub(crate) fn take_missing_memory(&mut self) -> Vec<Arc<str>> {
+        let missing = self.missing_memory.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(missing).into_iter().collect()
+    }
+
+    /// Stores what was read at an address.
+    pub(crate) fn provide_memory(&mut self, address: Arc<str>, read: Result<memory::Read, Arc<str>>) {
+        self.memory.insert(address, read);
+    }
+
+    /// Drops what was read from shared memory.
+    pub(crate) fn forget_memory(&mut self) {
+        self.memory.clear();
+    }
+
     /// Whether something is missing.
     pub(crate) fn is_incomplete(&mut self) -> bool {
         !self.noted_mut().missing.is_empty()
+            || !self.missing_memory.get_mut().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// The missing names, which must be read next.
@@ -223,6 +268,7 @@ impl Reads {
     pub(crate) fn forget(&mut self) {
         self.known.clear();
         self.noted_mut().used.clear();
+        self.memory.clear();
     }
 }
 

@@ -6,7 +6,7 @@ use loom_definition::{
     ActionIdx,
     model::{ActionKind, LoopVariable},
 };
-use loom_expression::{Budget, Context, Lookup, LookupError, Name, Timestamp, Value};
+use loom_expression::{Budget, Context, Lookup, LookupError, MemoryForm, Name, Timestamp, Value};
 
 use crate::{
     environment::Environment,
@@ -426,8 +426,8 @@ impl Context for Scope<'_> {
         Ok(())
     }
 
-    fn memory(&self, operation: &str, arguments: &[Value]) -> Lookup {
-        self.environment.memory(operation, arguments)
+    fn memory(&self, address: &str, form: MemoryForm) -> Result<Option<Value>, LookupError> {
+        self.state.reads.memory(address, form)
     }
 
     fn now(&self) -> Timestamp {

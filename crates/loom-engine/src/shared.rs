@@ -43,6 +43,7 @@ use crate::{
 /// What the engine and its runs share.
 pub(crate) struct Shared {
     pub(crate) environment: Arc<Environment>,
+    pub(crate) memory: loom_memory::StoredMemory,
     pub(crate) handlers: Handlers,
     pub(crate) services: Services,
     pub(crate) chaos: Option<Chaos>,

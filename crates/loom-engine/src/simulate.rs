@@ -15,6 +15,7 @@ use crate::{
     event::{Command, EffectId, EffectResult, Event, Phase, RunStart, TimerId},
     illegal::IllegalEvent,
     machine::Run,
+    memory,
     ports::Call,
     state::RunState,
 };
@@ -142,7 +143,7 @@ impl Simulation {
         self.advance();
     }
 
-    /// Performs the work that is ready, and reads the secrets that it needs.
+    /// Performs the work that is ready, and reads what it needs.
     fn advance(&mut self) {
         loop {
             while self.run.advance(self.now, usize::MAX) {}
@@ -162,11 +163,26 @@ impl Simulation {
                 };
                 self.run.provide(name, &read);
             }
+            self.read_memory(&environment);
             // The next decision reads again: nothing in a simulation takes time.
             while self.run.advance(self.now, usize::MAX) {}
             if !self.run.lacks_reads() {
                 self.run.forget_reads();
             }
+        }
+    }
+
+    /// Reads the keys of shared memory that the next decision needs.
+    fn read_memory(&mut self, environment: &Environment) {
+        let workflow = Arc::clone(self.run.state().workflow());
+        let Some(run) = self.run.state().start().map(|start| start.run) else { return };
+        for address in self.run.missing_memory() {
+            let read = match memory::read(environment, &workflow, run, &address).now_or_never() {
+                Some(Ok(read)) => read,
+                Some(Err(why)) => Err(why.to_string().into()),
+                None => Err("it cannot be read at once, as a simulation requires".into()),
+            };
+            self.run.provide_memory(address, read);
         }
     }
 

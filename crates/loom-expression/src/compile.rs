@@ -252,7 +252,10 @@ impl<'a> Compiler<'a> {
         let named = function.names.is_some()
             || matches!(
                 kind,
-                ReferenceKind::Secret | ReferenceKind::AppSetting | ReferenceKind::AgentParameter
+                ReferenceKind::Secret
+                    | ReferenceKind::AppSetting
+                    | ReferenceKind::AgentParameter
+                    | ReferenceKind::Memory
             );
         let span = match call.arguments.first() {
             Some(first) if named => first.span.clone(),

@@ -81,6 +81,17 @@ pub enum LookupError {
     },
 }
 
+/// What a function expects a key of shared memory to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemoryForm {
+    /// Anything: `memory()`.
+    Any,
+    /// A list, as an array: `memoryList()`.
+    List,
+    /// A hash, as an object: `memoryHash()`.
+    Hash,
+}
+
 impl LookupError {
     /// The error of a context that does not support the look-up.
     pub fn not_available() -> Self {
@@ -195,9 +206,9 @@ pub trait Context {
         Err(LookupError::not_available())
     }
 
-    /// The result of `memory('key')` and the other memory functions. `operation` is the name of the function in lower
-    /// case.
-    fn memory(&self, _operation: &str, _arguments: &[Value]) -> Lookup {
+    /// What the key at an address of shared memory holds, for `memory('namespace/key')` and the other memory functions;
+    /// `None` when it is absent. Fails when the key does not have the form.
+    fn memory(&self, _address: &str, _form: MemoryForm) -> Result<Option<Value>, LookupError> {
         Err(LookupError::not_available())
     }
 

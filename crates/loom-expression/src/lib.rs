@@ -57,7 +57,9 @@ pub use self::visible::{Visible, is_unseen, push_visible, stand_in, visible};
 pub use self::{
     budget::Budget,
     condition::Condition,
-    context::{Context, InvalidTimestamp, Lookup, LookupError, Name, NameKind, Names, NoNames, Timestamp},
+    context::{
+        Context, InvalidTimestamp, Lookup, LookupError, MemoryForm, Name, NameKind, Names, NoNames, Timestamp,
+    },
     error::{Code, Error, TemplateError, caret},
     functions::{Arity, Category, Example, FunctionInfo, function, functions, reference_page},
     limits::{Limits, Options},

@@ -5,14 +5,15 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::{Context, Lookup, LookupError, Name, Object, Timestamp, Value, time::parse_utc};
+use crate::{Context, Lookup, LookupError, MemoryForm, Name, Object, Timestamp, Value, time::parse_utc};
 
 /// A context that reads from a JSON object.
 ///
 /// Its properties are all optional: `parameters` and `variables` (name to value), `trigger` (the result of
 /// `trigger()`), `actions` (name to record), `item`, `loops` (name to `{"item": …}` or `{"index": n}`), `workflow`,
 /// `results` (block name to the result of `result()`), `now` (a timestamp), `action` (the result of `action()`),
-/// `callbackUrl`, `appSettings`, `agentParameters`, `secrets` (name to value), `seed` (an integer).
+/// `callbackUrl`, `appSettings`, `agentParameters`, `secrets` (name to value), `memory` (`namespace/key` to value),
+/// `seed` (an integer).
 ///
 /// Random numbers come from `seed`, 0 by default, so the same context gives the same values.
 /// [`RecordedContext::with_seed`] sets another seed.
@@ -34,8 +35,17 @@ pub struct RecordedContextError {
 }
 
 /// The properties that map names to values.
-const MAPS: [&str; 8] =
-    ["parameters", "variables", "actions", "loops", "results", "appSettings", "agentParameters", "secrets"];
+const MAPS: [&str; 9] = [
+    "parameters",
+    "variables",
+    "actions",
+    "loops",
+    "results",
+    "appSettings",
+    "agentParameters",
+    "secrets",
+    "memory",
+];
 
 impl RecordedContext {
     /// The properties that a context may have.
@@ -54,6 +64,7 @@ impl RecordedContext {
         "appSettings",
         "agentParameters",
         "secrets",
+        "memory",
         "seed",
     ];
 
@@ -180,6 +191,25 @@ impl Context for RecordedContext {
 
     fn secret(&self, name: &str) -> Lookup {
         self.named("secrets", name).map(Value::into_secret)
+    }
+
+    fn memory(&self, address: &str, form: MemoryForm) -> Result<Option<Value>, LookupError> {
+        if !address.contains('/') {
+            let why = "an address has the form 'namespace/key', such as 'global/limit'".to_owned();
+            return Err(LookupError::NotAvailable { why });
+        }
+        let Some(found) = self.data.get("memory").and_then(|memory| memory.get(address)) else {
+            return Ok(None);
+        };
+        let (fits, wanted) = match form {
+            MemoryForm::Any => (true, ""),
+            MemoryForm::List => (found.as_array().is_some(), "a list"),
+            MemoryForm::Hash => (found.as_object().is_some(), "a hash"),
+        };
+        if fits {
+            return Ok(Some(found.clone()));
+        }
+        Err(LookupError::NotAvailable { why: format!("the key does not hold {wanted}") })
     }
 
     fn now(&self) -> Timestamp {

@@ -42,7 +42,7 @@ pub enum ReferenceKind {
     Secret,
     /// `declassify()`
     Declassify,
-    /// `memory…(…)`.
+    /// `memory('x')`, `memoryList('x', …)`, `memoryHash('x', …)`; the name is an address.
     Memory,
 }
 

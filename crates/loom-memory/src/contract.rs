@@ -15,8 +15,8 @@ use loom_expression::{Object, Value};
 use loom_store::{RunId, UnixMillis};
 
 use crate::{
-    Clock, Condition, Error, Expiry, ListQuery, Namespace, Operation, Outcome, Request, Revision,
-    SharedMemory, Type,
+    Clock, Condition, Error, Expiry, ListQuery, Namespace, Notice, Operation, Outcome, Position, Request,
+    Revision, SharedMemory, Type, Watch, WatchFrom, WatchQuery,
 };
 
 /// A guarantee: its name, and its check on an empty memory.
@@ -62,7 +62,8 @@ impl Time {
         UnixMillis(self.0.load(Ordering::Relaxed))
     }
 
-    fn advance(&self, millis: i64) {
+    /// Moves the clock.
+    pub fn advance(&self, millis: i64) {
         self.0.fetch_add(millis, Ordering::Relaxed);
     }
 }
@@ -92,6 +93,8 @@ cases! {
     compare_and_set: "100 parallel compare-and-set loops lose nothing",
     increments: "parallel increments, appends and set operations lose nothing",
     transfers: "parallel transactions never show half of another",
+    watches: "a watcher sees every key that changes, and continues after a position",
+    watched_keys: "a watcher that asks for all keys receives those that exist, and then what changes",
 }
 
 impl Subject {
@@ -553,4 +556,75 @@ async fn transfers(on: Subject) {
     })
     .await;
     assert_eq!(on.get("a").await, Value::from(58));
+}
+
+/// The next notice of a watcher, written as `key=value` or `-key`, and its position.
+async fn noticed(watch: &mut Box<dyn Watch>) -> (Position, String) {
+    let (position, notice) = watch.next().await.expect("the memory can be watched");
+    let shown = match notice {
+        Notice::Reset => "reset".to_owned(),
+        Notice::Written { key, value, .. } => format!("{key}={}", value.to_json_text()),
+        Notice::Deleted { key, .. } => format!("-{key}"),
+    };
+    (position, shown)
+}
+
+async fn watching(on: &Subject, prefix: &str, from: WatchFrom) -> Box<dyn Watch> {
+    let query = WatchQuery { namespace: Namespace::Global, prefix: prefix.to_owned(), from };
+    on.memory.watch(query).await.expect("the memory can be watched")
+}
+
+async fn watches(on: Subject) {
+    on.run("a1", Operation::set(0)).await;
+    let mut watch = watching(&on, "a", WatchFrom::Now).await;
+    on.run("a1", Operation::set(1)).await;
+    let (first, shown) = noticed(&mut watch).await;
+    assert_eq!(shown, "a1=1");
+    on.run("b1", Operation::set(1)).await;
+    on.memory
+        .transact(&Namespace::Chat("a".into()), vec![request("a1", Operation::set(9))])
+        .await
+        .expect("a value");
+    on.run("a2", Operation::append("x")).await;
+    assert_eq!(noticed(&mut watch).await.1, r#"a2=["x"]"#, "other keys and namespaces are not reported");
+    on.run("a1", Operation::Delete).await;
+    assert_eq!(noticed(&mut watch).await.1, "-a1");
+    on.outcome(request("a3", Operation::set(3)).expiring(Expiry::after_millis(50))).await.expect("a value");
+    assert_eq!(noticed(&mut watch).await.1, "a3=3");
+    drop(watch);
+    // From the first position, everything after it is seen again, in the state that it has now.
+    let mut again = watching(&on, "a", WatchFrom::After(first)).await;
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.push(noticed(&mut again).await.1);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, ["-a1", r#"a2=["x"]"#, "a3=3"]);
+    let invalid = WatchQuery {
+        namespace: Namespace::Global,
+        prefix: String::new(),
+        from: WatchFrom::After(Position("somewhere".into())),
+    };
+    assert!(on.memory.watch(invalid).await.is_err());
+    // A watcher that waits is woken by the next write.
+    let mut waiting = watching(&on, "w", WatchFrom::Now).await;
+    let (noticed, ()) = tokio::join!(noticed(&mut waiting), async {
+        tokio::task::yield_now().await;
+        on.run("w", Operation::increment(2)).await;
+    });
+    assert_eq!(noticed.1, "w=2");
+}
+
+async fn watched_keys(on: Subject) {
+    for number in 0..250 {
+        on.run(&format!("k{number:03}"), Operation::set(number)).await;
+    }
+    on.run("other", Operation::set(1)).await;
+    let mut watch = watching(&on, "k", WatchFrom::Keys).await;
+    assert_eq!(noticed(&mut watch).await.1, "reset");
+    for number in 0..250 {
+        assert_eq!(noticed(&mut watch).await.1, format!("k{number:03}={number}"));
+    }
+    on.run("k000", Operation::set("new")).await;
+    assert_eq!(noticed(&mut watch).await.1, r#"k000="new""#);
 }

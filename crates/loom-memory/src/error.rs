@@ -31,7 +31,7 @@ pub enum Error {
         found: Option<Revision>,
     },
     /// The sum does not fit in 64 bits. The counter is unchanged.
-    #[error("the counter `{key}` is {value}; adding {by} exceeds 64 bits")]
+    #[error("the sum of the counter `{key}` and the number to add exceeds 64 bits")]
     Overflow {
         /// The key.
         key: Key,

@@ -33,6 +33,7 @@ mod transact;
 
 mod port;
 mod stored;
+mod watch;
 
 mod encoding;
 mod error;
@@ -52,6 +53,7 @@ pub use self::{
     port::{ListQuery, Listed, Outcome, Page, Reply, SharedMemory},
     stored::{Clock, Held, Prepared, StoredMemory},
     transact::{Transacted, transact},
+    watch::{Notice, Position, Watch, WatchFrom, WatchQuery},
 };
 
 /// The examples of README.md, which run as tests.

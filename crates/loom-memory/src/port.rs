@@ -5,7 +5,7 @@ use std::{fmt, pin::Pin, sync::Arc};
 use loom_expression::Value;
 use loom_store::UnixMillis;
 
-use crate::{Error, Key, Namespace, Request, Revision, Type};
+use crate::{Error, Key, Namespace, Request, Revision, Type, Watch, WatchQuery};
 
 /// A result that is on its way.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -22,6 +22,9 @@ pub trait SharedMemory: fmt::Debug + Send + Sync {
 
     /// Lists keys. A list of several pages is not one moment: a key that is written meanwhile may be in it or not.
     fn list(&self, query: ListQuery) -> Reply<'_, Page>;
+
+    /// Watches the keys of a namespace.
+    fn watch(&self, query: WatchQuery) -> Reply<'_, Box<dyn Watch>>;
 }
 
 /// What an operation returns.

@@ -10,14 +10,15 @@ use loom_store::{
     Commit, Committed, Conflict, Error as StoreError, KeyExpectation, KeyQuery, KeyValue, KeyWrite, Sealer,
     Store, UnixMillis,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::{
     Change, Entry, Error, Key, ListQuery, Listed, Namespace, Outcome, Page, Reply, Request, Revision,
-    SharedMemory,
+    SharedMemory, Watch, WatchQuery,
     encoding::{self, Encoded, Unfit},
     locks::{Locked, Locks},
     transact,
+    watch::StoredWatch,
 };
 
 /// Returns the current time.
@@ -49,6 +50,8 @@ struct Shared {
     locks: Arc<Locks>,
     /// Revisions that this process has reserved and not used.
     revisions: Mutex<Range<u64>>,
+    /// Counts commits of this process, for watchers.
+    news: watch::Sender<u64>,
 }
 
 impl fmt::Debug for StoredMemory {
@@ -69,7 +72,20 @@ pub struct Prepared {
 }
 
 /// The locks of a prepared transaction.
-pub struct Held(#[expect(dead_code, reason = "held for its Drop")] Vec<Locked>);
+pub struct Held {
+    #[expect(dead_code, reason = "held for its Drop")]
+    locks: Vec<Locked>,
+    /// Whoever may have written the keys when the locks are released.
+    writer: Option<Arc<Shared>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(writer) = &self.writer {
+            writer.news.send_modify(|count| *count += 1);
+        }
+    }
+}
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,7 +106,14 @@ impl StoredMemory {
     /// Shared memory in this store.
     pub fn new(store: Arc<dyn Store>, now: Clock) -> StoredMemory {
         let sealer = store.sealer();
-        let shared = Shared { store, sealer, now, locks: Arc::default(), revisions: Mutex::new(0..0) };
+        let shared = Shared {
+            store,
+            sealer,
+            now,
+            locks: Arc::default(),
+            revisions: Mutex::new(0..0),
+            news: watch::Sender::new(0),
+        };
         StoredMemory { shared: Arc::new(shared) }
     }
 
@@ -152,7 +175,23 @@ impl StoredMemory {
             }
         };
         let outcomes = requests.iter().zip(transacted.results).map(outcome).collect();
-        Ok(Prepared { outcomes, writes, held: Held(locked) })
+        let writer = (!writes.is_empty()).then(|| Arc::clone(&self.shared));
+        Ok(Prepared { outcomes, writes, held: Held { locks: locked, writer } })
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// Changes when this process has written a key.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.shared.news.subscribe()
+    }
+
+    /// What a key holds, unless it is absent or has expired.
+    pub(crate) async fn entry(&self, namespace: &Namespace, key: &Key) -> Result<Option<Entry>, Error> {
+        let now = (self.shared.now)();
+        Ok(self.read(namespace, key).await?.entry.filter(|entry| !entry.is_expired(now)))
     }
 
     /// Reads a key. Its content may be a second named value, which is replaced together with the first.
@@ -300,6 +339,13 @@ impl SharedMemory for StoredMemory {
         })
     }
 
+    fn watch(&self, query: WatchQuery) -> Reply<'_, Box<dyn Watch>> {
+        Box::pin(async move {
+            let watch = StoredWatch::begin(self.clone(), query).await?;
+            Ok(Box::new(watch) as Box<dyn Watch>)
+        })
+    }
+
     fn list(&self, query: ListQuery) -> Reply<'_, Page> {
         Box::pin(async move {
             let ListQuery { namespace, prefix, after, limit } = query;
@@ -325,7 +371,7 @@ impl SharedMemory for StoredMemory {
 }
 
 /// The store's namespace of the keys.
-fn heads_of(namespace: &Namespace) -> Arc<str> {
+pub(crate) fn heads_of(namespace: &Namespace) -> Arc<str> {
     format!("memory/{namespace}").into()
 }
 

@@ -1,5 +1,7 @@
 //! Shared memory over HTTP: keys as resources with their revision as `ETag`, lists of keys, and transactions.
 
+mod watch;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -31,9 +33,24 @@ const PAGE: usize = 100;
 /// Operations in one transaction.
 const OPERATIONS_MAX: usize = 1_000;
 
-/// `GET /api/v1/memory/{namespace}`: a page of keys.
-pub(crate) async fn keys(State(shared): State<Shared>, Path(namespace): Path<String>, uri: Uri) -> Answer {
-    request::only(&uri, &["prefix", "cursor", "limit"])?;
+/// `GET /api/v1/memory/{namespace}`: a page of keys; or, with `Accept: text/event-stream`, a stream of changes.
+pub(crate) async fn keys(
+    State(shared): State<Shared>,
+    Path(namespace): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answer {
+    request::only(&uri, &["prefix", "cursor", "limit", "keys", "after"])?;
+    let with_keys = match request::query(&uri, "keys").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            return Err(Problem::bad(format!("'keys' must be 'true' or 'false' (got '{other}').")));
+        }
+    };
+    if watch::is_wanted(&headers) {
+        return watch::stream(shared, parsed(&namespace)?, with_keys, &uri, &headers).await;
+    }
     let namespace = parsed(&namespace)?;
     let limit = request::query(&uri, "limit").map_or(Ok(PAGE), |text| limit(&text))?;
     let prefix = request::query(&uri, "prefix").unwrap_or_default();

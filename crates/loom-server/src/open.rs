@@ -15,11 +15,8 @@ use loom_engine::{
     audit::AuditSink,
     ports::{ActionHandler, Clock},
 };
-use loom_memory::StoredMemory;
 use loom_resilience::{Observer, Policy, ResilienceRegistry};
-use loom_store::{
-    Commit, Conflict, Error as StoreError, KeyExpectation, KeyWrite, Shards, Store, UnixMillis,
-};
+use loom_store::{Commit, Conflict, Error as StoreError, KeyExpectation, KeyWrite, Shards, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -102,10 +99,6 @@ impl Host {
             policies: None,
             shared: true,
         };
-        let memory = {
-            let clock = Arc::clone(&clock);
-            StoredMemory::new(Arc::clone(&store), Arc::new(move || UnixMillis(clock.now().unix_millis())))
-        };
         let deployments = Deployments::new(Arc::clone(&store), surroundings, settings.disabled.clone());
         let live = LiveSettings {
             runs_max: settings.runs_max,
@@ -114,8 +107,8 @@ impl Host {
         };
         let host = Arc::new(Host {
             live: RwLock::new(live),
+            memory: engine.memory().clone(),
             engine,
-            memory,
             audit,
             clock,
             hub,

@@ -16,6 +16,17 @@ pub trait Changes: fmt::Debug + Send + Sync {
     /// Returns changes after `after`, or from the beginning; at most about `limit` of each kind.
     fn changes(&self, after: Option<Cursor>, limit: usize) -> Answer<ChangePage>;
 
+    /// Like [`changes`](Changes::changes), with the changes of named values only. Cursors of both methods can be exchanged.
+    /// The default reads everything, and leaves out the rest.
+    fn value_changes(&self, after: Option<Cursor>, limit: usize) -> Answer<ChangePage> {
+        let page = self.changes(after, limit);
+        Box::pin(async move {
+            let mut page = page.await?;
+            page.changes.retain(|change| matches!(change, Change::Value { .. }));
+            Ok(page)
+        })
+    }
+
     /// The cursor after everything that is durable now, for a reader that has just read a list.
     fn latest(&self) -> Answer<Cursor>;
 }

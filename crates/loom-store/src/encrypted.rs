@@ -621,6 +621,10 @@ impl Changes for EncryptedStore {
         self.inner.changes(after, limit)
     }
 
+    fn value_changes(&self, after: Option<Cursor>, limit: usize) -> Answer<ChangePage> {
+        self.inner.value_changes(after, limit)
+    }
+
     fn latest(&self) -> Answer<Cursor> {
         self.inner.latest()
     }

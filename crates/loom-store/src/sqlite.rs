@@ -528,7 +528,15 @@ impl Ownership for SqliteStore {
 
 impl Changes for SqliteStore {
     fn changes(&self, after: Option<Cursor>, limit: usize) -> Answer<ChangePage> {
-        self.0.readers.ask(move |connection| changes::changes(connection, after.as_ref(), limit))
+        self.0
+            .readers
+            .ask(move |connection| changes::changes(connection, after.as_ref(), limit, &changes::ALL))
+    }
+
+    fn value_changes(&self, after: Option<Cursor>, limit: usize) -> Answer<ChangePage> {
+        self.0
+            .readers
+            .ask(move |connection| changes::changes(connection, after.as_ref(), limit, &changes::VALUES))
     }
 
     fn latest(&self) -> Answer<Cursor> {

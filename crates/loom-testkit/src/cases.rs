@@ -8,8 +8,10 @@ mod answers;
 mod compare;
 pub(crate) mod expect;
 mod expression;
+mod memory;
 mod read;
 mod report;
+mod scripted;
 pub(crate) mod workflow;
 
 #[cfg(test)]

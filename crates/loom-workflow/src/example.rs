@@ -100,6 +100,7 @@ const EXAMPLES: &[Example] = &[
         connections: Some(include_str!("../assets/examples/agent/connections.json")),
         ..example!("agent", "agents that use tools and hand over, with a scripted model", service: false, counted: &[])
     },
+    example!("memory", "counters, lists, sets and hashes that concurrent iterations share", service: false, counted: &[]),
     example!("inline-script", "JavaScript that computes a total, and JavaScript that fails", service: false, counted: &[]),
     example!("secrets", "a secret from a provider: sent to a service, and shown nowhere", service: true, counted: &[]),
 ];

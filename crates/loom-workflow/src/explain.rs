@@ -14,6 +14,9 @@ const PAGE: &str = include_str!("../assets/errors.md");
 /// The format of the connections file, with an example of each section.
 const CONNECTIONS: &str = include_str!("explain/connections.txt");
 
+/// The operations of `Memory` actions, and the grants.
+const MEMORY: &str = include_str!("explain/memory.txt");
+
 /// Runs the command.
 pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
     let Some(wanted) = &args.code else {
@@ -24,10 +27,15 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
             println!("{}   {}", code.number(), code.meaning());
         }
         println!("connections  the format of the connections file");
+        println!("memory  the operations of Memory actions");
         return Ok(Exit::Success);
     };
     if wanted.eq_ignore_ascii_case("connections") {
         print!("{CONNECTIONS}");
+        return Ok(Exit::Success);
+    }
+    if wanted.eq_ignore_ascii_case("memory") {
+        print!("{MEMORY}");
         return Ok(Exit::Success);
     }
     if let Some(info) = diagnostic::explain(wanted) {
@@ -86,6 +94,17 @@ mod tests {
     use loom_expression::Value;
 
     use super::*;
+
+    #[test]
+    fn every_operation_on_shared_memory_is_explained() {
+        for operation in loom_definition::MEMORY_OPERATIONS {
+            let line = MEMORY.lines().find(|line| line.split_whitespace().next() == Some(operation.name));
+            let line = line.unwrap_or_else(|| panic!("{}", operation.name));
+            for property in operation.properties.iter().filter(|property| **property != "ttl") {
+                assert!(line.contains(property), "{line}: {property}");
+            }
+        }
+    }
 
     #[test]
     fn the_example_of_a_connections_file_is_valid_and_every_section_is_explained() {

@@ -112,7 +112,7 @@ fn is_executed(effect: &EffectKind) -> bool {
     match effect {
         EffectKind::Custom(name) => EXECUTED.iter().any(|executed| name.eq_ignore_ascii_case(executed)),
         EffectKind::Script(language) => &**language == "JavaScriptCode",
-        EffectKind::GroupChat | EffectKind::Memory => false,
+        EffectKind::GroupChat => false,
         _ => true,
     }
 }
@@ -182,8 +182,10 @@ impl Lowerer<'_, '_, '_> {
         if node.get("inputs").is_none() && matches!(effect, EffectKind::Http | EffectKind::HttpWebhook) {
             self.lack(index, "inputs");
         }
-        if effect == EffectKind::Signal {
-            self.signal(index);
+        match effect {
+            EffectKind::Signal => self.signal(index),
+            EffectKind::Memory => self.memory_action(index),
+            _ => {}
         }
         ActionKind::Effect { effect, inputs }
     }

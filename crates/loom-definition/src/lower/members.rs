@@ -31,6 +31,7 @@ const DEFINITION: Shape = flat(&[
     "description",
     "metadata",
     "tags",
+    "memory",
 ]);
 
 const ACTION: &[&str] = &[

@@ -162,10 +162,18 @@ impl Lowerer<'_, '_, '_> {
                 self.any_result = true;
             }
             if matches!(reference.kind, ReferenceKind::Secret | ReferenceKind::Declassify) {
-                self.reads_secrets = true;
+                self.has_reads = true;
                 if let (Some(owner), Some(name)) = (owner, &reference.name) {
                     self.secrets.entry(owner).or_default().insert(Arc::clone(name));
                 }
+            }
+            if reference.kind == ReferenceKind::Memory {
+                self.has_reads = true;
+                if let (Some(owner), Some(name)) = (owner, &reference.name) {
+                    self.memory.entry(owner).or_default().insert(Arc::clone(name));
+                }
+                let range = reference_range(self.found, node, reference);
+                self.memory_reference(reference, range);
             }
             let Some(name) = reference.name.as_deref() else { continue };
             self.read(node, reference, owner);

@@ -7,7 +7,7 @@ use loom_definition::{
 
 /// Loads `text` and returns the diagnostic with `code`.
 #[track_caller]
-fn find(text: &str, code: &str) -> Diagnostic {
+pub(crate) fn find(text: &str, code: &str) -> Diagnostic {
     let options = LoadOptions {
         strict_expressions: true,
         // Stands in for a parser: `#` is a syntax error.
@@ -27,7 +27,7 @@ fn find(text: &str, code: &str) -> Diagnostic {
 
 /// Expects for a map of actions: the code, severity and pointer, the marked text, and a part of the message or hint.
 #[track_caller]
-fn check(actions: &str, code: &str, severity: Severity, pointer: &str, marked: &str, says: &str) {
+pub(crate) fn check(actions: &str, code: &str, severity: Severity, pointer: &str, marked: &str, says: &str) {
     let text = format!(r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {actions}}}"#);
     let found = find(&text, code);
     assert_eq!(found.severity, severity, "{found:?}");

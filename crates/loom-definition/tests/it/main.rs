@@ -12,4 +12,5 @@ mod numbering;
 mod paths;
 mod policies;
 mod shapes;
+mod shared_memory;
 mod validator;

@@ -11,6 +11,7 @@ use crate::{
     envelope::Envelope,
     event::{EffectId, EffectResult, Note, Place},
     guard::Guarded,
+    memory::Operated,
     signals::Received,
 };
 
@@ -20,6 +21,8 @@ pub(super) enum Finished {
     Call(EffectId, EffectResult, Vec<Note>, Option<Arc<Guarded>>, Option<InboxId>),
     /// A wait for a signal ended; the mailbox keeps the signal for the call.
     Signal(EffectId, Received),
+    /// An operation on shared memory is ready to be committed; or the store failed.
+    Memory(EffectId, Place, Result<Operated, loom_store::Error>),
     /// A service admitted an action; the admission is held while the engine executes it.
     Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>, Arc<Guarded>),
     /// Nothing that concerns the run.

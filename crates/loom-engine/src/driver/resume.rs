@@ -61,8 +61,8 @@ impl Driver {
         let uncertain = call.definition().resilience.as_deref().map(|wanted| wanted.on_uncertain);
         match uncertain.unwrap_or_default() {
             _ if matches!(call.phase, Phase::Admit | Phase::Unsubscribe) => self.begin(call),
-            // A wait sends nothing, so nothing about it is uncertain.
-            _ if self.waits_for_signal(&call) => self.begin(call),
+            // A wait sends nothing, and an operation on shared memory takes effect with its end, so neither is uncertain.
+            _ if self.waits_for_signal(&call) || self.is_memory(&call) => self.begin(call),
             OnUncertain::Retry => self.begin(call),
             OnUncertain::Fail => {
                 let message = format!(
@@ -165,7 +165,7 @@ impl Driver {
             let was_suspended = self.run.state().status() == RunStatus::Suspended;
             // Nothing is evaluated before the commit that consumes the order together with its consequences.
             self.run.handle_some(order.command(), at, 0);
-            self.complete_commands(at).await;
+            self.complete_commands(at).await?;
             let immediate = self.perform_effects().await?;
             self.make_durable().await?;
             if self.is_over() {

@@ -14,9 +14,18 @@ use crate::{
 };
 
 impl Driver {
-    /// Reads the secrets that the next decision needs. Their versions are recorded with its events.
-    pub(super) async fn read_secrets(&mut self) {
+    /// Reads the secrets and the keys of shared memory that the next decision needs.
+    ///
+    /// # Errors
+    /// The store's. The run has to be held.
+    pub(super) async fn read_missing(&mut self) -> Result<(), loom_store::Error> {
         self.rest();
+        self.read_secrets().await;
+        self.read_memory().await
+    }
+
+    /// Reads secrets. Their versions are recorded with the events of the decision.
+    async fn read_secrets(&mut self) {
         let names = self.run.missing_secrets();
         let environment = Arc::clone(self.run.environment());
         for (name, read) in reads::read_all(environment.secrets.as_deref(), names).await {
@@ -28,12 +37,16 @@ impl Driver {
     }
 
     /// Reads what the commands passed so far need, so that all of them are decided.
-    pub(super) async fn complete_commands(&mut self, at: Now) {
+    ///
+    /// # Errors
+    /// The store's. The run has to be held.
+    pub(super) async fn complete_commands(&mut self, at: Now) -> Result<(), loom_store::Error> {
         while self.run.lacks_reads() {
-            self.read_secrets().await;
+            self.read_missing().await?;
             self.evaluate();
             self.run.advance(at, 0);
         }
+        Ok(())
     }
 
     /// The result of a call that cannot be made, because it needs a secret that can no longer be read.

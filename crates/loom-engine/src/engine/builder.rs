@@ -9,8 +9,9 @@ use std::{
 
 use loom_definition::{model::EffectKind, policy::ChaosPlan};
 use loom_expression::Timestamp;
+use loom_memory::StoredMemory;
 use loom_resilience::ResilienceRegistry;
-use loom_store::{RunIdSource, Store};
+use loom_store::{MemoryStore, RunIdSource, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Engine;
@@ -26,6 +27,7 @@ use crate::{
         Shared, aside::Aside, awake::Awake, handlers::Handlers, held::Held, parking::Parking, queue::Queue,
         wheel::Wheel,
     },
+    time,
     watcher::Watcher,
 };
 
@@ -162,11 +164,20 @@ impl EngineBuilder {
     /// Builds the engine.
     pub fn build(self) -> Engine {
         let services = Services::new(self.registry, self.environment.policies.clone());
-        let environment = Arc::new(self.environment);
+        let mut environment = self.environment;
+        let memory_clock = Arc::clone(&self.clock);
+        let store = self.store;
+        let memory = environment.memory.get_or_insert_with(|| {
+            let store = store.clone().unwrap_or_else(|| Arc::new(MemoryStore::default()));
+            StoredMemory::new(store, Arc::new(move || time::millis(memory_clock.now())))
+        });
+        let memory = memory.clone();
+        let environment = Arc::new(environment);
         let clock = RunClock::from(Arc::clone(&self.clock), Timestamp::MIN);
         let parking = Parking::new(self.park_after, environment.budgets.runs_max, clock);
         Engine::of(Arc::new(Shared {
             environment: Arc::clone(&environment),
+            memory,
             handlers: self.handlers,
             services,
             chaos: self.chaos.map(Chaos::new),
@@ -179,7 +190,7 @@ impl EngineBuilder {
             ids: Mutex::new(RunIdSource::new(0, None)),
             held: Mutex::new(Held::default()),
             seed: self.seed,
-            durable: self.store.map(|store| Durable::new(store, environment)),
+            durable: store.map(|store| Durable::new(store, environment)),
             watcher: self.watcher,
             suspects: Mutex::default(),
             careful: false.into(),
@@ -200,6 +211,12 @@ impl EngineBuilder {
 }
 
 impl Engine {
+    /// Shared memory: that of the environment, or else one in the engine's store. All that a process writes to it goes through
+    /// clones of this value.
+    pub fn memory(&self) -> &StoredMemory {
+        &self.shared().memory
+    }
+
     /// Returns a builder with the system clock and nothing else.
     pub fn builder() -> EngineBuilder {
         EngineBuilder::default()

@@ -457,8 +457,10 @@ impl Engine {
     pub(super) async fn hold(&self, run: RunId, unwritten: Unwritten, watcher: Option<&Arc<dyn Watcher>>) {
         let mut why: Arc<str> = with_causes(&unwritten.why).into();
         let mut seen = unwritten.releases;
+        // A run whose commit only came too late is loaded again at once.
+        let mut is_held = !unwritten.is_contended;
         loop {
-            {
+            if std::mem::replace(&mut is_held, true) {
                 let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
                 if held.releases == seen {
                     held.runs.insert(run, why);

@@ -23,6 +23,7 @@ mod laws;
 mod live_texts;
 mod long_loops;
 mod loops;
+mod memory;
 mod owned;
 mod parked;
 mod pins;

@@ -1,8 +1,11 @@
 //! Workflow functions, which read the run: parameters, variables, results of actions, the trigger, loops, secrets,
 //! memory.
 
-use super::{ANY, Arguments, Body, Category, Function, Outcome, arguments::wrong_type, ex_in};
-use crate::{Context, Lookup, LookupError, Name, NameKind, ReferenceKind, Value, evaluate::lookup_failed};
+use super::{Arguments, Body, Category, Function, Outcome, arguments::wrong_type, ex_in};
+use crate::{
+    Context, Lookup, LookupError, MemoryForm, Name, NameKind, Object, ReferenceKind, Value, error::Failure,
+    evaluate::lookup_failed,
+};
 
 const fn ask(name: &'static str, kind: ReferenceKind, ask: fn(&dyn Context) -> Lookup) -> Function {
     Function::new(Category::Workflow, name, (0, 0), Body::Ask(ask)).mentions(kind)
@@ -89,21 +92,25 @@ pub(super) static FUNCTIONS: &[Function] = &[
         .carries()
         .docs("declassify(value: any) → any", "Returns the value without its mark as secret, so that it is shown. Needs a grant of the operator, and is audited.")
         .examples(&[ex_in("{}", "@declassify('x')", "error")]),
-    memory("memory", (1, 2), "memory(key: string, default?: any) → any", "Returns the value stored in shared memory under a key, or the default (null if none is given) if there is no value."),
-    memory("memoryKeys", (0, 1), "memoryKeys(prefix?: string) → array", "Returns the keys in shared memory that start with the prefix, or all keys without a prefix."),
-    memory("memoryExists", (1, 1), "memoryExists(key: string) → boolean", "Checks whether shared memory has a value under a key."),
-    memory("memorySearch", (1, ANY), "memorySearch(query: string, limit?: integer) → array", "Returns the entries of shared memory that are most similar to the query."),
+    memory("memory", (1, 2), whole)
+        .docs("memory(address: string, default?: any) → any", "Returns what a key of shared memory holds, or the default (null if none is given) if the key is absent. The address is `namespace/key`, such as `global/limit`. A list or set is an array, a hash an object, a counter an integer.")
+        .examples(&[ex_in(MEMORY, "@memory('global/limit')", "100"), ex_in(MEMORY, "@memory('global/other', 7)", "7"), ex_in(MEMORY, "@memory('workflow/prices').apple", "3"), ex_in(MEMORY, "@memory('limit')", "error")]),
+    memory("memoryHash", (1, 2), hash)
+        .docs("memoryHash(address: string, field?: string) → any", "Returns a field of a hash in shared memory, or null if it is absent. Without a field, returns all fields as an object.")
+        .examples(&[ex_in(MEMORY, "@memoryHash('workflow/prices', 'apple')", "3"), ex_in(MEMORY, "@memoryHash('workflow/prices', 'pear')", "null"), ex_in(MEMORY, "@memoryHash('workflow/other')", "{}"), ex_in(MEMORY, "@memoryHash('global/limit')", "error")]),
+    memory("memoryList", (1, 3), list)
+        .docs("memoryList(address: string, from?: integer, to?: integer) → array", "Returns the items of a list in shared memory, or those from one position to another, both included. Positions begin at 0, and negative positions count from the end.")
+        .examples(&[ex_in(MEMORY, "@memoryList('chat:42/messages')", r#"["a","b","c"]"#), ex_in(MEMORY, "@memoryList('chat:42/messages', -2)", r#"["b","c"]"#), ex_in(MEMORY, "@memoryList('chat:42/messages', 0, 1)", r#"["a","b"]"#), ex_in(MEMORY, "@memoryList('chat:42/other')", "[]")]),
 ];
+
+const MEMORY: &str = r#"{"memory": {"global/limit": 100, "workflow/prices": {"apple": 3}, "chat:42/messages": ["a", "b", "c"]}}"#;
 
 const fn memory(
     name: &'static str,
     arity: (usize, usize),
-    signature: &'static str,
-    docs: &'static str,
+    body: fn(&mut Arguments<'_>) -> Outcome,
 ) -> Function {
-    Function::new(Category::Workflow, name, arity, Body::Plain(ask_memory))
-        .mentions(ReferenceKind::Memory)
-        .docs(signature, docs)
+    Function::new(Category::Workflow, name, arity, Body::Plain(body)).mentions(ReferenceKind::Memory)
 }
 
 /// The name that the context is asked for: `name`, or `name@version`.
@@ -153,10 +160,37 @@ fn declassify(arguments: &mut Arguments<'_>) -> Outcome {
     })
 }
 
-fn ask_memory(arguments: &mut Arguments<'_>) -> Outcome {
-    let operation = arguments.function.info.name.to_ascii_lowercase();
-    arguments
-        .context
-        .memory(&operation, arguments.values)
-        .map_err(|error| lookup_failed(arguments.function, arguments.values.first(), error))
+/// What a key holds; `None` when it is absent.
+fn held(arguments: &Arguments<'_>, form: MemoryForm) -> Result<Option<Value>, Failure> {
+    let address = arguments.str(0)?;
+    let found = arguments.context.memory(address, form);
+    found.map_err(|error| lookup_failed(arguments.function, arguments.values.first(), error))
+}
+
+fn whole(arguments: &mut Arguments<'_>) -> Outcome {
+    let found = held(arguments, MemoryForm::Any)?;
+    Ok(found.unwrap_or_else(|| if arguments.len() > 1 { arguments.take(1) } else { Value::NULL }))
+}
+
+fn hash(arguments: &mut Arguments<'_>) -> Outcome {
+    let found = held(arguments, MemoryForm::Hash)?.unwrap_or_else(|| Value::from(Object::new()));
+    let Some(field) = arguments.opt_str(1)? else { return Ok(found) };
+    // The absence of a field also reveals something about a secret hash.
+    Ok(found.get(field).cloned().unwrap_or_default().labelled(found.labels()))
+}
+
+fn list(arguments: &mut Arguments<'_>) -> Outcome {
+    let found = held(arguments, MemoryForm::List)?.unwrap_or_else(|| Value::from(Vec::new()));
+    let position = |at, default| if at < arguments.len() { arguments.int(at) } else { Ok(default) };
+    let (from, to) = (position(1, 0)?, position(2, -1)?);
+    let items = found.as_array().map(|items| &items[..]).unwrap_or_default();
+    let length = items.len() as i64;
+    let place = |position: i64| if position < 0 { length.saturating_add(position) } else { position };
+    let first = place(from).clamp(0, length);
+    let end = place(to).saturating_add(1).clamp(first, length);
+    if first == 0 && end == length {
+        return Ok(found);
+    }
+    arguments.check_items((end - first) as usize)?;
+    Ok(Value::from(items[first as usize..end as usize].to_vec()).labelled(found.labels()))
 }

@@ -4,7 +4,7 @@ use hyper::Method;
 use loom_expression::Value;
 use loom_memory::{Namespace, Operation, Request, SharedMemory};
 
-use crate::support::{Plan, Reply, World, json, list, requested, text};
+use crate::support::{Plan, Reply, Stream, World, json, list, requested, text};
 
 const LIMIT: &str = "/api/v1/memory/global/limit";
 
@@ -160,4 +160,69 @@ async fn values_of_a_run_are_removed_with_it() {
     assert_eq!(world.get(&path).await.status, 200);
     assert_eq!(world.call(Method::DELETE, &format!("/api/v1/runs/{run}"), "").await.status / 100, 2);
     assert_eq!(world.get(&path).await.status, 404);
+}
+
+/// The next event of a stream with data, as `kind key value`, and its id.
+async fn noticed(stream: &mut Stream, read: &mut String) -> (String, String) {
+    loop {
+        while let Some(end) = read.find("\n\n") {
+            let block: String = read.drain(..end + 2).collect();
+            let field =
+                |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+            let (Some(id), Some(kind), Some(data)) = (field("id: "), field("event: "), field("data: "))
+            else {
+                continue;
+            };
+            let event = json(&data);
+            assert_eq!(text(&event, "event"), kind);
+            let value = event.get("value").map(Value::to_json_text).unwrap_or_default();
+            let key = event.get("key").and_then(Value::as_str).unwrap_or_default();
+            return (format!("{kind} {key} {value}"), id);
+        }
+        let chunk = stream.chunk().await.expect("the stream continues");
+        read.push_str(std::str::from_utf8(&chunk).expect("events are text"));
+    }
+}
+
+#[tokio::test]
+async fn changes_are_streamed_and_a_reader_that_reconnects_misses_none() {
+    let world = World::new().await;
+    let path = "/api/v1/memory/chat:42";
+    let put = async |key: &str, value: &str| {
+        assert_eq!(world.call(Method::PUT, &format!("{path}/{key}"), value).await.status, 200);
+    };
+    put("a1", "0").await;
+    let open = async |query: &str, after: Option<&str>| {
+        let mut headers = vec![("accept", "text/event-stream")];
+        headers.extend(after.map(|after| ("last-event-id", after)));
+        let stream = world.send(Method::GET, &format!("{path}?{query}"), &headers, "").await;
+        assert_eq!(stream.headers["content-type"], "text/event-stream");
+        (stream, String::new())
+    };
+    let (mut stream, mut read) = open("prefix=a", None).await;
+    put("a1", "1").await;
+    let (event, first) = noticed(&mut stream, &mut read).await;
+    assert_eq!(event, "memory.written a1 1");
+    drop(stream);
+    put("b1", "1").await;
+    put("a2", "2").await;
+    assert_eq!(world.call(Method::DELETE, &format!("{path}/a1"), "").await.status, 204);
+    let (mut stream, mut read) = open("prefix=a", Some(&first)).await;
+    let mut seen = [noticed(&mut stream, &mut read).await.0, noticed(&mut stream, &mut read).await.0];
+    seen.sort_unstable();
+    assert_eq!(seen, ["memory.deleted a1 null", "memory.written a2 2"]);
+    let (mut stream, mut read) = open("keys=true", None).await;
+    for expected in ["memory.reset  ", "memory.written a2 2", "memory.written b1 1"] {
+        assert_eq!(noticed(&mut stream, &mut read).await.0, expected);
+    }
+    // What is secret is redacted here, too.
+    let secret = Request::new("a3", Operation::set(Value::from("hunter2").into_secret())).unwrap();
+    world.host.memory().transact(&Namespace::Chat("42".into()), vec![secret]).await.unwrap();
+    let (event, _) = noticed(&mut stream, &mut read).await;
+    assert!(event.starts_with("memory.written a3") && !event.contains("hunter2"), "{event}");
+    let wrong = world.get(&format!("{path}?keys=yes")).await;
+    assert_eq!(wrong.status, 400);
+    let headers = [("accept", "text/event-stream"), ("last-event-id", "somewhere")];
+    let wrong = world.send(Method::GET, path, &headers, "").await.whole().await;
+    assert!(wrong.status == 400 && wrong.text().contains("the position must be one"), "{}", wrong.text());
 }

@@ -363,6 +363,11 @@ async fn a_follower_misses_no_change([one, two]: [Arc<dyn Store>; 2]) {
     assert_eq!(follow(&*two, &mut cursor).await, [Change::Run(run(900))]);
     written(&*one, Commit { keys: vec![key(2, None)], ..Commit::new() }).await;
     assert_eq!(follow(&*two, &mut cursor).await, [value("2")]);
+    let values = two.value_changes(None, usize::MAX >> 1).await.expect(WORKS);
+    assert!(values.changes.iter().all(|change| matches!(change, Change::Value { .. })));
+    assert!(values.changes.contains(&value("2")) && !values.is_incomplete);
+    let rest = two.value_changes(Some(values.next), 9).await.expect(WORKS);
+    assert!(rest.changes.is_empty() && !rest.is_incomplete);
     let latest = one.latest().await.expect(WORKS);
     one.delete_run(run(900)).await.expect(WORKS);
     assert_eq!(follow(&*two, &mut cursor).await, [Change::Run(run(900))]);

@@ -20,6 +20,11 @@ const KEPT: i64 = 100_000;
 /// The names in `meta` of the newest numbers that were deleted, in the order of a cursor.
 const DELETED: [&str; 4] = ["changes_lsn", "changes_message", "changes_version", "changes_id"];
 
+/// All kinds of changes, by their positions in a cursor.
+pub(super) const ALL: [usize; 4] = [0, 1, 2, 3];
+/// The kinds that include changes of named values.
+pub(super) const VALUES: [usize; 2] = [2, 3];
+
 /// Frames up to this one may have been deleted.
 pub(super) const LSN: &str = DELETED[0];
 /// Messages up to this one may have been deleted.
@@ -85,18 +90,20 @@ pub(super) fn changes(
     connection: &Connection,
     after: Option<&Cursor>,
     limit: usize,
+    kinds: &[usize],
 ) -> Result<ChangePage, Error> {
     let moment = connection.unchecked_transaction().map_err(read_error)?;
     // A cursor of another backend says nothing here.
     let known = after.and_then(|cursor| <[u64; 4]>::try_from(cursor.positions()).ok());
     let mut positions = known.unwrap_or_default();
     let deleted = deleted(&moment)?;
-    let is_incomplete = known.is_none() != after.is_none()
-        || positions.iter().zip(deleted).any(|(position, deleted)| *position < deleted);
+    let is_incomplete =
+        known.is_none() != after.is_none() || kinds.iter().any(|kind| positions[*kind] < deleted[*kind]);
     let rows_max = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
     let mut page = ChangePage { changes: Vec::new(), next: Cursor::new([]), has_more: false, is_incomplete };
     let mut runs: BTreeSet<RunId> = BTreeSet::new();
-    for (kind, position) in positions.iter_mut().enumerate() {
+    for kind in kinds.iter().copied() {
+        let position = &mut positions[kind];
         let sql = [
             "SELECT lsn, run, NULL, NULL FROM frame WHERE lsn > ?1 ORDER BY lsn LIMIT ?2",
             "SELECT id, run, NULL, NULL FROM inbox WHERE id > ?1 ORDER BY id LIMIT ?2",
@@ -113,7 +120,7 @@ pub(super) fn changes(
                 return Ok(Some(Change::Message { id: InboxId(number.cast_unsigned()), run }));
             }
             Ok(match (run, text(2)?, text(3)?) {
-                (Some(run), ..) => runs.insert(run).then_some(Change::Run(run)),
+                (Some(run), ..) if kinds.len() == ALL.len() => runs.insert(run).then_some(Change::Run(run)),
                 (None, Some(namespace), Some(key)) => {
                     Some(Change::Value { namespace: Arc::from(namespace), key: Arc::from(key) })
                 }

@@ -30,10 +30,12 @@ pub(crate) struct Executed {
     pub(crate) unanswered: Vec<(String, String)>,
     /// What is wrong with calls of described operations, each with the name of the action.
     pub(crate) wrong_requests: Vec<(String, String)>,
+    /// Keys of shared memory that hold something else than expected.
+    pub(crate) memory: Vec<Difference>,
 }
 
-const KNOWN: [&str; 8] =
-    ["runStatus", "actions", "outputs", "error", "response", "rejected", "runs", "triggerFired"];
+const KNOWN: [&str; 9] =
+    ["runStatus", "actions", "outputs", "error", "response", "rejected", "runs", "triggerFired", "memory"];
 
 /// The verdict on a definition, parameter values or a trigger that were rejected.
 pub(super) fn refused(case: &Object, why: &str) -> Verdict {
@@ -69,6 +71,7 @@ pub(crate) fn check(case: &Object, executed: &Executed) -> Verdict {
         None => found.push(Difference::of("expected", "missing property")),
         Some(expected) => check_firing(expected, executed, &mut found),
     }
+    found.extend(executed.memory.iter().cloned());
     found.dedup();
     if found.is_empty() { Verdict::Passed } else { Verdict::Failed(found) }
 }

@@ -339,3 +339,49 @@ fn calls_of_described_operations_are_compared_with_the_description() {
         "{found:?}"
     );
 }
+
+#[test]
+fn a_case_sets_up_shared_memory_and_expects_it() {
+    let case = |actions: &str, rest: &str| {
+        format!(
+            r#"{{"id": "memory", "definition": {{"name": "orders", "definition": {{"triggers": {{"manual": {{"type": "Request"}}}},
+                "memory": {{"write": ["global"]}}, "actions": {actions}}}}},
+                "memory": {{"global/n": {{"counter": 2}}, "workflow/log": {{"list": ["a"]}}, "global/prices": {{"hash": {{"pear": 3}}}}}}, {rest}}}"#
+        )
+    };
+    let actions = r#"{
+        "Add": {"type": "Memory", "inputs": {"operation": "increment", "key": "global/n"}, "runAfter": {}},
+        "Log": {"type": "Memory", "inputs": {"operation": "append", "key": "workflow/log", "value": "@memoryHash('global/prices', 'pear')", "ttl": "PT1H"}, "runAfter": {"Add": ["Succeeded"]}},
+        "Drop": {"type": "Memory", "inputs": {"operation": "delete", "key": "global/prices"}, "runAfter": {"Log": ["Succeeded"]}}}"#;
+    let right = r#""expected": {"runStatus": "Succeeded", "actions": {"Add": {"outputs": {"body": 3, "revision": 4, "type": "counter", "expires": null}}},
+        "memory": {"global/n": {"counter": 3}, "workflow:orders/log": {"list": ["a", 3]}, "global/prices": null}}"#;
+    assert_eq!(run(&case(actions, right)), Vec::<String>::new());
+    let wrong = r#""expected": {"memory": {"global/n": {"counter": 4}, "workflow/log": {"set": ["a", 3]}, "global/prices": {"hash": {}}, "global/new": null}}"#;
+    assert_eq!(
+        run(&case(actions, wrong)),
+        ["memory.global/n", "memory.workflow/log", "memory.global/prices"]
+    );
+    // Time is virtual, for expiry as well; and an action can be mocked like any other.
+    let waits = r#"{
+        "Set": {"type": "Memory", "inputs": {"operation": "set", "key": "global/x", "value": 1, "ttl": "PT1H"}, "runAfter": {}},
+        "Add": {"type": "Memory", "inputs": {"operation": "increment", "key": "global/n"}, "runAfter": {"Set": ["Succeeded"]}},
+        "Wait": {"type": "Wait", "inputs": {"interval": {"count": 2, "unit": "Hour"}}, "runAfter": {"Add": ["Succeeded"]}}}"#;
+    let expected = r#""mocks": {"Add": {"status": "Failed", "code": "RevisionMismatch"}}, "expected": {"runStatus": "Failed",
+        "actions": {"Add": {"code": "RevisionMismatch"}, "Wait": {"status": "Skipped"}}, "memory": {"global/x": {"value": 1}, "global/n": {"counter": 2}}}"#;
+    assert_eq!(run(&case(waits, expected)), Vec::<String>::new());
+    let expected =
+        r#""expected": {"runStatus": "Succeeded", "memory": {"global/x": null, "global/n": {"counter": 3}}}"#;
+    assert_eq!(run(&case(waits, expected)), Vec::<String>::new());
+    for (memory, at) in [
+        (r#"{"limit": {"value": 1}}"#, "memory.limit"),
+        (r#"{"run/x": {"value": 1}}"#, "memory.run/x"),
+        (r#"{"global/x": 1}"#, "memory.global/x"),
+        (r#"{"global/x": {"lst": []}}"#, "memory.global/x"),
+        (r#"{"global/x": {"counter": "1"}}"#, "memory.global/x"),
+    ] {
+        let case = format!(
+            r#"{{"id": "m", "definition": {{"triggers": {{}}, "actions": {{}}}}, "memory": {memory}, "expected": {{}}}}"#
+        );
+        assert_eq!(run(&case), [at], "{memory}");
+    }
+}

@@ -13,7 +13,6 @@ use loom_actions::{
     ArtifactKind, Artifacts, Connections, HostLimit, HostLimitKind, PoliciesError, Project, ProjectError,
     ScriptHandler, check_javascript,
     secrets::{FixedSecrets, NamedProvider, SecretError, Secrets},
-    transform_handlers,
 };
 use loom_definition::{
     LoadOptions, Surroundings, Workflow,
@@ -23,21 +22,21 @@ use loom_definition::{
     text::{self, Limits},
 };
 use loom_engine::{
-    Callbacks, Command, EffectId, Engine, Environment, Event, PolicyBook, RunId, RunRequest, RunState,
-    StartError, Started, Watcher,
-    clock::TokioClock,
-    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
-    history::History,
-    ports::{ActionHandler, Call, CallFuture},
+    Callbacks, Command, Engine, Environment, Event, PolicyBook, RunId, RunRequest, RunState, StartError,
+    Started, Watcher, clock::TokioClock, history::History, ports::ActionHandler,
 };
 use loom_expression::{InvalidTimestamp, Masker, Object, Template, Timestamp, Value};
+use loom_memory::StoredMemory;
 use loom_resilience::{Clock, Policy, ResilienceRegistry};
+use loom_store::{MemoryStore, UnixMillis};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Difference, Verdict,
-    answers::{Answer, Answers},
+    answers::Answers,
     expect::{self, Executed},
+    memory::{self, Known},
+    scripted::{Callback, Scripted, transforms},
 };
 
 /// The virtual time after which a run is considered stuck.
@@ -74,10 +73,10 @@ fn wrong(at: &str, what: impl Into<String>) -> CaseError {
 }
 
 /// The mocks for calls, by the names of their workflow and their action in lower case.
-type Mocks = HashMap<(String, String), Answers>;
+pub(super) type Mocks = HashMap<(String, String), Answers>;
 
 /// The key of an action's mocks.
-fn mock_key(workflow: &str, action: &str) -> (String, String) {
+pub(super) fn mock_key(workflow: &str, action: &str) -> (String, String) {
     (workflow.to_lowercase(), action.to_lowercase())
 }
 
@@ -93,10 +92,12 @@ struct Stage {
     /// The connections whose descriptions are compared with the calls; none when the case does not ask for it.
     checked: Option<Connections>,
     now: Timestamp,
+    /// What keys of shared memory hold at the start.
+    memory: Vec<Known>,
 }
 
 /// The properties of a case. Others are notes, unless they look like one of these.
-const MEMBERS: [&str; 13] = [
+const MEMBERS: [&str; 14] = [
     "definition",
     "definitionFile",
     "trigger",
@@ -105,6 +106,7 @@ const MEMBERS: [&str; 13] = [
     "connections",
     "artifacts",
     "mocks",
+    "memory",
     "checkRequests",
     "workflows",
     "now",
@@ -186,7 +188,20 @@ fn set_up(
         Some(Some(true)) => Some(connections(&project)?),
         Some(None) => return Err(wrong("checkRequests", "must be `true` or `false`")),
     };
-    Ok(Stage { workflow, parameters, children, answers, environment, chaos: None, artifacts, checked, now })
+    let memory =
+        memory::read(&object(case, "memory")?, &workflow.name, "memory").map_err(CaseError::Wrong)?;
+    Ok(Stage {
+        workflow,
+        parameters,
+        children,
+        answers,
+        environment,
+        chaos: None,
+        artifacts,
+        checked,
+        now,
+        memory,
+    })
 }
 
 /// Applies the limits in `host.json` that affect a case.
@@ -429,7 +444,15 @@ impl Stage {
             let clock = Arc::clone(&clock);
             Arc::new(move || loom_engine::ports::Clock::now(&*clock))
         });
+        let memory = {
+            let clock = Arc::clone(&clock);
+            let now = move || UnixMillis(loom_engine::ports::Clock::now(&*clock).unix_millis());
+            StoredMemory::new(Arc::new(MemoryStore::default()), Arc::new(now))
+        };
+        memory::fill(&memory, &self.memory).await.map_err(|wrong| Verdict::Failed(vec![wrong]))?;
+        let environment = Environment { memory: Some(memory.clone()), ..self.environment };
         let scripted = Arc::new(Scripted {
+            memory: memory.clone(),
             answers: self.answers,
             scripts,
             transforms: transforms(&self.artifacts),
@@ -440,7 +463,7 @@ impl Stage {
             callbacks,
         });
         let mut builder =
-            Engine::builder().environment(self.environment).registry(Arc::new(registry)).clock(clock);
+            Engine::builder().environment(environment).registry(Arc::new(registry)).clock(clock);
         for effect in effects(&self.workflow, &self.children, &scripted.answers) {
             builder = builder.handler(effect, Arc::clone(&scripted) as Arc<dyn ActionHandler>);
         }
@@ -492,6 +515,13 @@ impl Stage {
             }
         }
         engine.shut_down().await;
+        let expected = case.get("expected").and_then(|expected| expected.get("memory"));
+        if let Some(expected) = expected.and_then(Value::as_object) {
+            match memory::read(expected, &self.workflow.name, "expected.memory") {
+                Ok(known) => memory::check(&memory, &known, &mut executed.memory).await,
+                Err(wrong) => executed.memory.push(wrong),
+            }
+        }
         let unanswered = scripted.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
         let mismatches = scripted.wrong_requests.lock().unwrap_or_else(PoisonError::into_inner);
         executed.wrong_requests.clone_from(&mismatches);
@@ -544,124 +574,13 @@ fn effects(
                 _ => continue,
             };
             let answered = answers.contains_key(&mock_key(&workflow.name, &action.name));
-            let inside = matches!(effect, EffectKind::Compute(_)) || effect == EffectKind::Workflow;
+            let inside = matches!(effect, EffectKind::Compute(_) | EffectKind::Workflow | EffectKind::Memory);
             if (answered || !inside) && !found.contains(&effect) {
                 found.push(effect);
             }
         }
     }
     found
-}
-
-/// Idempotency keys, by workflow and action.
-type Occurrences = BTreeMap<(String, String), Vec<Arc<str>>>;
-
-/// Returns the case's mocks for calls, and executes scripts and transformations that it does not mock.
-struct Scripted {
-    answers: Mocks,
-    scripts: ScriptHandler,
-    /// By the action type in lower case.
-    transforms: HashMap<String, Arc<dyn ActionHandler>>,
-    /// The idempotency keys of the occurrences of each action, in order.
-    occurrences: Mutex<Occurrences>,
-    /// Actions that made a call without a mock, each with its workflow.
-    unanswered: Mutex<Vec<(Arc<str>, Arc<str>)>>,
-    checked: Option<Connections>,
-    /// What is wrong with calls of described operations, each with the name of its action.
-    wrong_requests: Mutex<Vec<(String, String)>>,
-    callbacks: mpsc::Sender<Callback>,
-}
-
-struct Callback {
-    run: RunId,
-    effect: EffectId,
-    payload: Value,
-    at: Instant,
-}
-
-impl Scripted {
-    fn answer(&self, call: &Call) -> Option<&Answer> {
-        let name = mock_key(&call.workflow.name, &call.definition().name);
-        let answers = self.answers.get(&name)?;
-        let mut occurrences = self.occurrences.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = occurrences.entry(name).or_default();
-        let occurrence = known.iter().position(|key| *key == call.idempotency_key).unwrap_or_else(|| {
-            known.push(Arc::clone(&call.idempotency_key));
-            known.len() - 1
-        });
-        Some(answers.get(occurrence, call.attempt))
-    }
-
-    /// Compares the call of a described operation with its description.
-    fn check_request(&self, call: &Call) {
-        let ActionKind::Effect { effect, .. } = &call.definition().kind else { return };
-        if !matches!(effect, EffectKind::ApiConnection | EffectKind::ApiConnectionWebhook) || call.attempt > 1
-        {
-            return;
-        }
-        let Some(connections) = &self.checked else { return };
-        let problems = connections.check_inputs(&call.inputs);
-        let mut wrong = self.wrong_requests.lock().unwrap_or_else(PoisonError::into_inner);
-        wrong.extend(problems.into_iter().map(|problem| (call.definition().name.to_string(), problem)));
-    }
-}
-
-impl ActionHandler for Scripted {
-    fn call<'a>(&'a self, call: &'a Call) -> CallFuture<'a> {
-        Box::pin(async move {
-            if call.phase == Phase::Unsubscribe {
-                return EffectResult::Done { outcome: Outcome::ok(None), hint: RetryHint::default() };
-            }
-            self.check_request(call);
-            let answer = self.answer(call);
-            if answer.is_none() && is_javascript(call) {
-                return self.scripts.call(call).await;
-            }
-            let transform = self.transforms.get(&call.definition().type_name.to_lowercase());
-            if let (None, Some(transform)) = (answer, transform) {
-                return transform.call(call).await;
-            }
-            let Some(answer) = answer else {
-                let name = &call.definition().name;
-                let caller = (Arc::clone(&call.workflow.name), Arc::clone(name));
-                self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(caller);
-                let message = format!("The test case does not mock the call of '{name}'.");
-                let outcome = Outcome::failed("NoMock", ErrorInfo::new("NoMock", message));
-                return EffectResult::Done { outcome, hint: RetryHint::default() };
-            };
-            if let Some(payload) = &answer.callback {
-                let at = Instant::now() + answer.delay;
-                let (run, effect, payload) = (call.run, call.effect, payload.clone());
-                // The receiver lives until the run has ended.
-                self.callbacks.send(Callback { run, effect, payload, at }).await.ok();
-                return EffectResult::Done { outcome: Outcome::ok(None), hint: RetryHint::default() };
-            }
-            if !answer.delay.is_zero() {
-                tokio::time::sleep(answer.delay).await;
-            }
-            answer.result()
-        })
-    }
-
-    fn service(&self, inputs: &Value) -> Option<Arc<str>> {
-        let uri = inputs.get("uri").or_else(|| inputs.get("url")).and_then(Value::as_str)?;
-        let after_scheme = uri.find("://")? + 3;
-        let end = uri[after_scheme..].find(['/', '?', '#']).map_or(uri.len(), |at| after_scheme + at);
-        Some(Arc::from(uri[..end].to_ascii_lowercase()))
-    }
-}
-
-fn transforms(artifacts: &Artifacts) -> HashMap<String, Arc<dyn ActionHandler>> {
-    let named = transform_handlers(artifacts).into_iter().filter_map(|(effect, handler)| match effect {
-        EffectKind::Custom(name) => Some((name.to_lowercase(), handler)),
-        _ => None,
-    });
-    named.collect()
-}
-
-fn is_javascript(call: &Call) -> bool {
-    matches!(&call.definition().kind, ActionKind::Effect { effect: EffectKind::Script(language), .. }
-        if &**language == "JavaScriptCode")
 }
 
 /// Records the history of every run that it watches.

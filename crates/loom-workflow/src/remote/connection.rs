@@ -130,15 +130,17 @@ impl Connection {
         Err(refusal(status, &value))
     }
 
-    /// Opens the event stream at `path` after the event with this number. None for a data directory.
-    pub(super) async fn open(&self, path: &str, after: u64) -> Result<Option<Streamed>, Refusal> {
+    /// Opens the event stream at `path` after the event with this id. None for a data directory.
+    pub(super) async fn open(&self, path: &str, after: Option<&str>) -> Result<Option<Streamed>, Refusal> {
         let Connection::Server { client, base, headers } = self else { return Ok(None) };
         let address = format!("{}{path}", base.shown().trim_end_matches('/'));
         let url = Url::parse(&address).map_err(|error| Refusal::Unreachable(error.to_string()))?;
         let mut request = Request::get(url, TIMEOUT);
         request.headers.clone_from(headers);
         request.headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        request.headers.insert("last-event-id", HeaderValue::from(after));
+        if let Some(after) = after.and_then(|after| HeaderValue::from_str(after).ok()) {
+            request.headers.insert("last-event-id", after);
+        }
         let opened = client.open(request).await.map_err(|failure| Refusal::Unreachable(failure.message))?;
         let status = opened.status.as_u16();
         if status == 200 {

@@ -26,20 +26,41 @@ pub(super) async fn follow(
     run: &str,
     mut each: impl FnMut(&Value) -> bool,
 ) -> Result<(), Refusal> {
-    let (mut after, mut failures, mut ended, mut wait) = (0, 0, false, RECONNECT);
+    let path = format!("/api/v1/runs/{}/events", percent::encode(run));
+    let mut after = 0;
+    let what = format!("the event stream of run {run}");
+    let streams = tail(connection, &path, Some("0".to_owned()), &what, |id, event| {
+        let id = id.parse().unwrap_or(0);
+        let is_new = id > after;
+        after = after.max(id);
+        is_new && each(event)
+    });
+    if streams.await? {
+        return Ok(());
+    }
+    let all = |event: &Value| {
+        each(event);
+    };
+    events(connection, run, 0, all).await.map(drop)
+}
+
+/// Calls `each` with the id and the data of every event of a stream, until it returns true. `last` is the id of the last event that
+/// is known. False, without a call, for a data directory, which has no streams.
+pub(super) async fn tail(
+    connection: &Connection,
+    path: &str,
+    mut last: Option<String>,
+    what: &str,
+    mut each: impl FnMut(&str, &Value) -> bool,
+) -> Result<bool, Refusal> {
+    let (mut works, mut failures, mut ended, mut wait) = (false, 0, false, RECONNECT);
     loop {
-        let opened = connection.open(&format!("/api/v1/runs/{}/events", percent::encode(run)), after).await;
-        let mut stream = match opened {
+        let mut stream = match connection.open(path, last.as_deref()).await {
             Ok(Some(stream)) => stream,
-            Ok(None) => {
-                let all = |event: &Value| {
-                    each(event);
-                };
-                return events(connection, run, after, all).await.map(drop);
-            }
+            Ok(None) => return Ok(false),
             // Before the first event, the address is probably wrong. Afterwards the server may be restarting.
             Err(Refusal::Unreachable(_) | Refusal::Answered { status: 503, .. })
-                if after > 0 && failures < ATTEMPTS_MAX =>
+                if works && failures < ATTEMPTS_MAX =>
             {
                 failures += 1;
                 tokio::time::sleep(wait).await;
@@ -52,21 +73,18 @@ pub(super) async fn follow(
             failures = 0;
             arrived.push(&chunk);
             while let Some((id, event)) = arrived.pop() {
-                if id > after {
-                    after = id;
-                    ended |= each(&event);
-                }
+                works = true;
+                ended |= each(&id, &event);
+                last = Some(id);
             }
             if ended {
-                return Ok(());
+                return Ok(true);
             }
             wait = arrived.retry.unwrap_or(wait);
         }
         failures += 1;
         if failures > ATTEMPTS_MAX {
-            return Err(Refusal::Unreachable(format!(
-                "the event stream of run {run} breaks again and again"
-            )));
+            return Err(Refusal::Unreachable(format!("{what} breaks again and again")));
         }
         tokio::time::sleep(wait).await;
     }
@@ -91,7 +109,7 @@ impl Arrived {
     }
 
     /// The next complete event, with its id. Comments and other blocks without data are skipped.
-    fn pop(&mut self) -> Option<(u64, Value)> {
+    fn pop(&mut self) -> Option<(String, Value)> {
         loop {
             let end = self.bytes.windows(2).position(|pair| pair == b"\n\n")?;
             let block: Vec<u8> = self.bytes.drain(..end + 2).collect();
@@ -99,7 +117,7 @@ impl Arrived {
             let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
             let retry = field("retry:").and_then(|millis| millis.parse().ok());
             self.retry = retry.map(Duration::from_millis).or(self.retry);
-            let id = field("id:").and_then(|id| id.parse().ok());
+            let id = field("id:").map(str::to_owned);
             let data = field("data:").and_then(|data| Value::parse_json(data.as_bytes()).ok());
             if let (Some(id), Some(data)) = (id, data) {
                 return Some((id, data));
@@ -124,7 +142,8 @@ mod tests {
                 }
             }
             assert_eq!(arrived.retry, Some(Duration::from_secs(1)));
-            assert_eq!(seen, [(7, Some(7)), (8, Some(8))], "in parts of {step}");
+            let expected = [("7".to_owned(), Some(7)), ("8".to_owned(), Some(8))];
+            assert_eq!(seen, expected, "in parts of {step}");
         }
     }
 }

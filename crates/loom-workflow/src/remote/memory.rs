@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use hyper::{HeaderMap, Method, header::HeaderValue};
 use loom_expression::{Object, Value, Visible, percent};
 
-use super::{From, Refusal, connection::Connection, members, text, with_connection};
+use super::{From, Refusal, connection::Connection, follow::tail, members, text, with_connection};
 use crate::{args::whole_number, console, exit::Exit, files};
 
 const EXIT_CODES: &str = "\
@@ -17,6 +17,7 @@ Examples:
   loom memory append chat:42/messages '\"Hello\"' --max 100 --ttl P7D
   loom memory increment global/visits
   loom memory list chat:42 --prefix mess
+  loom memory watch chat:42
   loom memory delete global/limit --if-revision 7
 
 Exit codes:
@@ -85,6 +86,22 @@ enum MemoryCommand {
         #[arg(long)]
         prefix: Option<String>,
     },
+    /// Print the changes of a namespace as they happen, until interrupted.
+    ///
+    /// Needs a server. Changes of a key that follow each other quickly may be printed as one.
+    Watch {
+        /// The namespace, such as `global` or `chat:42`.
+        namespace: String,
+        /// Only keys that begin with this.
+        #[arg(long)]
+        prefix: Option<String>,
+        /// Begin with the keys that exist.
+        #[arg(long, conflicts_with = "after")]
+        keys: bool,
+        /// Begin after this `position`, which `--json` prints with each change.
+        #[arg(long, value_name = "POSITION")]
+        after: Option<String>,
+    },
     /// Delete a key, whatever its type.
     Delete {
         /// The key, as NAMESPACE/KEY, such as `global/limit`.
@@ -149,22 +166,79 @@ pub(crate) fn memory(args: &MemoryArgs) -> Result<Exit> {
         MemoryCommand::Increment { by, write, .. } => {
             write.operation("increment", [("by", Some(Value::from(*by))), ("max", None)])
         }
-        MemoryCommand::Get { .. } | MemoryCommand::List { .. } | MemoryCommand::Delete { .. } => {
-            Object::new()
-        }
+        MemoryCommand::Get { .. }
+        | MemoryCommand::List { .. }
+        | MemoryCommand::Watch { .. }
+        | MemoryCommand::Delete { .. } => Object::new(),
     };
-    let changes = !matches!(args.command, MemoryCommand::Get { .. } | MemoryCommand::List { .. });
+    let changes = !matches!(
+        args.command,
+        MemoryCommand::Get { .. } | MemoryCommand::List { .. } | MemoryCommand::Watch { .. }
+    );
     let json = args.from.json;
     with_connection(&args.from, changes, async |connection| match &args.command {
         MemoryCommand::Get { address } => get(connection, address, json).await,
         MemoryCommand::List { namespace, prefix } => {
             list(connection, namespace, prefix.as_deref().unwrap_or_default(), json).await
         }
+        MemoryCommand::Watch { namespace, prefix, keys, after } => {
+            let prefix = prefix.as_deref().unwrap_or_default();
+            watch(connection, namespace, prefix, *keys, after.clone(), json).await
+        }
         MemoryCommand::Delete { address, if_revision } => delete(connection, address, *if_revision).await,
         MemoryCommand::Set { address, .. }
         | MemoryCommand::Append { address, .. }
         | MemoryCommand::Increment { address, .. } => change(connection, address, operation, json).await,
     })
+}
+
+async fn watch(
+    connection: &Connection,
+    namespace: &str,
+    prefix: &str,
+    keys: bool,
+    after: Option<String>,
+    json: bool,
+) -> Result<Exit, Refusal> {
+    let path = format!(
+        "/api/v1/memory/{}?prefix={}&keys={keys}",
+        percent::encode(namespace),
+        percent::encode(prefix)
+    );
+    let streams = tail(connection, &path, after, "the stream of changes", |position, event| {
+        if json {
+            let mut event = event.as_object().cloned().unwrap_or_default();
+            event.insert("position", position);
+            console::json(&Value::from(event).to_json_text());
+        } else if let Some(line) = line_of(event) {
+            println!("{line}");
+        }
+        false
+    });
+    if streams.await? {
+        return Ok(Exit::Success);
+    }
+    let message = "`loom memory watch` needs a server; start one with `loom serve`".to_owned();
+    Err(Refusal::Answered { status: 400, message })
+}
+
+/// A change as a line; none for events that only programs need.
+fn line_of(event: &Value) -> Option<String> {
+    let key = Visible(text(event, "key"));
+    match text(event, "event") {
+        "memory.written" => {
+            let revision = event.get("revision").cloned().unwrap_or_default();
+            let value = event.get("value").cloned().unwrap_or_default().to_json_text();
+            Some(format!(
+                "{:<7}  revision {}  {key}  {}",
+                text(event, "type"),
+                revision.text(),
+                Visible(&value)
+            ))
+        }
+        "memory.deleted" => Some(format!("deleted  {key}")),
+        _ => None,
+    }
 }
 
 /// The namespace and the key of an address.

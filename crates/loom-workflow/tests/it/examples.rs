@@ -148,6 +148,13 @@ fn loops_children_and_pages() {
 }
 
 #[test]
+fn memory_loses_nothing() {
+    let (printed, _) = run("memory");
+    let expected = r#"{"orders": 6, "logged": 6, "fruits": ["figs", "pears", "plums"], "priceOfFigs": 5, "cratesLeft": 14}"#;
+    assert_eq!(printed, json(expected));
+}
+
+#[test]
 fn inline_script() {
     let (printed, shown) = run("inline-script");
     let body = printed.get("body").unwrap_or(&printed);

@@ -1,5 +1,8 @@
 //! `loom memory` on a data directory, and shared memory in a server that is killed.
 
+mod kills;
+mod linear;
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -1,8 +1,12 @@
-//! Scaling: the time and memory of a loop over 100,000 items, and of a restart with 10,000 unfinished runs. On SQLite with a sync
-//! for every group of commits.
+//! Scaling: the time and memory of a loop over 100,000 items, of a restart with 10,000 unfinished runs, and of 1,000,000 runs that
+//! only wait. On SQLite with a sync for every group of commits.
 //!
 //! `cargo bench -p loom-engine --bench scale`. Memory is the maximum growth of the resident set (`VmHWM` of `/proc/self/status`,
-//! reset before), engine and store included. `-- --case WORD` selects cases.
+//! reset before), engine and store included. `-- --case WORD` selects cases, `--runs N` sets the number of runs that wait; with
+//! `--test`, everything is small.
+
+#[path = "scale/parked.rs"]
+mod parked;
 
 use std::{
     path::{Path, PathBuf},
@@ -24,8 +28,13 @@ use loom_store::{SqliteOptions, SqliteStore, Store};
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--test");
-    let wanted = arguments.iter().position(|argument| argument == "--case");
-    let wanted = wanted.and_then(|place| arguments.get(place + 1)).cloned().unwrap_or_default();
+    let option = |name: &str| {
+        let place = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(place + 1).cloned()
+    };
+    let wanted = option("--case").unwrap_or_default();
+    let waiting = option("--runs").map(|runs| runs.parse().expect("--runs must be a number"));
+    let waiting = waiting.unwrap_or(if quick { 1_000 } else { 1_000_000 });
     let items = if quick { 1_000 } else { 100_000 };
     let runs = if quick { 100 } else { 10_000 };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -33,6 +42,9 @@ fn main() {
         .enable_time()
         .build()
         .expect("a runtime can be built");
+    if let (Some(part), Some(directory)) = (option("--part"), option("--directory")) {
+        return runtime.block_on(parked::part(&part, waiting, Path::new(&directory)));
+    }
     let composes = foreach(items, r#"{"type": "Compose", "inputs": "@items('Each')", "runAfter": {}}"#);
     let calls = foreach(
         items,
@@ -55,6 +67,9 @@ fn main() {
         runtime.block_on(leave_unfinished(runs, &directory));
         runtime.block_on(measure_restart(&name, runs, &directory));
         std::fs::remove_dir_all(&directory).ok();
+    }
+    if "parked".contains(&wanted) {
+        runtime.block_on(parked::measure(waiting));
     }
 }
 

@@ -9,17 +9,14 @@
 //! next message or scheduled time.
 
 mod message;
-mod pile;
-mod send;
+pub(crate) mod pile;
+pub(crate) mod send;
 
 use std::collections::HashMap;
 
 use loom_definition::trigger::BatchConfiguration;
 use loom_expression::{Object, Value};
 use loom_store::{InboxId, InboxQuery, Recipient, Shards};
-
-pub(crate) use pile::Piles;
-pub(crate) use send::{Sender, TYPE};
 
 use self::{
     message::{Measure, SEAL},

@@ -23,7 +23,7 @@ use loom_store::{Commit, Condition, KeyWrite, Retention, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    batch::Piles,
+    batch::pile::Piles,
     deploy::{Deployment, Deployments, Source},
     hub::Hub,
     policies::{Layers, NotStored, PoliciesRefused},

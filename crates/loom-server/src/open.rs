@@ -20,7 +20,10 @@ use loom_store::{Commit, Conflict, Error as StoreError, KeyExpectation, KeyWrite
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    batch::{self, Piles, Sender},
+    batch::{
+        pile::Piles,
+        send::{Sender, TYPE},
+    },
     deploy::{DeployError, Deployment, Deployments, Origin, Source},
     host::{Host, HostError, HostSettings, LiveSettings, Recovery},
     hub::Hub,
@@ -79,10 +82,7 @@ impl Host {
             None => builder,
         };
         let engine = builder
-            .default_handler(
-                EffectKind::Custom(batch::TYPE.into()),
-                Arc::clone(&sender) as Arc<dyn ActionHandler>,
-            )
+            .default_handler(EffectKind::Custom(TYPE.into()), Arc::clone(&sender) as Arc<dyn ActionHandler>)
             .environment(environment)
             .store(Arc::clone(&store))
             .clock(Arc::clone(&clock))

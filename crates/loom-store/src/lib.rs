@@ -24,7 +24,7 @@
 //!
 //! [`SqliteStore`] keeps one SQLite database in a directory and writes it in group commits. [`MemoryStore`] keeps
 //! nothing beyond the process; it is for tests and for runs that need no disk. With the feature `encryption`,
-//! `with_key` wraps either of them so that payloads are sealed before they reach it. With the feature `contract`, the
+//! `with_key` wraps any backend so that payloads are sealed before they reach it. With the feature `contract`, the
 //! module `contract` has the tests that every backend must pass.
 //!
 //! # Write a backend
@@ -35,9 +35,13 @@
 //! 1. **Commits.** [`Journal::append`] takes a [`Commit`] and returns an [`Ack`]: [`Ack::ready`], or [`Ack::pending`] and
 //!    later its [`Reply`]. Check everything first, in this order, and write nothing of a commit that is refused:
 //!    [`Commit::validate`]; the owner, [`Conflict::Lost`]; the row, [`RunRow::same_identity`] and the idempotency key,
-//!    which makes the result [`Committed::Duplicate`]; the journal's next number, [`Conflict::Seq`]; known blobs,
-//!    [`Conflict::MissingBlob`]; consumed messages, [`Conflict::Taken`]; and the conditions of named values, with
-//!    [`check_keys`]. Check and write in one transaction: what was true before it may be false in it.
+//!    which makes the result [`Committed::Duplicate`]; a journal that retention has removed, [`Conflict::Purged`]; the
+//!    journal's next number, [`Conflict::Seq`]; known blobs, [`Conflict::MissingBlob`]; consumed messages,
+//!    [`Conflict::Taken`]; and the conditions of named values, with [`check_keys`]. Check and write in one transaction:
+//!    what was true before it may be false in it. The fields of [`Commit`] say what each part does. Three effects are easy
+//!    to miss: timers are cleared before others are set; a [`Post`] under an idempotency key that was used before, even by
+//!    a message that has been consumed, writes nothing and returns the first message; and a row keeps its
+//!    [`purged`](RunRow::purged), whatever the commit says.
 //! 2. **Order.** The commits of one handle take effect in the order in which they were accepted, and an `Ack` resolves
 //!    once its commit is durable. Commits of several handles are ordered only where they touch the same run, message or
 //!    value.
@@ -54,8 +58,58 @@
 //!    [`Upkeep::resume`], and report it in [`Upkeep::health`]. Whether a commit whose answer was lost took effect is found
 //!    out by reading, not by trying again.
 //!
-//! Then run `contract::CASES` and `contract::CLUSTER`, and compare the backend with [`MemoryStore`] under the commits of
-//! `contract::Workload`.
+//! 8. **Retention.** [`Upkeep::sweep`] removes data in two steps: of a run that ended long ago it removes everything but the
+//!    row, which is then [`purged`](RunRow::purged), and later the row. The same goes for [`Upkeep::delete_run`], at once.
+//!    The data of a run are its frames, its snapshot, its timers, pending messages to it, messages that it has consumed,
+//!    named values with its [`run`](KeyWrite::run), and blobs that no other run refers to. A sweep also removes named
+//!    values that have expired. [`Retention`] computes what is too old; a reader of changes who may have missed something
+//!    that was removed gets [`ChangePage::is_incomplete`].
+//!
+//! What does not apply can stay out: a backend without a queue reports a size of 0 in [`Health`], one without a disk keeps the
+//! provided [`Upkeep::at_work`], and `with_key` adds encryption to any backend.
+//!
+//! The feature `contract` has the tests. Enable it for your own tests, run every case on an empty store, and compare the
+//! backend with [`MemoryStore`] under the same commits; they include refused ones. A backend for one process can skip
+//! `CLUSTER`, which takes two handles of one store.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use loom_store::{
+//!     Error, MemoryStore, Store,
+//!     contract::{CASES, CLUSTER, Workload, dump},
+//!     prelude::*,
+//! };
+//!
+//! // Replace it by a handle of an empty store of your own.
+//! fn empty() -> Arc<dyn Store> {
+//!     Arc::new(MemoryStore::default())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! for case in CASES {
+//!     println!("{}", case.name);
+//!     (case.check)(empty()).await;
+//! }
+//! for case in CLUSTER {
+//!     let store = empty();
+//!     (case.check)([Arc::clone(&store), store]).await;
+//! }
+//!
+//! let (mine, model) = (empty(), MemoryStore::default());
+//! let mut workload = Workload::new(7);
+//! for _ in 0..300 {
+//!     let commit = workload.next_commit();
+//!     let expected = model.commit(commit.clone()).await;
+//!     let found = mine.commit(commit).await;
+//!     assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+//!     if let Err(Error::Conflict(conflict)) = expected {
+//!         workload.refused(&conflict);
+//!     }
+//! }
+//! assert_eq!(dump(&*mine).await, dump(&model).await);
+//! # }
+//! ```
 //!
 //! # Guarantees
 //!

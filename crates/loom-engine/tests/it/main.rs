@@ -24,6 +24,7 @@ mod live_texts;
 mod long_loops;
 mod loops;
 mod memory;
+mod old_stores;
 mod owned;
 mod parked;
 mod pins;

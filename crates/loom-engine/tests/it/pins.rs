@@ -326,7 +326,7 @@ fn answer(call: &Call) -> (Duration, EffectResult) {
 
 /// A history as text, in an order and form of its own, so that it changes only when the history does. Without times:
 /// those of the journal are compared as bytes.
-fn told(history: &History) -> String {
+pub(crate) fn told(history: &History) -> String {
     let mut text = format!("{:?} {}\n", history.status, shown(history.outputs.as_ref()));
     for action in &history.workflow().actions {
         for record in history.records(action.index) {

@@ -44,21 +44,53 @@ fn fixture(name: &str) -> tempfile::TempDir {
     directory
 }
 
+/// The formats before the one that is written now, which have a fixture each.
+const OLDER: [u32; 3] = [1, 2, 3];
+
+/// The format of a store, at offset 60 of the database's header, big-endian.
+fn format_of(directory: &Path) -> u32 {
+    let header = fs::read(directory.join("loom.db")).expect("the store is there");
+    u32::from_be_bytes(header[60..64].try_into().expect("four bytes"))
+}
+
 #[tokio::test]
-async fn a_store_of_format_1_is_read_and_continued() {
-    let directory = fixture("format-1.sqlite");
-    let open = || SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
-    let store = open();
-    assert_eq!(dump(&store).await, expected().await);
-    // What the older version wrote still holds: the journal continues where it ended.
-    let run = expected().await.runs[0].0.clone();
-    let stale = store.commit(Commit::to_run(run.row.id, run.next.plus(1), vec![])).await;
-    assert!(matches!(stale, Err(Error::Conflict(Conflict::Seq { actual, .. })) if actual == run.next));
-    let frame = loom_store::Frame { at: loom_store::UnixMillis(1), payload: vec![1; 2_000].into() };
-    store.commit(Commit::to_run(run.row.id, run.next, vec![frame])).await.unwrap();
-    store.close().await.unwrap();
-    let next = open().load(run.row.id).await.unwrap().unwrap().next;
-    assert_eq!(next, run.next.plus(1));
+async fn a_store_of_every_older_format_is_read_and_continued() {
+    let new = tempfile::tempdir().expect("a directory can be created");
+    SqliteStore::open(new.path(), SqliteOptions::default()).unwrap().close().await.unwrap();
+    let newest = format_of(new.path());
+    assert_eq!(OLDER.to_vec(), (1..newest).collect::<Vec<u32>>(), "every older format has a fixture");
+    for format in OLDER {
+        let directory = fixture(&format!("format-{format}.sqlite"));
+        assert_eq!(format_of(directory.path()), format);
+        if format > 1 {
+            // The key of sealed values is no part of a fixture, and none is sealed.
+            fs::write(directory.path().join("loom.key"), "").unwrap();
+        }
+        let refused = SqliteStore::open_read_only(directory.path(), SqliteOptions::default()).unwrap_err();
+        assert!(
+            matches!(refused, Error::OlderFormat { found, .. } if found == i64::from(format)),
+            "{refused}"
+        );
+        assert_eq!(format_of(directory.path()), format, "a command that only reads migrates nothing");
+
+        let open = || SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
+        let store = open();
+        assert_eq!(dump(&store).await, expected().await, "format {format}");
+        assert!(store.verify().await.unwrap() > 0, "format {format}");
+        // What the older version wrote still holds: the journal continues where it ended.
+        let run = expected().await.runs[0].0.clone();
+        let stale = store.commit(Commit::to_run(run.row.id, run.next.plus(1), vec![])).await;
+        assert!(
+            matches!(stale, Err(Error::Conflict(Conflict::Seq { actual, .. })) if actual == run.next),
+            "format {format}"
+        );
+        let frame = loom_store::Frame { at: loom_store::UnixMillis(1), payload: vec![1; 2_000].into() };
+        store.commit(Commit::to_run(run.row.id, run.next, vec![frame])).await.unwrap();
+        store.close().await.unwrap();
+        assert_eq!(format_of(directory.path()), newest, "format {format} was migrated");
+        let next = open().load(run.row.id).await.unwrap().unwrap().next;
+        assert_eq!(next, run.next.plus(1), "format {format}");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Stores that earlier versions left behind, with runs in them: what ended is shown as it was, and what had not ended goes on.
+//! Stores that earlier versions left behind, with runs in them: what ended is shown as it was, and what had not ended continues.
 //!
 //! `tests/fixtures/store-N` has the database of a server that wrote format N and ended while three runs of one definition were
 //! in it: one had ended, one waited for a timer, and one had made a call that was not answered. `history.txt` has the histories
@@ -33,7 +33,7 @@ fn copied(format: u8) -> (tempfile::TempDir, Arc<dyn Store>) {
     // The format is at offset 60 of the database's header, big-endian.
     assert_eq!(bytes[60..64], u32::from(format).to_be_bytes());
     fs::write(directory.path().join("loom.db"), bytes).expect("the fixture can be copied");
-    // The key of sealed values is no part of a fixture, and none is sealed.
+    // A fixture does not include the key of sealed values, and none is sealed.
     fs::write(directory.path().join("loom.key"), "").expect("a file can be created");
     let store = SqliteStore::open(directory.path(), SqliteOptions::default()).expect("it is migrated");
     (directory, Arc::new(store))

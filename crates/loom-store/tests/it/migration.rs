@@ -63,7 +63,7 @@ async fn a_store_of_every_older_format_is_read_and_continued() {
         let directory = fixture(&format!("format-{format}.sqlite"));
         assert_eq!(format_of(directory.path()), format);
         if format > 1 {
-            // The key of sealed values is no part of a fixture, and none is sealed.
+            // A fixture does not include the key of sealed values, and none is sealed.
             fs::write(directory.path().join("loom.key"), "").unwrap();
         }
         let refused = SqliteStore::open_read_only(directory.path(), SqliteOptions::default()).unwrap_err();

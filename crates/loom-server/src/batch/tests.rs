@@ -8,7 +8,7 @@ use loom_engine::{
 };
 use loom_expression::Value;
 
-use super::{Sender, TYPE};
+use super::send::{Sender, TYPE};
 use crate::{
     Host,
     fire::Fire,

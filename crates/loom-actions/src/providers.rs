@@ -120,7 +120,10 @@ impl BuiltIn {
         match self.provider {
             Provider::AzureBlob => azure_blob::complete(operation, parameters, address, spec),
             Provider::ServiceBus => service_bus::complete(operation, parameters, address, spec),
-            Provider::EventGridPublisher => event_grid::complete(parameters, address, spec, now),
+            Provider::EventGridPublisher => {
+                event_grid::complete(parameters, address, spec, now);
+                Ok(())
+            }
             Provider::KeyVault => key_vault::complete(operation, parameters, address, spec),
             Provider::Sql => sql::complete(operation, parameters, address, spec),
         }?;
@@ -140,7 +143,8 @@ impl BuiltIn {
         behaviour.no_marks = true;
         behaviour.chunked = false;
         behaviour.no_polling = true;
-        behaviour.untyped = operation == "readBlob" && !is_true(parameters.get("inferContentType"));
+        let reads_blob = self.provider == Provider::AzureBlob && operation == "readBlob";
+        behaviour.untyped = reads_blob && !is_true(parameters.get("inferContentType"));
     }
 
     /// The response as the flow sees it.

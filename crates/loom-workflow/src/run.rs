@@ -399,16 +399,16 @@ pub(crate) fn parameters(arguments: &[String]) -> Result<Vec<(Arc<str>, String)>
 
 impl Prepared {
     /// Builds the engine that the workflow runs on.
-    fn engine(&self, store: Option<Arc<dyn Store>>) -> Result<Engine> {
+    fn engine(&self, store: Option<&Arc<dyn Store>>) -> Result<Engine> {
         let mut builder = Engine::builder().environment(self.settings.environment());
         if let Some(plan) = &self.chaos {
             // Jitter and random values belong to what a seed repeats.
             builder = builder.seed(plan.seed).chaos(Arc::clone(plan));
         }
-        if let Some(store) = &store {
+        if let Some(store) = store {
             builder = builder.store(Arc::clone(store));
         }
-        let engine = self.settings.handlers(builder, &self.connections, store.as_ref())?.build();
+        let engine = self.settings.handlers(builder, &self.connections, store)?.build();
         for (child, parameters) in &self.children {
             engine.deploy(Arc::clone(child), parameters.clone());
         }
@@ -417,7 +417,7 @@ impl Prepared {
 
     /// The engine and the request that starts the run.
     pub(crate) fn into_parts(self, store: Option<Arc<dyn Store>>) -> Result<(Engine, RunRequest)> {
-        Ok((self.engine(store)?, self.request))
+        Ok((self.engine(store.as_ref())?, self.request))
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     access::{Access, Given},
     members,
 };
-use crate::{Failure, requests::Spec, url::Url};
+use crate::{requests::Spec, url::Url};
 
 pub(super) fn access(given: &Given<'_>) -> Result<Access, String> {
     let address = given.required("topicEndpoint", "")?;
@@ -22,12 +22,7 @@ pub(super) fn access(given: &Given<'_>) -> Result<Access, String> {
     Access::new(&address, authentication)
 }
 
-pub(super) fn complete(
-    parameters: &Value,
-    address: &Url,
-    spec: &mut Spec,
-    now: Timestamp,
-) -> Result<(), Failure> {
+pub(super) fn complete(parameters: &Value, address: &Url, spec: &mut Spec, now: Timestamp) {
     spec.url = address.clone().without_query();
     spec.queries = members([("api-version", "2018-01-01".into())]);
     let events = parameters.get("events").and_then(Value::as_array);
@@ -44,5 +39,4 @@ pub(super) fn complete(
         event.into()
     });
     spec.body = events.collect::<Vec<Value>>().into();
-    Ok(())
 }

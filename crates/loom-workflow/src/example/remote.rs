@@ -26,8 +26,8 @@ struct Serving(Child, Option<BufReader<ChildStdout>>);
 impl Drop for Serving {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

@@ -613,7 +613,7 @@ pub(crate) fn show_documents(json: bool, all: &[Value]) {
             && text(properties, "state").as_deref() != Some("expired")
         {
             let unit = if days == 1 { "day" } else { "days" };
-            line.push_str(&format!(" ({days} {unit})"));
+            line.extend([" (", &days.to_string(), " ", unit, ")"]);
         }
         if let Some(used) = properties.get("lastUsed").and_then(|used| used.get("at")?.as_str()) {
             line.extend(["  used ", &second(used)]);

@@ -336,7 +336,7 @@ impl<'a> Members<'a> {
     fn duration(&mut self, name: &'static str, otherwise: Duration) -> Result<Duration, ProvidersError> {
         let Some(text) = self.optional(name)? else { return Ok(otherwise) };
         let span = Span::parse_iso8601(&text).ok();
-        span.map(|span| span.approximate())
+        span.map(Span::approximate)
             .ok_or_else(|| self.wrong(format!("'{name}' must be a duration such as PT1M (got '{text}')")))
     }
 

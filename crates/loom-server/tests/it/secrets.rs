@@ -28,8 +28,8 @@ impl Safe {
         let vault = Arc::new(Vault::new(path, Arc::new(move || Ok(key.clone())), Arc::new(SystemClock)));
         let providers = Secrets::of(vec![NamedProvider::new("embedded", Arc::clone(&vault) as _)]);
         let secrets = SecretStore { vault: Some(Arc::clone(&vault)), providers: providers.clone() };
-        let mut plan = Plan::default();
-        plan.settings = ServerSettings { secrets: secrets.clone(), ..ServerSettings::default() };
+        let settings = ServerSettings { secrets: secrets.clone(), ..ServerSettings::default() };
+        let mut plan = Plan { settings, ..Plan::default() };
         plan.environment.secrets = Some(Arc::new(providers));
         let world = World::start(plan).await;
         Safe { world, vault, secrets, _directory: directory }

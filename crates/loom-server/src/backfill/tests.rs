@@ -6,7 +6,7 @@ use loom_expression::Value;
 
 use crate::{
     Host,
-    triggers::{tests::HOOK, tests::World, tests::crash, tests::deploy, tests::pass, tests::workflow},
+    triggers::tests::{HOOK, World, crash, deploy, pass, workflow},
 };
 
 /// Requests a backfill of `w`; returns the status, and the statuses of the occurrences or the code of the error.

@@ -12,7 +12,7 @@ use super::send::{Sender, TYPE};
 use crate::{
     Host,
     fire::Fire,
-    triggers::{tests::World, tests::crash, tests::deploy, tests::pass},
+    triggers::tests::{World, crash, deploy, pass},
 };
 
 /// A workflow that collects in batches with these release criteria.

@@ -10,7 +10,7 @@ use crate::{
     Host,
     fire::Fire,
     keys::key_write,
-    triggers::{tests::World, tests::crash, tests::pass},
+    triggers::tests::{World, crash, pass},
 };
 
 /// A workflow that ends with `status`, started manually or by this trigger.

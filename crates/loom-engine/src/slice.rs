@@ -17,7 +17,7 @@ pub(crate) const STEPS: u64 = 10_000;
 const STEPS_BETWEEN_READS: u64 = 1_024;
 const STEPS_OF_DECISION: u64 = 64;
 
-/// The most decisions in one slice, in case the clock stands still.
+/// The most decisions in one slice, in case the clock does not advance.
 const DECISIONS_MAX: u32 = 8_192;
 
 /// Says after each decision whether another one may follow.

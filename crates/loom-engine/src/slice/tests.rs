@@ -85,7 +85,7 @@ fn a_slice_ends_with_its_time_and_the_run_continues_in_the_next() {
         assert!(run.state().status().is_final());
         assert!(slices > 9_000 / most, "{slices}");
     }
-    // The control: a clock that stands still ends no slice, and only the number of decisions does.
+    // The control: a clock that does not advance ends no slice, and only the number of decisions does.
     let mut run = begun(LOOP);
     let frozen = Ticking::new(0);
     let progress = run.advance_in(Timestamp::MIN.into(), &mut Slice::short(&frozen));

@@ -136,9 +136,10 @@ impl Driver {
                 let pass = std::mem::take(&mut self.pass);
                 let admissions = std::mem::take(&mut self.admissions);
                 #[cfg(test)]
-                let (pass, admissions) = match shared.faults.drops_early.is_on() {
-                    true => (Pass::Free, HashMap::new()),
-                    false => (pass, admissions),
+                let (pass, admissions) = if shared.faults.drops_early.is_on() {
+                    (Pass::Free, HashMap::new())
+                } else {
+                    (pass, admissions)
                 };
                 if !matches!(pass, Pass::Free) || !admissions.is_empty() {
                     shared.aside.keep(run, Owned { pass, admissions: Some(admissions) });

@@ -692,11 +692,4 @@ impl Driver {
         self.calls.push(Abortable::new(Box::pin(future), registration));
         abort
     }
-
-    /// Makes the changes that a call has made to its services durable together with its end.
-    fn store_services(&mut self, guarded: Option<&Guarded>) {
-        if let (Some(guarded), Some(journal)) = (guarded, &mut self.journal) {
-            guarded.spent().for_each(|service| journal.store_service(service));
-        }
-    }
 }

@@ -47,7 +47,7 @@ use crate::{
     envelope::Envelope,
     event::{Command, EffectId, EffectResult, Event, Next, Outcome, Phase, Place},
     flights::Flight,
-    guard::{Admission, Guarded, TimeLimit},
+    guard::{Admission, TimeLimit},
     live_text::RunTexts,
     machine::Run,
     orders::Given,

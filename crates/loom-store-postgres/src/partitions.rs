@@ -97,3 +97,46 @@ async fn create(client: &Client, schema: &str, week: u64) -> Result<(), Error> {
     }
     created
 }
+
+/// How many weeks an empty partition stays, so that runs that begin late or were just copied find it.
+const EMPTY_KEPT: u64 = 2;
+
+/// Drops the oldest partition that is empty, if there is one. Writers wait for at most a tenth of a second; a node that does not know
+/// of it yet creates the partition again when it needs it.
+pub(crate) async fn drop_empty(client: &Client, schema: &str) -> Result<(), Error> {
+    let now = client.query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8", &[]).await?;
+    let this_week = week(RunId::first_at(loom_store::UnixMillis(now.try_get(0)?)));
+    let found = client
+        .query(
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass($1)",
+            &[&format!("{schema}.frame")],
+        )
+        .await?;
+    let mut weeks: Vec<u64> = Vec::new();
+    for row in &found {
+        weeks.extend(
+            row.try_get::<_, &str>(0)?.strip_prefix("frame_w").and_then(|week| week.parse::<u64>().ok()),
+        );
+    }
+    weeks.sort_unstable();
+    for week in weeks.into_iter().take_while(|week| week + EMPTY_KEPT < this_week) {
+        let name = format!("{schema}.frame_w{week}");
+        let rows = client.query_one(&format!("SELECT EXISTS (SELECT 1 FROM {name})"), &[]).await?;
+        if rows.try_get(0)? {
+            continue;
+        }
+        // Whether it is still empty is read once nobody can write to it.
+        let dropped = client
+            .batch_execute(&format!(
+                "BEGIN; SET LOCAL lock_timeout = '100ms'; SELECT pg_advisory_xact_lock({LOCK}, hashtext('{schema}'));
+                 LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE;
+                 DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM {name}) THEN DROP TABLE {name}; END IF; END $$; COMMIT"
+            ))
+            .await;
+        if dropped.is_err() {
+            client.batch_execute("ROLLBACK").await?;
+        }
+        return Ok(());
+    }
+    Ok(())
+}

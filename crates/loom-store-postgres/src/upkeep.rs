@@ -10,7 +10,7 @@ use loom_store::{Deletion, Error, Retention, RunId, Swept, UnixMillis};
 
 use crate::{
     connect::{Failure, Role, Session, failure},
-    feed, rows,
+    feed, partitions, rows,
     statement::Turn,
     store::Backend,
 };
@@ -97,6 +97,12 @@ pub(crate) async fn sweep(backend: Arc<Backend>, policy: Retention, now: UnixMil
         swept.blobs += done.swept.blobs;
         swept.values += done.swept.values;
         if !done.has_more {
+            let (session, _) = upkeep.open(&backend).await?;
+            let schema = &backend.connector.options().schema;
+            // Whatever prevents it, the next sweep tries again.
+            if let Err(error) = partitions::drop_empty(session.client(), schema).await {
+                tracing::debug!(%error, "an empty partition could not be dropped");
+            }
             return Ok(swept);
         }
     }

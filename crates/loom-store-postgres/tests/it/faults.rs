@@ -42,11 +42,26 @@ fn commit(run: RunId, seq: Seq) -> Commit {
     Commit { inbox_posted: vec![post()], ..Commit::to_run(run, seq, vec![frame()]) }
 }
 
+/// How many frames of the run are stored. While the server is away, reads fail and may be tried again.
 pub(crate) async fn stored(store: &PostgresStore, run: RunId) -> u64 {
     let query = FrameQuery { frames_max: 1_000_000, bytes_max: usize::MAX, ..FrameQuery::of(run) };
-    let frames = store.frames(query).await.unwrap().frames;
+    let frames = loop {
+        match store.frames(query).await {
+            Ok(page) => break page.frames,
+            Err(error) => assert!(error.is_retryable(), "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
     assert!(frames.iter().zip(1..).all(|(frame, seq)| frame.seq == Seq(seq)), "the journal is dense");
     frames.len() as u64
+}
+
+/// Resumes the store, as soon as that is possible.
+async fn resume(store: &PostgresStore) {
+    while let Err(error) = store.resume().await {
+        assert!(error.is_retryable(), "{error:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn messages(store: &PostgresStore) -> u64 {
@@ -66,9 +81,7 @@ async fn writer(store: PostgresStore, run: RunId, stop: Arc<AtomicBool>, all: Ar
                 all.fetch_add(1, Ordering::AcqRel);
             }
             Err(Error::Paused { .. }) => {
-                while store.resume().await.is_err() {
-                    tokio::task::yield_now().await;
-                }
+                resume(&store).await;
                 let found = stored(&store, run).await;
                 assert!(
                     found == acknowledged || found == acknowledged + 1,
@@ -83,7 +96,7 @@ async fn writer(store: PostgresStore, run: RunId, stop: Arc<AtomicBool>, all: Ar
 }
 
 /// Waits until this many more commits were acknowledged.
-async fn progress(all: &AtomicU64, more: u64) {
+pub(crate) async fn progress(all: &AtomicU64, more: u64) {
     let goal = all.load(Ordering::Acquire) + more;
     while all.load(Ordering::Acquire) < goal {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -91,7 +104,7 @@ async fn progress(all: &AtomicU64, more: u64) {
 }
 
 /// Lets writers work while `disturb` is executed, and checks afterwards that what was acknowledged is stored, exactly once.
-async fn under_load<F: Future<Output = ()>>(
+pub(crate) async fn under_load<F: Future<Output = ()>>(
     store: &PostgresStore,
     disturb: impl FnOnce(Arc<AtomicU64>) -> F,
 ) {
@@ -119,7 +132,8 @@ async fn under_load<F: Future<Output = ()>>(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backends_that_are_killed_lose_nothing() {
     let server = Server::start(&["fsync=off"]);
-    let store = server.store().await;
+    let options = PostgresOptions { settle_within: Duration::from_mins(1), ..server.options() };
+    let store = PostgresStore::open(options).await.unwrap();
     let operator = server.connect().await;
     under_load(&store, async |all| {
         let mut random = Seeded::new(17);
@@ -179,7 +193,8 @@ async fn a_relaxed_store_loses_what_the_server_had_not_written() {
 async fn a_lost_answer_is_found_and_a_lost_request_repeated() {
     let proxy = Proxy::start(shared().socket()).await;
     let address = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", proxy.port);
-    let options = PostgresOptions { url: address, ..shared().options() };
+    let options =
+        PostgresOptions { url: address, settle_within: Duration::from_mins(1), ..shared().options() };
     let schema = options.schema.clone();
     let store = PostgresStore::open(options).await.unwrap();
     // The statement is prepared, so that what is lost is its execution.
@@ -268,7 +283,7 @@ async fn a_store_whose_server_is_away_pauses_and_can_be_resumed() {
     assert!(store.append(Commit::new()).is_err());
     assert!(store.resume().await.is_err(), "the server is still away");
     server.restart(&["fsync=off"]);
-    store.resume().await.unwrap();
+    resume(&store).await;
     assert_eq!(stored(&store, run(1)).await, 1);
     store.commit(commit(run(1), Seq(2))).await.unwrap();
     assert_eq!(store.metrics().pauses, 1);

@@ -249,3 +249,39 @@ async fn texts_may_contain_the_character_that_postgresql_cannot_store() {
         assert_eq!(store.runs(query).await.unwrap().rows.len(), found, "{part:?}");
     }
 }
+
+#[tokio::test]
+async fn empty_partitions_are_dropped_and_created_again() {
+    let options = shared().options();
+    let schema = options.schema.clone();
+    let store = PostgresStore::open(options.clone()).await.unwrap();
+    let other = PostgresStore::open(options).await.unwrap();
+    let operator = shared().connect().await;
+    let partitions = async || {
+        let sql = format!("SELECT count(*) FROM pg_inherits WHERE inhparent = '{schema}.frame'::regclass");
+        operator.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let ahead = partitions().await;
+    let mut row = loom_store::RunRow::new(run(1), "w", loom_store::ContentHash::of(b"{}"), 1);
+    row.ended = Some(T0);
+    let ended = Commit { row: Some(row), ..Commit::to_run(run(1), Seq(1), vec![frame()]) };
+    store.commit(ended).await.unwrap();
+    other.commit(Commit::to_run(run(2), Seq(1), vec![frame()])).await.unwrap();
+    assert_eq!(partitions().await, ahead + 1);
+    let policy = loom_store::Retention { age_max_ms: Some(1), ..Default::default() };
+    assert_eq!(store.sweep(policy, T0.plus(9)).await.unwrap().purged, 1);
+    assert_eq!(partitions().await, ahead + 1, "a frame of another run is in it");
+    let row = loom_store::RunRow {
+        ended: Some(T0),
+        ..loom_store::RunRow::new(run(2), "w", loom_store::ContentHash::of(b"{}"), 1)
+    };
+    other.commit(Commit { row: Some(row), ..Commit::new() }).await.unwrap();
+    assert_eq!(store.sweep(policy, T0.plus(9)).await.unwrap().purged, 1);
+    assert_eq!(partitions().await, ahead);
+    // Both have written to it before, and do not know that it is gone.
+    for (number, store) in [(3, &store), (4, &other)] {
+        store.commit(Commit::to_run(run(number), Seq(1), vec![frame()])).await.unwrap();
+        assert_eq!(stored(store, run(number)).await, 1);
+    }
+    assert_eq!(partitions().await, ahead + 1);
+}

@@ -84,6 +84,34 @@ impl Server {
         server
     }
 
+    /// Starts a standby of this server.
+    pub(crate) fn standby(&self, name: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("loom-pg").tempdir().unwrap().keep();
+        let words = unprivileged(&programs().join("pg_basebackup"));
+        if words.len() > 1 {
+            assert!(
+                Command::new("chown").arg("postgres:postgres").arg(&directory).status().unwrap().success()
+            );
+        }
+        let primary = format!("host={} user=postgres application_name={name}", self.directory.display());
+        let copied = Command::new(&words[0])
+            .args(&words[1..])
+            .args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", &primary, "-D"])
+            .arg(directory.join("data"))
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        let (keeper, pipe) = Self::run(&directory, &["fsync=off"]);
+        let server = Self { directory, keeper, pipe: Some(pipe) };
+        server.wait();
+        server
+    }
+
+    /// The directory of the socket, which is the name of the host.
+    pub(crate) fn host(&self) -> String {
+        self.directory.display().to_string()
+    }
+
     fn run(directory: &Path, settings: &[&str]) -> (Child, ChildStdin) {
         const KEEPER: &str = r#"directory=$1; shift
             "$@" >"$directory/log" 2>&1 </dev/null & echo $! >"$directory/pid"
@@ -185,5 +213,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.pipe.take());
         self.keeper.wait().unwrap();
+        // Its keeper has removed it, unless the server was stopped before.
+        fs::remove_dir_all(&self.directory).ok();
     }
 }

@@ -539,23 +539,22 @@ impl Driver {
             }
         }
         let commits = self.commit_memory(&events);
-        match &self.journal {
-            None => self.show(&events),
-            Some(_) => {
-                let events = self.record(events, bytes).await;
-                let barrier = commits || durable::needs_barrier(&events);
-                let is_full = self.journal.as_ref().is_some_and(RunJournal::is_full);
-                if self.unshown.is_empty() {
-                    self.unshown = events;
-                } else {
-                    self.unshown.extend(events);
-                }
-                if barrier {
-                    self.make_durable().await?;
-                } else if is_full {
-                    self.spill().await?;
-                }
+        if self.journal.is_some() {
+            let events = self.record(events, bytes).await;
+            let barrier = commits || durable::needs_barrier(&events);
+            let is_full = self.journal.as_ref().is_some_and(RunJournal::is_full);
+            if self.unshown.is_empty() {
+                self.unshown = events;
+            } else {
+                self.unshown.extend(events);
             }
+            if barrier {
+                self.make_durable().await?;
+            } else if is_full {
+                self.spill().await?;
+            }
+        } else {
+            self.show(&events);
         }
         if ended_something && !self.under_way.is_empty() {
             let state = self.run.state();

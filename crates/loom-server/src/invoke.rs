@@ -107,7 +107,7 @@ async fn fire_request(
             return Err(Problem::new(StatusCode::BAD_REQUEST, "TriggerNotRequestable", message));
         }
     }
-    fire_with_body(shared, &deployment, found, (parts, body), given).await
+    Box::pin(fire_with_body(shared, &deployment, found, (parts, body), given)).await
 }
 
 /// Fires a trigger with a request and builds the response.
@@ -419,7 +419,7 @@ async fn take_event(shared: &Shared, token: &str, request: Request) -> Result<Re
     shared.callers.check_site_of_address(&parts.headers, true)?;
     let found = find_trigger(&deployment, &trigger)?;
     let given = outputs(&parts.uri, &parts.headers);
-    fire_with_body(shared, &deployment, found, (parts, body), given).await
+    Box::pin(fire_with_body(shared, &deployment, found, (parts, body), given)).await
 }
 
 /// One response for all invalid tokens, so that probing reveals nothing.

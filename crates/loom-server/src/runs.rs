@@ -28,7 +28,7 @@ use crate::{
 /// `GET /api/v1/runs/{id}`.
 pub(crate) async fn run(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
     let reading = shared.clone();
-    reading.read(show_run(shared, id)).await
+    reading.read(Box::pin(show_run(shared, id))).await
 }
 
 async fn show_run(shared: Shared, id: String) -> Answer {

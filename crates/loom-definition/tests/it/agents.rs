@@ -79,7 +79,7 @@ fn wrong_handoffs_are_reported() {
     let alone = r#"{"H": {"type": "AgentHandoff", "inputs": {"name": "A"}}}"#;
     assert_eq!(problem(alone).2, "`H` must be the only action of a tool ()");
     let computed = format!(r#"{{"A": {}}}"#, agent(&handoff("t", "h", "@{triggerBody()}"), ""));
-    assert!(problem(&computed).2.contains("A"), "{:?}", problem(&computed));
+    assert!(problem(&computed).2.contains('A'), "{:?}", problem(&computed));
 }
 
 #[test]

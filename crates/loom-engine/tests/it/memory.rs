@@ -1,7 +1,7 @@
 //! Shared memory in workflows: what a `Memory` action writes is committed with its end, what an expression reads is read once,
 //! grants, secrets, and contention.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
 use loom_definition::{MEMORY_COMMON, MEMORY_OPERATIONS, MemoryGrants, RunStatus, model::EffectKind};
 use loom_engine::{
@@ -500,13 +500,13 @@ fn definitions_know_the_same_operations_and_grants_as_shared_memory() {
                 operation.properties.contains(&name) && !(*property == "values" && name == "value")
             };
             for other in ["value", "field"].into_iter().filter(|name| given(name) && *property != "fields") {
-                text.push_str(&format!(r#", "{other}": "a""#));
+                write!(text, r#", "{other}": "a""#).expect("a string has room");
             }
             if *property == "fields" {
                 let fields = if operation.name == "hashSet" { r#"{"a": 1}"# } else { r#"["a"]"# };
-                text.push_str(&format!(r#", "fields": {fields}"#));
+                write!(text, r#", "fields": {fields}"#).expect("a string has room");
             } else if !["value", "field"].contains(property) {
-                text.push_str(&format!(r#", "{property}": {}"#, value_of(property)));
+                write!(text, r#", "{property}": {}"#, value_of(property)).expect("a string has room");
             }
             text.push('}');
             let read = Request::from_json(&json(&text), "k", |_| None);

@@ -3,7 +3,7 @@
 //! The id of an event is a position, so a reader that reconnects with `Last-Event-ID` misses nothing. A slow reader blocks
 //! nothing: what it has not read yet is read from the store when it is its turn, and several changes of a key become one.
 
-use std::{convert::Infallible, fmt::Write, time::Duration};
+use std::{convert::Infallible, fmt::Write, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -43,7 +43,7 @@ pub(super) async fn stream(
         None => WatchFrom::Now,
     };
     let prefix = request::query(uri, "prefix").unwrap_or_default();
-    let place = shared.watchers.clone().try_acquire_owned().map_err(|_| {
+    let place = Arc::clone(&shared.watchers).try_acquire_owned().map_err(|_| {
         let message = "The limit of open event streams is reached.";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "TooManyWatchers", message).later(5)
     })?;
@@ -110,7 +110,7 @@ impl Streaming {
             }
         };
         let mut event = Object::single("event".into(), Value::from(kind));
-        event.extend(data.iter().map(|(name, value)| (name.clone(), value.clone())));
+        event.extend(data.iter().map(|(name, value)| (Arc::clone(name), value.clone())));
         // Compact JSON has no line breaks, so one `data` line is enough.
         let data = self.shared.host.engine.masker().mask_value(&Value::from(event)).to_json_text();
         let mut text = String::with_capacity(data.len() + 64);

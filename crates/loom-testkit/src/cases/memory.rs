@@ -111,7 +111,7 @@ pub(crate) async fn check(memory: &StoredMemory, known: &[Known], found: &mut Ve
                 ));
             }
             (Some((kind, _)), None) => {
-                found.push(Difference::between(at, format!("a {kind}"), "no such key"))
+                found.push(Difference::between(at, format!("a {kind}"), "no such key"));
             }
             (Some((wanted, _)), Some((kind, _))) if *wanted != kind => {
                 found.push(Difference::between(at, format!("a {wanted}"), format!("a {kind}")));

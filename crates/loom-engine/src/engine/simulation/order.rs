@@ -145,14 +145,13 @@ async fn simulate(seed: u64, fault: Break) -> Result<(), String> {
                 let body = Some(Value::from(number as i64));
                 let signal = Signal { name: "go".into(), body, idempotency_key: None };
                 // Refused once the run has ended.
-                match &process {
-                    Some(engine) => drop(engine.signal(run, signal).await),
-                    None => {
-                        let other = build(&store, clock, None, whole);
-                        other.stand_by().await.map_err(|error| error.to_string())?;
-                        other.signal(run, signal).await.ok();
-                        other.shut_down().await;
-                    }
+                if let Some(engine) = &process {
+                    drop(engine.signal(run, signal).await);
+                } else {
+                    let other = build(&store, clock, None, whole);
+                    other.stand_by().await.map_err(|error| error.to_string())?;
+                    other.signal(run, signal).await.ok();
+                    other.shut_down().await;
                 }
             }
             Step::Cancel => {

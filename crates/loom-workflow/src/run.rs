@@ -90,7 +90,7 @@ async fn execute(
     let secrets = secrets::places(&config.values);
     let providers = prepared.settings.secrets().clone();
     providers.tend(console::masker()).await;
-    let (engine, request) = prepared.into_parts(kept.map(Kept::store))?;
+    let (engine, request) = prepared.into_parts(kept.map(Kept::store).as_ref())?;
     let execution = Execution { engine: &engine, longest, secrets, with: &args.with, console };
     let running = async {
         match kept {
@@ -416,8 +416,8 @@ impl Prepared {
     }
 
     /// The engine and the request that starts the run.
-    pub(crate) fn into_parts(self, store: Option<Arc<dyn Store>>) -> Result<(Engine, RunRequest)> {
-        Ok((self.engine(store.as_ref())?, self.request))
+    pub(crate) fn into_parts(self, store: Option<&Arc<dyn Store>>) -> Result<(Engine, RunRequest)> {
+        Ok((self.engine(store)?, self.request))
     }
 }
 

@@ -255,7 +255,7 @@ async fn a_description_is_read_beside_the_runtime() {
     });
     let both = async {
         while let Some(ended) = tasks.join_next().await {
-            ended.unwrap()
+            ended.unwrap();
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(30), both).await.expect("a task waits for ever");
@@ -462,9 +462,9 @@ async fn a_link_beside_a_description_leads_nowhere_else() {
     let (inside, outside) = (directory.path().join("in"), directory.path().join("out.json"));
     std::fs::create_dir(&inside).unwrap();
     std::fs::write(&outside, r#"{"name": "id", "in": "query", "type": "string"}"#).unwrap();
-    let document = r##"{"swagger": "2.0", "host": "example.com", "paths": {
+    let document = r#"{"swagger": "2.0", "host": "example.com", "paths": {
         "/x": {"get": {"operationId": "X", "parameters": [{"$ref": "link.json"}]}},
-        "/y": {"get": {"operationId": "Y", "parameters": [{"$ref": "own.json"}]}}}}"##;
+        "/y": {"get": {"operationId": "Y", "parameters": [{"$ref": "own.json"}]}}}}"#;
     std::fs::write(inside.join("c.swagger.json"), document).unwrap();
     std::fs::copy(&outside, inside.join("own.json")).unwrap();
     std::os::unix::fs::symlink(&outside, inside.join("link.json")).unwrap();

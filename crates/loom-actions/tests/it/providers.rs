@@ -269,7 +269,9 @@ async fn messages_are_sent_received_and_completed() {
             r#"[{"Body": "one"}, {"Body": "{\"n\":2}", "BrokerProperties": {"Label": "two"}, "UserProperties": {"a": true}}]"#
         )
     );
-    requests.iter().for_each(|request| assert_token(request, &mock.base_url()));
+    for request in &requests {
+        assert_token(request, &mock.base_url());
+    }
     assert_eq!(mock.problems(), Vec::<String>::new());
 }
 

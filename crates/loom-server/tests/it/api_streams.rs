@@ -74,7 +74,7 @@ impl Reader {
                 return Some(Sent { id, name: field("event: "), data: json(&data) });
             }
             let chunk = self.stream.chunk().await?;
-            self.read.push_str(&String::from_utf8(chunk.to_vec()).expect("chunks end between characters"));
+            self.read.push_str(std::str::from_utf8(&chunk).expect("chunks end between characters"));
         }
     }
 
@@ -104,7 +104,7 @@ fn joined(events: &[Sent]) -> String {
     let mut whole = String::new();
     for sent in events {
         match sent.kind() {
-            "message.snapshot" => whole = text(&sent.data, "text").to_owned(),
+            "message.snapshot" => text(&sent.data, "text").clone_into(&mut whole),
             "message.delta" => {
                 let offset = sent.data.get("offset").and_then(Value::as_i64).unwrap();
                 assert_eq!(offset, whole.chars().count() as i64, "no gap, no repetition");

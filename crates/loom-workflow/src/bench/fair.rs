@@ -229,7 +229,7 @@ async fn ask(target: &Target, method: &str, path: &str) -> Result<Value> {
 /// Starts a run, which does not respond, and returns its id.
 async fn start(target: &Target, workflow: &str) -> Result<String> {
     let begun = ask(target, "POST", &format!("/api/v1/workflows/{workflow}/triggers/manual/run")).await?;
-    let runs = begun.get("runs").and_then(Value::as_array).and_then(|runs| runs.get(0).cloned());
+    let runs = begun.get("runs").and_then(Value::as_array).and_then(|runs| runs.first().cloned());
     runs.as_ref().and_then(Value::as_str).map(str::to_owned).context("no run has started")
 }
 

@@ -71,7 +71,8 @@ fn call(address: &str, life: u64, mut random: u64, histories: &Histories) -> Sen
     let mut sent = Sent::default();
     loop {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let (kind, by_run, which) = ((random >> 33) % 6, (random >> 40) % 2 == 0, (random >> 50) % 2);
+        let (kind, by_run, which) =
+            ((random >> 33) % 6, (random >> 40).is_multiple_of(2), (random >> 50) % 2);
         let number = histories.numbers.fetch_add(1, Ordering::Relaxed);
         let (name, operation) = match kind {
             0 | 1 => ("counter", json!({"operation": "increment", "by": 1})),
@@ -139,6 +140,10 @@ fn kills_neither_repeat_nor_lose_an_operation_of_a_run() {
     let (data, workflows) = (directory.path().join("data"), directory.path().join("workflows"));
     fs::create_dir(&workflows).unwrap();
     fs::write(workflows.join("work.json"), WORKFLOW).unwrap();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "operations are ordered by the time at which they were observed"
+    )]
     let began = Instant::now();
     let histories = Arc::new(Histories { began, by_key: Mutex::default(), numbers: AtomicI64::new(1) });
     let mut sent = Sent::default();

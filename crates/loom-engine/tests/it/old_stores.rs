@@ -29,7 +29,7 @@ fn fixture(format: u8, file: &str) -> std::path::PathBuf {
 /// A copy of a fixture, which is migrated when it is opened.
 fn copied(format: u8) -> (tempfile::TempDir, Arc<dyn Store>) {
     let directory = tempfile::tempdir().expect("a directory can be created");
-    let bytes = fs::read(fixture(format, "loom.db")).expect("the fixture is there");
+    let bytes = fs::read(fixture(format, "store.sqlite")).expect("the fixture is there");
     // The format is at offset 60 of the database's header, big-endian.
     assert_eq!(bytes[60..64], u32::from(format).to_be_bytes());
     fs::write(directory.path().join("loom.db"), bytes).expect("the fixture can be copied");

@@ -387,7 +387,9 @@ async fn a_response_of_an_event_stream_hands_the_stream_of_the_run_to_the_caller
 
 #[tokio::test]
 async fn a_caller_that_accepts_event_streams_gets_the_stream_of_the_run_it_starts() {
-    let wire = Wire::start([1, 2].map(|_| Reply::stream(API, &Answer::text(LONG)))).await.unwrap();
+    let gate = Arc::new(Semaphore::new(0));
+    let answers = [Reply::stream(API, &Answer::text(LONG)), held(&Answer::text(LONG), &gate)];
+    let wire = Wire::start(answers).await.unwrap();
     let world = world(&wire).await;
     world.deploy("ask", &requested(ASK)).await;
     let path = "/workflows/ask/triggers/manual/invoke";
@@ -398,7 +400,11 @@ async fn a_caller_that_accepts_event_streams_gets_the_stream_of_the_run_it_start
     well_formed(&all);
     assert_eq!((said(&all).as_str(), all.last().unwrap().kind()), (LONG, "RUN_FINISHED"));
     let stream = world.send(Method::POST, path, &headers, "").await;
-    let all = Reader { stream, read: String::new() }.rest().await;
+    let mut reader = Reader { stream, read: String::new() };
+    // The stream shows text only while it is written, so the rest of the answer waits for the stream.
+    let first = reader.until(|sent| sent.kind().starts_with("message.")).await;
+    gate.add_permits(1);
+    let all: Vec<Sent> = first.into_iter().chain(reader.rest().await).collect();
     assert_eq!((joined(&all).as_str(), all.last().unwrap().kind()), (LONG, "run.completed"));
     let refused = world.send(Method::POST, &format!("{path}?format=xml"), &headers, "").await.whole().await;
     assert_eq!(refused.error(), "BadRequest", "before anything starts");

@@ -12,7 +12,6 @@ use crate::{
     environment::Environment,
     event::{OpeningId, Place},
     gather::{self, Iterations},
-    patience::Counted,
     random::{self, Purpose, Source},
     record::{self, Unopened},
     state::{RunState, Slot, SlotPhase},
@@ -39,7 +38,7 @@ pub(crate) struct Scope<'a> {
 
 /// An evaluation budget, owned or borrowed from an outer scope.
 pub(crate) enum Purse<'a> {
-    Own(Counted<'a>),
+    Own(Budget),
     Lent(&'a Budget),
 }
 
@@ -48,7 +47,7 @@ impl std::ops::Deref for Purse<'_> {
 
     fn deref(&self) -> &Budget {
         match self {
-            Purse::Own(counted) => counted.budget(),
+            Purse::Own(budget) => budget,
             Purse::Lent(budget) => budget,
         }
     }
@@ -71,11 +70,7 @@ impl<'a> Scope<'a> {
             current_record: None,
             callback: None,
             draws: Cell::new(0),
-            budget: Purse::Own(Counted::new(
-                environment.budgets.evaluation_steps_max,
-                environment.budgets.json_values_max,
-                &state.patience,
-            )),
+            budget: Purse::Own(budget(environment)),
         }
     }
 
@@ -98,13 +93,6 @@ impl<'a> Scope<'a> {
             draws: Cell::new(draws),
             budget: Purse::Lent(&self.budget),
         }
-    }
-
-    /// Counts steps that are not part of the evaluation budget. False if the decision takes too long, and its result does not
-    /// matter.
-    pub(crate) fn takes(&self, steps: u64) -> bool {
-        self.state.patience.spend(steps);
-        !self.state.patience.is_over()
     }
 
     /// A value of the run, unless it holds a secret that can no longer be read.
@@ -225,7 +213,7 @@ enum Found {
     Gathered(Iterations),
 }
 
-/// The evaluation budget of one trigger.
+/// The evaluation budget of one action.
 pub(crate) fn budget(environment: &Environment) -> Budget {
     Budget::new(environment.budgets.evaluation_steps_max, environment.budgets.json_values_max)
 }

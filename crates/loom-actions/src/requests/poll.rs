@@ -49,17 +49,17 @@ impl Requests {
                 Some(location) => reply.url.join(location)?,
                 None => url,
             };
-            return self.pending(&reply, &next, 0).await;
+            return self.pending(&reply, &next, 0);
         }
-        let answer = self.answer(&reply).await?;
+        let answer = self.answer(&reply)?;
         if answer.is_transient() && failures < FAILURES_MAX {
             return Ok(self.again(answer, &url, failures + 1));
         }
         Ok(Progress::Final(Answer { of_accepted: true, ..answer }))
     }
 
-    pub(super) async fn pending(&self, reply: &Reply, url: &Url, failures: i64) -> Result<Progress, Failure> {
-        Ok(self.again(self.answer(reply).await?, url, failures))
+    pub(super) fn pending(&self, reply: &Reply, url: &Url, failures: i64) -> Result<Progress, Failure> {
+        Ok(self.again(self.answer(reply)?, url, failures))
     }
 
     fn again(&self, answer: Answer, url: &Url, failures: i64) -> Progress {

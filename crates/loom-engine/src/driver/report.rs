@@ -6,7 +6,6 @@ use super::Driver;
 use crate::{
     durable::{self, RunJournal},
     event::Event,
-    guard::Guarded,
     run_report::RunReport,
     shared::gate::Pass,
     state::RunState,
@@ -56,12 +55,5 @@ impl Driver {
         // Commands that are still sent come too late; their senders are notified immediately.
         self.inbox.close();
         while self.inbox.try_recv().is_ok() {}
-    }
-
-    /// Makes the changes that a call has made to its services durable together with its end.
-    pub(super) fn store_services(&mut self, guarded: Option<&Guarded>) {
-        if let (Some(guarded), Some(journal)) = (guarded, &mut self.journal) {
-            guarded.spent().for_each(|service| journal.store_service(service));
-        }
     }
 }

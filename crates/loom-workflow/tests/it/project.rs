@@ -72,7 +72,10 @@ impl Project {
     fn write(&self, name: &str, text: &str) {
         let path = self.0.path().join(name);
         fs::create_dir_all(path.parent().expect("it is in the project")).expect("there is room");
-        fs::write(path, text).expect("the file can be written");
+        // In one step, since a server that watches the directory must not read half of it.
+        let whole = path.with_extension("written");
+        fs::write(&whole, text).expect("the file can be written");
+        fs::rename(whole, path).expect("the file can be renamed");
     }
 
     fn path(&self, name: &str) -> String {

@@ -22,7 +22,7 @@
 //! # Tests
 //!
 //! The tests of this crate start a PostgreSQL server of their own. They are behind the feature `postgres-tests`, so that
-//! `cargo test --workspace` needs no PostgreSQL; `.ci/run` installs it and turns the feature on:
+//! `cargo test --workspace` needs no PostgreSQL; the tests that need it are behind a feature:
 //!
 //! ```text
 //! cargo test -p loom-store-postgres --features postgres-tests

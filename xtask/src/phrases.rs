@@ -70,7 +70,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("hears of", "learns of, or receives"),
     ("without a word", "silently"),
     ("as it came", "unchanged"),
-    ("whoever comes first", "in any order"),
+    ("whoever", "anyone who, or the reader, caller or watcher that"),
     ("not a loss of power", "may be lost on power failure"),
     ("depends on luck", "fails under some seeds"),
     ("depend on luck", "fail under some seeds"),

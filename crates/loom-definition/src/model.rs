@@ -507,7 +507,7 @@ pub enum ActionKind {
         /// The inputs without `retryPolicy`, which is in [`Action::resilience`].
         inputs: Template,
     },
-    /// Reports data or progress to whoever watches the run.
+    /// Reports data or progress to the watchers of the run.
     Emit {
         /// `event` and `data`, or `progress`.
         inputs: Template,

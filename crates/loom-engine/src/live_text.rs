@@ -1,8 +1,8 @@
 //! Text that calls show while it arrives, such as the answer of a language model.
 //!
-//! It is not part of the journal and never reaches the machine: the event that ends the call has the whole text. It is one
-//! growing text for each call, and whoever watches remembers how much of it was sent. So nothing waits for a watcher, and a slow
-//! one loses nothing. See `docs/decisions/0018`.
+//! It is not part of the journal and never reaches the machine: the event that ends the call has the whole text. Each
+//! call has one text that grows, and each watcher remembers how much of it was sent. So nothing waits for a watcher, and a slow
+//! watcher loses nothing. See `docs/decisions/0018`.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -75,7 +75,7 @@ pub struct Prepared {
 pub struct Held {
     #[expect(dead_code, reason = "held for its Drop")]
     locks: Vec<Locked>,
-    /// Whoever may have written the keys when the locks are released.
+    /// Whose watchers are notified when the locks are released, because keys may have been written.
     writer: Option<Arc<Shared>>,
 }
 

@@ -142,7 +142,7 @@ impl StoredWatch {
             let Ok(key) = Key::new(&key) else { continue };
             found.push(self.notice_of(key).await?);
         }
-        // Whoever continues after a notice in the middle reads the whole page again, and misses nothing.
+        // A reader that continues after a notice in the middle reads the whole page again, and misses nothing.
         let position =
             |cursor: Option<&Cursor>| Position(cursor.map(Cursor::to_string).unwrap_or_default().into());
         let last = found.len();
@@ -180,7 +180,7 @@ impl StoredWatch {
                 break;
             }
         }
-        // Whoever continues after a notice in the middle receives all keys again.
+        // A reader that continues after a notice in the middle receives all keys again.
         let last = found.len() - 1;
         for (index, notice) in found.into_iter().enumerate() {
             let position = if index == last { cursor.to_string() } else { KEYS.to_owned() };

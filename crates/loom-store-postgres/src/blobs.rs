@@ -134,7 +134,7 @@ impl Blobs for PostgresStore {
 /// Uploads content, unless it is there.
 async fn upload(session: &Session, hash: ContentHash, content: &Bytes) -> Result<(), ReadError> {
     let key = &hash.as_bytes()[..];
-    // The lock waits for whoever is removing it.
+    // The lock waits for a transaction that is removing the blob.
     let sql = "SELECT 1 FROM blob WHERE hash = $1 AND codec = $2 FOR KEY SHARE";
     if session.query_opt(sql, &[&key, &IN_PARTS]).await?.is_some() {
         return Ok(());

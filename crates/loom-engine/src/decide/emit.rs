@@ -1,4 +1,4 @@
-//! The action `Emit`: data or progress for whoever watches the run.
+//! The action `Emit`: data or progress for the watchers of the run.
 
 use loom_expression::{Object, Template, Value};
 

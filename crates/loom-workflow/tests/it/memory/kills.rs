@@ -88,7 +88,7 @@ fn call(address: &str, life: u64, mut random: u64, histories: &Histories) -> Sen
             sent.numbers.insert(number);
             let swapped = format!("{namespace}/swapped");
             let body = json!({"n": number, "do": operation, "swapped": swapped}).to_string();
-            request(address, "POST", "/workflows/work/triggers/manual/invoke", body.as_bytes())
+            request(address, "POST", "/workflows/jobs/triggers/manual/invoke", body.as_bytes())
         } else {
             operation["key"] = json!(key);
             let body = json!({"operations": [operation]}).to_string();
@@ -139,7 +139,7 @@ fn kills_neither_repeat_nor_lose_an_operation_of_a_run() {
     let directory = tempfile::tempdir().unwrap();
     let (data, workflows) = (directory.path().join("data"), directory.path().join("workflows"));
     fs::create_dir(&workflows).unwrap();
-    fs::write(workflows.join("work.json"), WORKFLOW).unwrap();
+    fs::write(workflows.join("jobs.json"), WORKFLOW).unwrap();
     #[expect(
         clippy::disallowed_methods,
         reason = "operations are ordered by the time at which they were observed"

@@ -12,6 +12,7 @@ mod docs;
 mod fuzz;
 mod instructions;
 mod links;
+mod live_model;
 mod package;
 mod phrases;
 mod picture;
@@ -32,10 +33,11 @@ fn main() -> ExitCode {
         "package" => package::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         "fuzz" => fuzz::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         "instructions" => instructions::command(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
+        "live-model" => live_model::command(&root()),
         other => {
             eprintln!(
                 "xtask: unknown task `{other}`; available: ci, lint, tidy, docs, picture, package, cultures, fuzz, \
-                 instructions"
+                 instructions, live-model"
             );
             return ExitCode::from(2);
         }

@@ -3,6 +3,7 @@
 //! Each call of the handler is one turn. It folds the conversation from the turns before, adds the results of tools, and asks the
 //! model once. The tools that the model asks for are blocks of actions, which the engine executes; see `docs/decisions/0019`.
 
+mod offers;
 mod setup;
 
 use std::{borrow::Cow, sync::Arc};
@@ -20,10 +21,14 @@ use loom_models::{
     conversation::{Command, Effect, End, Event, LimitKind, Purpose, Refused, State, apply, decide, effects},
 };
 
-use self::setup::{Setup, TEXT_OF_PASSING_ON};
+use self::{
+    offers::Offers,
+    setup::{Setup, TEXT_OF_PASSING_ON},
+};
 use crate::{
     Failure,
     handlers::failed,
+    mcp::Sessions,
     models::{ModelSaid, Models, failed_answer, failure_of, matching, reason, used},
     requests::Requests,
 };
@@ -36,16 +41,17 @@ const RESULT_BYTES_MAX: usize = 256 << 10;
 /// history). An agent that has handed over ends as `HandedOff`, with `handoff`.
 pub struct AgentHandler {
     models: Arc<Models>,
+    sessions: Arc<Sessions>,
 }
 
 impl AgentHandler {
     /// A handler that makes its requests with `requests`.
     pub fn new(requests: &Arc<Requests>) -> AgentHandler {
-        AgentHandler::asking(&Arc::new(Models::new(requests)))
+        AgentHandler::asking(&Arc::new(Models::new(requests)), &Arc::new(Sessions::new(requests)))
     }
 
-    pub(crate) fn asking(models: &Arc<Models>) -> AgentHandler {
-        AgentHandler { models: Arc::clone(models) }
+    pub(crate) fn asking(models: &Arc<Models>, sessions: &Arc<Sessions>) -> AgentHandler {
+        AgentHandler { models: Arc::clone(models), sessions: Arc::clone(sessions) }
     }
 
     async fn run(&self, call: &Call) -> EffectResult {
@@ -57,7 +63,8 @@ impl AgentHandler {
 
     /// Makes one turn.
     async fn turn(&self, call: &Call) -> Result<EffectResult, Failure> {
-        let setup = Setup::read(call, self.models.connections())?;
+        let offers = Offers::of(call, &self.sessions).await?;
+        let setup = Setup::read(call, self.models.connections(), &offers)?;
         let mut talk = Talk::of_earlier_turns(&setup, call)?;
         let at_ms = self.models.now_ms();
         talk.take_results(call, at_ms)?;
@@ -211,9 +218,9 @@ impl<'a> Talk<'a> {
         if calls_tools {
             for effect in effects(&self.setup.spec, &self.state) {
                 let Effect::CallTool { id, name, arguments, .. } = effect else { continue };
-                if let Some(tool) = self.setup.tool(&name) {
+                if let Some((tool, arguments)) = self.setup.use_of(&name, value_of(&arguments)) {
                     numbers.push(id.clone());
-                    let arguments = value_of(&arguments).secret_if(self.secret);
+                    let arguments = arguments.secret_if(self.secret);
                     uses.push(ToolUse { id: id.into(), tool, arguments });
                 }
             }
@@ -380,7 +387,7 @@ fn value_of(json: &Json) -> Value {
 impl Setup {
     /// Why a call of a tool cannot be made.
     fn refusal(&self, call: &Call, name: &str, arguments: &Json) -> Option<String> {
-        let index = self.tool(name)?;
+        let (index, is_call) = self.tool(name)?;
         let ActionKind::Agent { tools, .. } = &call.definition().kind else { return None };
         let tool = tools.get(index as usize)?;
         if let Some(to) = &tool.handoff {
@@ -389,7 +396,8 @@ impl Setup {
                 "{to} has already taken part and cannot be handed to again. Answer yourself."
             ));
         }
-        if tool.parameters.as_object().is_none_or(Object::is_empty) {
+        // The service checks the arguments of a call itself, and knows more than the schema says.
+        if is_call || tool.parameters.as_object().is_none_or(Object::is_empty) {
             return None;
         }
         match schema::validate(&tool.parameters, &value_of(arguments), Budgets::default().schema_nodes_max) {

@@ -13,7 +13,8 @@
 //!   "activities":  {"send-mail": "http://127.0.0.1:7001/send-mail"},
 //!   "actors":      {"Counter": "http://127.0.0.1:7001/counters"},
 //!   "actionTypes": {"RuleExecute": "http://127.0.0.1:7001/rules"},
-//!   "models":      {"fast": {"api": "openai", "model": "gpt-5-mini", "key": "@secret('openai')"}}
+//!   "models":      {"fast": {"api": "openai", "model": "gpt-5-mini", "key": "@secret('openai')"}},
+//!   "mcpServers":  {"docs": {"url": "https://docs.example.com/mcp"}, "files": {"command": "/usr/bin/files-server", "args": ["/srv"]}}
 //! }
 //! ```
 //!
@@ -22,6 +23,7 @@
 //! version of the secret takes effect immediately. A template that cannot be evaluated affects only its own
 //! connection, and only when that is used.
 
+mod mcp;
 mod models;
 mod sources;
 
@@ -39,8 +41,11 @@ use loom_expression::{Object, Value, ValueRef};
 
 use loom_connectors::Connector;
 
-pub(crate) use self::models::{Model, Source, Tape, TapeMode};
 pub use self::sources::Sources;
+pub(crate) use self::{
+    mcp::{McpServer, McpWay, Program},
+    models::{Model, Source, Tape, TapeMode},
+};
 use crate::{
     Failure,
     described::{Described, Description},
@@ -62,6 +67,8 @@ pub struct Connections {
     types: Table,
     /// Language models.
     models: BTreeMap<String, models::Written>,
+    /// Servers of the Model Context Protocol.
+    mcp_servers: BTreeMap<String, models::Written>,
     /// What definitions may call a connection (its id, its display name), mapped to the connection's name.
     aliases: BTreeMap<String, Arc<str>>,
     /// Connections of built-in service providers, which use protocols of their own: known by name, but not usable
@@ -141,11 +148,13 @@ impl Connections {
     }
 
     fn add(&mut self, section: Section, name: &str, raw: &Value, sources: &Sources) {
-        if matches!(section, Section::Models) {
+        if matches!(section, Section::Models | Section::McpServers) {
             // Evaluated for the secrets that it names, which have to be at hand when the model is used. An error is reported then.
             drop(sources.evaluate(raw));
             let written = models::Written { name: name.into(), raw: raw.clone(), sources: sources.clone() };
-            self.models.insert(name.to_lowercase(), written);
+            let all =
+                if matches!(section, Section::Models) { &mut self.models } else { &mut self.mcp_servers };
+            all.insert(name.to_lowercase(), written);
             return;
         }
         let evaluated = sources.evaluate(raw);
@@ -178,7 +187,7 @@ impl Connections {
                 }
                 &mut self.managed
             }
-            Section::Models | Section::Ignored => return,
+            Section::Models | Section::McpServers | Section::Ignored => return,
         };
         let renewed = mentions_secret(raw)
             .then(|| Arc::new(Recipe { section, raw: raw.clone(), sources: sources.clone() }));
@@ -420,6 +429,32 @@ impl Connections {
         Err(Failure::lasting("ConnectionNotFound", message))
     }
 
+    /// The MCP server of a name. The only one needs no name.
+    ///
+    /// # Errors
+    /// [`Failure`] when it does not exist or cannot be used.
+    pub(crate) fn mcp_server(&self, name: Option<&str>) -> Result<McpServer, Failure> {
+        let found = match name {
+            Some(name) => self.mcp_servers.get(&name.trim().to_lowercase()),
+            None if self.mcp_servers.len() == 1 => self.mcp_servers.values().next(),
+            None => None,
+        };
+        if let Some(written) = found {
+            return written.mcp_server();
+        }
+        let known: Vec<&str> = self.mcp_servers.values().map(|written| &*written.name).collect();
+        let known = if known.is_empty() { "it defines none".to_owned() } else { known.join(", ") };
+        let message = match name {
+            Some(name) => format!(
+                "The connections file has no MCP server '{name}' ({known}); `loom explain connections` shows how to define one."
+            ),
+            None => format!(
+                "The action names no MCP server ('server', or 'Connection.McpServerUrl'). The connections file defines: {known}."
+            ),
+        };
+        Err(Failure::lasting("ConnectionNotFound", message))
+    }
+
     /// The action types that services execute, as written.
     pub(crate) fn action_types(&self) -> impl Iterator<Item = &Arc<str>> {
         self.types.values().map(|entry| &entry.name)
@@ -482,6 +517,8 @@ enum Section {
     Types,
     /// Language models.
     Models,
+    /// Servers of the Model Context Protocol.
+    McpServers,
     /// Built-in service providers.
     Providers,
     /// The section is valid, but nothing here can use it.
@@ -501,12 +538,13 @@ impl Section {
             "actors" => Section::Actors,
             "actiontypes" => Section::Types,
             "models" => Section::Models,
+            "mcpservers" | "agentmcpconnections" => Section::McpServers,
             "serviceproviderconnections" => Section::Providers,
-            "agentconnections" | "agentmcpconnections" => Section::Ignored,
+            "agentconnections" => Section::Ignored,
             _ => {
                 return Err(ConnectionsError {
                     reason: format!(
-                        "unknown section '{name}'; use connections, functions, workflows, activities, actors, actionTypes, models or the \
+                        "unknown section '{name}'; use connections, functions, workflows, activities, actors, actionTypes, models, mcpServers or the \
                          sections of a Standard connections.json"
                     ),
                 });

@@ -245,7 +245,7 @@ impl Described {
     /// The call that the inputs of an action describe: an operation with `parameters`, or a method and a path. `callback` is
     /// the address for notifications, for subscriptions.
     pub(crate) fn plan(&self, inputs: &Value, callback: Option<&str>) -> Result<Plan, Failure> {
-        let parameters = inputs.get("parameters").cloned().unwrap_or_default();
+        let parameters = parameters_of(inputs);
         let (operation, call) = match operation_of(inputs) {
             Some(id) => {
                 if callback.is_some() && !self.is_webhook(id)? {
@@ -328,6 +328,21 @@ fn without_content_type(headers: &Value) -> Value {
         headers.remove(&name);
     }
     headers.into()
+}
+
+/// The parameters of an operation: those of the definition, and before them the `arguments` that a model wrote, if the action is a
+/// tool of an agent.
+fn parameters_of(inputs: &Value) -> Value {
+    let given = inputs.get("parameters").cloned().unwrap_or_default();
+    let Some(written) = inputs.get("arguments").and_then(Value::as_object) else { return given };
+    let mut all = written.clone();
+    for (name, value) in given.as_object().into_iter().flatten() {
+        if let Some(same) = all.name_ignore_case(name).cloned() {
+            all.remove(&same);
+        }
+        all.insert(Arc::clone(name), value.clone());
+    }
+    all.into()
 }
 
 impl Plan {
@@ -429,7 +444,7 @@ impl Plan {
 }
 
 /// The operation that the inputs name.
-fn operation_of(inputs: &Value) -> Option<&str> {
+pub(crate) fn operation_of(inputs: &Value) -> Option<&str> {
     let host = inputs.get("host").or_else(|| inputs.get("serviceProviderConfiguration"))?;
     host.get("operationId").and_then(Value::as_str)
 }

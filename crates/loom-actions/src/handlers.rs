@@ -26,6 +26,7 @@ use crate::{
     connections::{SUBSCRIPTION_KEY, Service, host_of},
     described::{self, Described},
     headers::Marks,
+    mcp::{McpHandler, Sessions},
     models::{ModelHandler, Models},
     requests::{Answer, Behaviour, Progress, Requests, Spec},
     script::ScriptHandler,
@@ -65,7 +66,7 @@ pub fn requests(settings: Settings, clock: Arc<dyn Clock>) -> Result<Arc<Request
     Requests::new(settings, Arc::new(move || clock.now())).map(Arc::new)
 }
 
-/// The handlers for Http, ApiConnection, Function, both webhooks, AI, scripts, transformations, and the action types for
+/// The handlers for Http, ApiConnection, Function, both webhooks, AI, agents, tools of MCP servers, scripts, transformations, and the action types for
 /// which the connections file has a URL.
 pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn ActionHandler>)> {
     let of = |kind| -> Arc<dyn ActionHandler> { Arc::new(RequestHandler::new(requests, kind)) };
@@ -79,7 +80,9 @@ pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn Ac
     ];
     let models = Arc::new(Models::new(requests));
     all.push((EffectKind::Ai, Arc::new(ModelHandler::asking(&models))));
-    all.push((EffectKind::Custom(Arc::from("Agent")), Arc::new(AgentHandler::asking(&models))));
+    let sessions = Arc::new(Sessions::new(requests));
+    all.push((EffectKind::Custom(Arc::from("Agent")), Arc::new(AgentHandler::asking(&models, &sessions))));
+    all.push((EffectKind::Custom(Arc::from("McpClientTool")), Arc::new(McpHandler::new(&sessions))));
     all.extend(transform_handlers(&requests.settings().artifacts));
     for name in requests.settings().connections.action_types() {
         all.push((EffectKind::Custom(Arc::clone(name)), of(Kind::Type)));

@@ -18,6 +18,7 @@ mod egress;
 mod failure;
 mod handlers;
 mod headers;
+mod mcp;
 mod models;
 mod project;
 mod providers;

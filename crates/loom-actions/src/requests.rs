@@ -10,6 +10,8 @@ mod poll;
 mod reach;
 mod streamed;
 
+pub(crate) use self::streamed::Arriving;
+
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -10,7 +10,7 @@ use loom_engine::{
     event::{EffectResult, Outcome, RetryHint},
     ports::{ActionHandler, Call, CallFuture},
 };
-use loom_expression::{Object, Value, envelope};
+use loom_expression::{Labels, Object, Value, envelope};
 use loom_transform::{chunk, flat_file::FlatFile, liquid, xml_data, xml_schema::Schema, xslt};
 
 use crate::{
@@ -70,12 +70,13 @@ impl ActionHandler for TransformHandler {
             Err(failure) => return Box::pin(async move { failed(failure) }),
         };
         // The result of a secret is secret, and so is the message of a failure, which may quote it.
-        let secret = call.inputs.contains_secret();
+        let labels = call.inputs.labels_within();
+        let secret = labels.contains(Labels::SECRET);
         Box::pin(async move {
             match tokio::task::spawn_blocking(move || work.run()).await {
                 Ok(Ok(body)) => {
                     let outputs = body.map(|body| {
-                        let outputs: Object = [("body", body.secret_if(secret))].into_iter().collect();
+                        let outputs: Object = [("body", body.labelled(labels))].into_iter().collect();
                         outputs.into()
                     });
                     EffectResult::Done { outcome: Outcome::ok(outputs), hint: RetryHint::default() }

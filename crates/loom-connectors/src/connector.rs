@@ -209,6 +209,15 @@ impl Connector {
         operation::fields(&self.0.document, &*self.operation(id)?)
     }
 
+    /// The arguments of an operation as a JSON Schema, for language models: an object with a property for each parameter,
+    /// and one for the body.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no such operation, or when its description is invalid.
+    pub fn argument_schema(&self, id: &str) -> Result<Value, Error> {
+        crate::schema::of_arguments(&self.0.document, &*self.operation(id)?)
+    }
+
     /// What an operation returns: the properties of the body of a response with success, by their paths.
     ///
     /// # Errors

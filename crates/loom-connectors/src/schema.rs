@@ -4,13 +4,17 @@
 //! bounds. Text that is a number is accepted for a number, and converted. `pattern`, `not` and formats are left to the
 //! service.
 
+mod json;
 mod words;
 
 use std::sync::Arc;
 
 use loom_expression::{Object, Value, nearest};
 
-pub(crate) use self::words::{body_fields, field, words};
+pub(crate) use self::{
+    json::of_arguments,
+    words::{body_fields, field, words},
+};
 use crate::{
     Error, Problem, Step,
     bounds::Budget,

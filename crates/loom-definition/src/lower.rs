@@ -4,6 +4,7 @@
 //! every name is known. The second reads each action and compiles its expressions against those names. Neither stops at
 //! the first error.
 
+mod agents;
 mod control;
 mod data;
 mod declarations;
@@ -34,7 +35,7 @@ use crate::{
     diagnostic::{Severity, code},
     load::ScriptCheck,
     memory::MemoryGrants,
-    model::{Action, ActionKind, Options, Secure, Workflow, WorkflowKind},
+    model::{Action, ActionKind, EffectKind, Options, Secure, Workflow, WorkflowKind},
     policy::Policies,
     text::Node,
 };
@@ -147,6 +148,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         graph::link(&self.outline, &implied, &mut actions, &mut blocks, self.found);
         paths::check(&self.outline, &actions, &self.reads, self.refusal, self.found);
         paths::gather(&self.outline, &mut actions, &self.reads);
+        crate::model::untrusted::mark(&mut actions, &blocks);
         for action in &mut actions {
             action.result_wanted |= self.any_result || self.outline.results_wanted.contains(&action.index.0);
             if let Some(secrets) = self.secrets.remove(&(action.index.0 as usize)) {
@@ -201,6 +203,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         let runtime_node = node.get("runtimeConfiguration");
         let options = self.options(node);
         let secure = self.secure(node, index);
+        let accepts_untrusted = self.accepts_untrusted(node, &kind);
         let static_result = self.static_result(runtime_node, static_results);
         let timeout = self.action_timeout(node, &kind, index);
         let resilience = self.resilience(node, &kind, index);
@@ -232,6 +235,8 @@ impl<'a> Lowerer<'a, '_, '_> {
             timeout,
             resilience,
             secure,
+            is_untrusted: false,
+            accepts_untrusted,
             static_result,
             tracked_properties,
             options,
@@ -293,6 +298,32 @@ impl<'a> Lowerer<'a, '_, '_> {
             self.found.report(Severity::Warning, code::BAD_SECURE_DATA, tracked.place, message);
         }
         secure
+    }
+
+    /// Reads `acceptsUntrusted`, which only actions with an effect outside the run have.
+    fn accepts_untrusted(&mut self, node: &Node, kind: &ActionKind) -> bool {
+        let Some(found) = node.get("acceptsUntrusted") else { return true };
+        let Some(accepts) = found.boolean() else {
+            let message = format!("`acceptsUntrusted` must be a boolean, found {}", found.kind());
+            self.found.error(code::WRONG_KIND, found.place, message);
+            return true;
+        };
+        let acts = match kind {
+            ActionKind::Effect { effect, .. } => {
+                !matches!(effect, EffectKind::Compute(_) | EffectKind::Script(_))
+            }
+            _ => matches!(
+                kind,
+                ActionKind::Agent { .. } | ActionKind::Response { .. } | ActionKind::Emit { .. }
+            ),
+        };
+        if !acts && !accepts {
+            let message =
+                "`acceptsUntrusted` has no effect on this action, which sends nothing out of the run";
+            self.found.error(code::BAD_CHOICE, found.place, message).hint =
+                Some("set it on the action that sends the data: an Http, a Response, an Emit".to_owned());
+        }
+        accepts
     }
 
     fn static_result(

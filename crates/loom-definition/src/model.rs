@@ -3,9 +3,9 @@
 //! Actions, blocks and variables are in flat tables and refer to each other by index, `runAfter` is an adjacency list, and
 //! every expression is compiled. The engine reads only this model, never the text of the file.
 
-mod tool;
-
 mod table;
+mod tool;
+pub(crate) mod untrusted;
 
 use std::{ops::Range, sync::Arc};
 
@@ -297,6 +297,10 @@ pub struct Action {
     pub resilience: Option<Box<Resilience>>,
     /// Which parts to hide from the history of a run.
     pub secure: Secure,
+    /// Whether what it returns is untrusted: a language model wrote it, or a service that a tool of an agent called.
+    pub is_untrusted: bool,
+    /// Whether its inputs may be made from untrusted data; otherwise it then fails.
+    pub accepts_untrusted: bool,
     /// The static result to return instead of executing the action, as an index into [`Workflow::static_results`].
     pub static_result: Option<u32>,
     /// The tracked properties, evaluated after the action; `action()` is then the record of the action itself.
@@ -317,6 +321,15 @@ pub struct Action {
     pub pointer: Arc<str>,
     /// The properties of `runtimeConfiguration` that no other field contains; null if there are none.
     pub runtime: Value,
+}
+
+impl Action {
+    /// The labels to attach to what a call of the action returns.
+    #[inline]
+    pub fn labels_of_outputs(&self) -> Labels {
+        let label = |has, label| if has { label } else { Labels::NONE };
+        label(self.secure.outputs, Labels::SECRET) | label(self.is_untrusted, Labels::UNTRUSTED)
+    }
 }
 
 /// An action inside a Foreach that expressions after the loop read.

@@ -261,7 +261,7 @@ impl RunState {
         }
         let OpeningPhase::Open = self.opening(place.opening).phase else { return };
         let action = self.workflow.action(place.action);
-        let secure = action.secure;
+        let labels = action.labels_of_outputs();
         let subscribed =
             matches!(next, Next::Callback).then(|| subscription(&action.kind, outcome)).flatten();
         let Some(call) = self.activity_mut(place).call.as_mut() else { return };
@@ -270,7 +270,7 @@ impl RunState {
         }
         match next {
             Next::Retry { .. } => {
-                let entry = record::retry_entry(secure, call.attempt_started, at, outcome);
+                let entry = record::retry_entry(labels, call.attempt_started, at, outcome);
                 call.history.push(entry);
                 call.to_execute = false;
                 if call.admitted.take().is_some() {
@@ -523,9 +523,9 @@ impl RunState {
             ActionKind::Retry { .. } if failed => {
                 let Some(last) = self.last_of_iteration(iteration) else { return IterationResult::None };
                 let ended = self.slot(last).ended;
-                let secure = workflow.action(last.action).secure;
+                let labels = workflow.action(last.action).labels_of_outputs();
                 let (began, outcome) = (self.opening(iteration).opened, self.outcome_of(last));
-                let entry = record::retry_entry(secure, began, ended, &outcome);
+                let entry = record::retry_entry(labels, began, ended, &outcome);
                 IterationResult::Attempt(entry)
             }
             _ => IterationResult::None,

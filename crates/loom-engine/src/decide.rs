@@ -18,7 +18,7 @@ use loom_definition::{
     model::{Action, ActionKind, Setting},
     policy::{Mode, RetrySetting},
 };
-use loom_expression::{Condition, Object, Template, Timestamp, Value, without_quotes};
+use loom_expression::{Condition, Labels, Object, Template, Timestamp, Value, ValueRef, without_quotes};
 
 use crate::{
     call_kinds::{is_call, needs_admission},
@@ -33,6 +33,9 @@ use crate::{
 
 /// The error of a run whose values take too much memory.
 const RUN_BYTES_EXCEEDED: &str = "RunBytesExceeded";
+
+/// The error of an action that does not accept untrusted data.
+const UNTRUSTED_INPUTS: &str = "UntrustedInputs";
 
 /// The code of an action's error: a code of its own when a budget was exceeded, `usual` otherwise.
 pub(crate) fn code_of(error: &loom_expression::Error, usual: &'static str) -> &'static str {
@@ -496,6 +499,57 @@ impl<'a> Decider<'a> {
             self.action(place).name
         );
         self.end(place, Outcome::of_error(ErrorInfo::new("ExpressionEvaluationFailed", message)));
+    }
+
+    /// The evaluated inputs of an action, unless it does not accept untrusted data and they have some: it then has failed.
+    #[inline]
+    fn accepted(&mut self, place: Place, inputs: Value) -> Option<Value> {
+        if self.action(place).accepts_untrusted || !inputs.contains_untrusted() {
+            return Some(inputs);
+        }
+        self.refuse_untrusted(place, inputs);
+        None
+    }
+
+    #[cold]
+    fn refuse_untrusted(&mut self, place: Place, inputs: Value) {
+        let action = self.action(place);
+        let mut pointer = String::new();
+        let mut shown = String::from("inputs");
+        let mut at = &inputs;
+        // The outermost part that is untrusted as a whole.
+        while !at.labels().contains(Labels::UNTRUSTED) && !at.is_secret() {
+            let (step, inner) = match at.as_ref() {
+                ValueRef::Object(members) => {
+                    let Some((name, inner)) = members.iter().find(|(_, value)| value.contains_untrusted())
+                    else {
+                        break;
+                    };
+                    (name.to_string(), inner)
+                }
+                ValueRef::Array(items) => {
+                    let Some(index) = items.iter().position(Value::contains_untrusted) else { break };
+                    (index.to_string(), &items[index])
+                }
+                _ => break,
+            };
+            shown.push('.');
+            shown.push_str(&step);
+            pointer.push('/');
+            pointer.push_str(&step.replace('~', "~0").replace('/', "~1"));
+            at = inner;
+        }
+        let sources = self.state.workflow.untrusted_sources(place.action, &pointer);
+        let source = if sources.is_empty() { "a language model".to_owned() } else { sources.join(", or ") };
+        let message = format!(
+            "Action '{}' does not accept untrusted data ('acceptsUntrusted' is false), but '{shown}' comes from {source}.",
+            action.name
+        );
+        let outcome = Outcome::of_error(ErrorInfo::new(UNTRUSTED_INPUTS, message));
+        if self.state.slot(place).phase == SlotPhase::Running {
+            return self.end_started(place, outcome);
+        }
+        self.push_end(place, self.now, Some(inputs), outcome);
     }
 
     fn set_timer(&mut self, place: Place, due: Timestamp, purpose: Purpose) {

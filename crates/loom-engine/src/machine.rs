@@ -20,6 +20,7 @@ use crate::{
     live_text::Show,
     memory,
     ports::{Call, Secret},
+    presence::Presence,
     random,
     reads::Use,
     script,
@@ -166,6 +167,7 @@ impl Run {
             depth: start.depth,
             turn: turn.map(Box::new),
             show: Show::default(),
+            presence: Presence::default(),
         })
     }
 

@@ -8,6 +8,7 @@ use loom_expression::{Timestamp, Value};
 use crate::{
     event::{EffectId, EffectResult, Outcome, Phase, RunId},
     live_text::Show,
+    presence::Presence,
     trace_parent::TraceParent,
 };
 
@@ -51,6 +52,8 @@ pub struct Call {
     pub turn: Option<Box<Turn>>,
     /// Where the call may show text while it arrives.
     pub show: Show,
+    /// Until when what the handler keeps for the run is needed.
+    pub presence: Presence,
 }
 
 /// What an agent has done so far, and what came of it.

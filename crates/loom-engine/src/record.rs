@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use loom_definition::{
     ActionIdx, Status, Workflow,
-    model::{Action, ActionKind, Dependency, Secure},
+    model::{Action, ActionKind, Dependency},
 };
-use loom_expression::{MASK, Object, Timestamp, Value};
+use loom_expression::{Labels, MASK, Object, Timestamp, Value};
 
 use crate::{
     event::{ErrorInfo, OpeningId, Outcome, Place},
@@ -56,14 +56,14 @@ fn from_slot(state: &RunState, place: Place, action: &Action, slot: &Slot) -> Va
     let status = if ended { slot.status.as_str() } else { "Running" };
     record.push(("status", Value::from(status)));
     if let Some(error) = slot.error.as_deref().filter(|error| !is_in_response(action, slot, error)) {
-        record.push(("error", error_value(action.secure, error)));
+        record.push(("error", error_value(action.labels_of_outputs(), error)));
     }
     record.into_iter().collect::<Object>().into()
 }
 
-/// An action's error as expressions see it. Its message may quote outputs.
-pub(crate) fn error_value(secure: Secure, error: &ErrorInfo) -> Value {
-    error.to_value().secret_if(secure.outputs)
+/// An action's error as expressions see it. Its message may quote outputs, so it has their labels.
+pub(crate) fn error_value(labels: Labels, error: &ErrorInfo) -> Value {
+    error.to_value().labelled(labels)
 }
 
 /// Whether the response of a service already expresses the error: the language then has no separate error.
@@ -232,14 +232,14 @@ pub(crate) fn opening_records(state: &RunState, opening: OpeningId) -> Vec<Value
 }
 
 /// One entry of `retryHistory`.
-pub(crate) fn retry_entry(secure: Secure, started: Timestamp, ended: Timestamp, outcome: &Outcome) -> Value {
+pub(crate) fn retry_entry(labels: Labels, started: Timestamp, ended: Timestamp, outcome: &Outcome) -> Value {
     let mut entry = vec![
         ("startTime", timestamp(started)),
         ("endTime", timestamp(ended)),
         ("code", Value::from(outcome.code.as_ref())),
     ];
     if let Some(error) = &outcome.error {
-        entry.push(("error", error_value(secure, error)));
+        entry.push(("error", error_value(labels, error)));
     }
     entry.into_iter().collect::<Object>().into()
 }

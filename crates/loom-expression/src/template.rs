@@ -3,7 +3,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{
-    Budget, Code, Context, Error, Limits, Names, Object, Options, Reference, TemplateError, Value, ValueRef,
+    Budget, Code, Context, Error, Labels, Limits, Names, Object, Options, Reference, TemplateError, Value,
+    ValueRef,
     compile::{Compiler, Expr, Part, Text},
     context::same_name,
     error::Failure,
@@ -468,18 +469,18 @@ fn evaluate_node(node: &Node, surroundings: &Surroundings<'_>) -> Result<Value, 
         Node::Named(members) => {
             budget.pay(members.len() as u64)?;
             let mut object = Object::with_capacity(members.len());
-            let mut secret = false;
+            let mut labels = Labels::NONE;
             for member in members {
                 let here = |failure| outside(failure, &member.written);
                 let name = member.name(surroundings).map_err(here)?;
-                secret |= name.contains_secret();
+                labels |= name.labels_within();
                 let value = evaluate_node(&member.value, surroundings).map_err(here)?;
                 if object.insert(Arc::clone(name.as_arc_str().expect("names are strings")), value).is_some() {
                     return Err(here(taken(&name)));
                 }
             }
             // An object with a secret name is secret, because it would reveal the name.
-            Ok(Value::from(object).secret_if(secret))
+            Ok(Value::from(object).labelled(labels))
         }
     }
 }

@@ -375,6 +375,12 @@ impl Value {
         self.labels_within().contains(Labels::SECRET)
     }
 
+    /// Whether the value or anything inside it is untrusted. O(1), because containers store it.
+    #[inline]
+    pub fn contains_untrusted(&self) -> bool {
+        self.labels_within().contains(Labels::UNTRUSTED)
+    }
+
     /// Labels the value secret.
     #[must_use]
     pub fn into_secret(self) -> Self {

@@ -10,7 +10,7 @@
 //! [`INLINE_BYTES_MAX`] is stored apart, and the head has its hash (32 bytes) instead.
 
 use bytes::Bytes;
-use loom_expression::{JSON_DEPTH_MAX, Object, Value, ValueRef};
+use loom_expression::{JSON_DEPTH_MAX, Labels, Object, Value, ValueRef};
 use loom_store::{ContentHash, Sealer};
 
 use crate::{Content, Key, Namespace, Revision, Type};
@@ -72,13 +72,14 @@ pub(crate) fn encode(
         return Err(Unfit::TooLarge { bytes: text.len() });
     }
     let mut flags = 0;
-    if value.contains_secret() {
+    if !value.labels_within().is_empty() {
         let mut masked = Vec::with_capacity(text.len() + 64);
         masked.extend_from_slice(&(text.len() as u32).to_le_bytes());
         masked.append(&mut text);
         masked.extend_from_slice(mask_of(value).to_json_text().as_bytes());
         flags |= MASKED;
-        text = match sealer.seal(place, &masked) {
+        let secret = value.contains_secret();
+        text = match if secret { sealer.seal(place, &masked) } else { None } {
             Some(sealed) => {
                 flags |= SEALED;
                 sealed
@@ -178,30 +179,41 @@ const fn number_of(kind: Type) -> u8 {
     }
 }
 
-/// The mask of a value that contains secrets.
+/// The mask of a value with labels: the labels of all of it, as `true` for secret or else the number of [`Labels::bits`]; or an
+/// object with the masks of its labelled properties or items; or both, in an array, if a part has more labels than the whole.
 fn mask_of(value: &Value) -> Value {
-    if value.is_secret() {
-        return Value::from(true);
+    let (own, within) = (value.labels(), value.labels_within());
+    let all = if own == Labels::SECRET { Value::from(true) } else { Value::from(i64::from(own.bits())) };
+    if own == within {
+        return all;
     }
-    let with_secrets = |member: &Value| member.contains_secret().then(|| mask_of(member));
+    let labelled = |member: &Value| (!member.labels_within().is_empty()).then(|| mask_of(member));
     let mask: Object = match value.as_ref() {
         ValueRef::Object(members) => members
             .iter()
-            .filter_map(|(name, member)| Some((std::sync::Arc::clone(name), with_secrets(member)?)))
+            .filter_map(|(name, member)| Some((std::sync::Arc::clone(name), labelled(member)?)))
             .collect(),
         ValueRef::Array(items) => items
             .iter()
             .enumerate()
-            .filter_map(|(place, item)| Some((place.to_string(), with_secrets(item)?)))
+            .filter_map(|(place, item)| Some((place.to_string(), labelled(item)?)))
             .collect(),
         _ => Object::new(),
     };
-    Value::from(mask)
+    if own.is_empty() { Value::from(mask) } else { vec![all, Value::from(mask)].into() }
 }
 
 /// The value, labelled where the mask says.
 fn masked(value: Value, mask: &Value) -> Value {
-    let Some(masks) = mask.as_object() else { return value.secret_if(mask.as_bool() == Some(true)) };
+    let masks = match mask.as_ref() {
+        ValueRef::Object(masks) => masks,
+        ValueRef::Array(both) => {
+            return both.iter().rev().fold(value, masked);
+        }
+        ValueRef::Bool(true) => return value.into_secret(),
+        ValueRef::Int(bits) => return value.labelled(Labels::from_bits(u8::try_from(bits).unwrap_or(0))),
+        _ => return value,
+    };
     match value.as_ref() {
         ValueRef::Object(members) => Value::from(
             members
@@ -294,6 +306,29 @@ mod tests {
             let why = super::content(head, &encoded.head, None, &Sealer::new(&[key; 32]), place);
             assert!(why.expect_err("another key or place").contains("loom.key"));
         }
+    }
+
+    #[test]
+    fn every_label_comes_back_where_it_was() {
+        let both = Labels::SECRET | Labels::UNTRUSTED;
+        let mut inner = Object::new();
+        inner.insert("token", Value::from("hunter2").into_secret());
+        inner.insert("said", 1);
+        let inner = Value::from(inner).labelled(Labels::UNTRUSTED);
+        let items = vec![inner, Value::from(2).labelled(Labels::UNTRUSTED), Value::from(3)];
+        let content = Content::new(Type::List, Value::from(items)).expect("a list");
+        for sealer in [Sealer::new(&[1; 32]), Sealer::none()] {
+            let (_, read) = round_trip(&content, &sealer);
+            assert_eq!(secrets(read.value()), r#"{"0":[2,{"token":3,"said":2}],"1":2}"#);
+            let inner = read.value().index(0).expect("the first item");
+            assert_eq!((inner.labels(), inner.labels_within()), (Labels::UNTRUSTED, both));
+        }
+        // Only secrets are sealed.
+        let open =
+            Content::new(Type::Value, Value::from("open").labelled(Labels::UNTRUSTED)).expect("a value");
+        let (encoded, read) = round_trip(&open, &Sealer::new(&[1; 32]));
+        assert!(encoded.head.windows(4).any(|window| window == b"open"));
+        assert_eq!(read.value().labels(), Labels::UNTRUSTED);
     }
 
     #[test]

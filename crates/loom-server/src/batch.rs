@@ -15,7 +15,7 @@ pub(crate) mod send;
 use std::collections::HashMap;
 
 use loom_definition::trigger::BatchConfiguration;
-use loom_expression::{Object, Value};
+use loom_expression::{Labels, Object, Value};
 use loom_store::{InboxId, InboxQuery, Recipient, Shards};
 
 use self::{
@@ -232,9 +232,13 @@ impl Collector {
         let items: Vec<Value> = messages
             .map(|message| {
                 let mut item = Object::new();
+                let label = |name, label| {
+                    let has = message.get(name).and_then(Value::as_bool) == Some(true);
+                    if has { label } else { Labels::NONE }
+                };
+                let labels = label("secret", Labels::SECRET) | label("untrusted", Labels::UNTRUSTED);
                 for member in ["messageId", "content"] {
-                    let secret = message.get("secret").and_then(Value::as_bool) == Some(true);
-                    item.insert(member, message.get(member).cloned().unwrap_or_default().secret_if(secret));
+                    item.insert(member, message.get(member).cloned().unwrap_or_default().labelled(labels));
                 }
                 item.into()
             })

@@ -180,6 +180,14 @@ impl Viewer<'_> {
         if let Some(outputs) = &occurrence.outputs {
             object.insert("outputs", self.redaction.outputs(action, outputs));
         }
+        let untrusted: Vec<Value> = [("inputs", &occurrence.inputs), ("outputs", &occurrence.outputs)]
+            .into_iter()
+            .filter(|(_, value)| value.as_ref().is_some_and(Value::contains_untrusted))
+            .map(|(name, _)| Value::from(name))
+            .collect();
+        if !untrusted.is_empty() {
+            object.insert("untrusted", untrusted);
+        }
         if let Some(error) = &occurrence.error {
             object.insert("error", error_value(&self.redaction, action, error));
         }

@@ -3,7 +3,7 @@
 use std::{fmt::Display, sync::Arc};
 
 use bytes::Bytes;
-use loom_expression::{Object, Value};
+use loom_expression::{Labels, Object, Value};
 use loom_store::{Commit, KeyWrite, Store};
 
 use super::{ActorStore, StoreFuture};
@@ -41,7 +41,8 @@ impl ActorStore for DurableActorStore {
             let kept = Value::parse_json(&found.value).map_err(|why| lost(key, why))?;
             let state = kept.get("state").cloned().unwrap_or_default();
             let secret = kept.get("secret").and_then(Value::as_bool).unwrap_or_default();
-            Ok(if secret { state.into_secret() } else { state })
+            let bits = kept.get("labels").and_then(Value::as_i64).unwrap_or_default();
+            Ok(state.secret_if(secret).labelled(Labels::from_bits(u8::try_from(bits).unwrap_or_default())))
         })
     }
 
@@ -49,6 +50,7 @@ impl ActorStore for DurableActorStore {
         Box::pin(async move {
             let mut kept = Object::new();
             kept.insert("secret", state.contains_secret());
+            kept.insert("labels", i64::from(state.labels_within().bits()));
             kept.insert("state", state);
             let mut commit = Commit::new();
             commit.keys.push(KeyWrite {

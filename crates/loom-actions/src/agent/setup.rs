@@ -8,6 +8,7 @@ use loom_models::{
     conversation::{Agent, AgentTool, Limit, Mode, Participant, Reduction, Spec},
 };
 
+use super::offers::{Offer, Offers};
 use crate::{
     Connections, Failure,
     connections::Model,
@@ -32,13 +33,22 @@ pub(super) struct Setup {
     /// The schema of its answer.
     pub(super) response_schema: Option<Value>,
     pub(super) fails_at_limits: bool,
-    /// The names of the tools, as the model knows them.
-    names: Vec<String>,
+    /// The tools, as the model knows them.
+    tools: Vec<Known>,
+}
+
+/// A tool, as the model knows it.
+struct Known {
+    name: String,
+    /// Its index in the definition.
+    tool: u32,
+    /// For a tool that is itself a call.
+    offer: Option<Offer>,
 }
 
 impl Setup {
     /// Reads the inputs of an agent.
-    pub(super) fn read(call: &Call, connections: &Connections) -> Result<Setup, Failure> {
+    pub(super) fn read(call: &Call, connections: &Connections, offers: &Offers) -> Result<Setup, Failure> {
         let action = call.definition();
         let ActionKind::Agent { tools, .. } = &action.kind else {
             return Err(Failure::bad_request("The action is not an Agent."));
@@ -67,13 +77,21 @@ impl Setup {
                 })?),
             };
         let gone = call.turn.as_deref().map_or(&[][..], |turn| &turn.gone);
-        let names: Vec<String> = tools.iter().map(|tool| name_of(&tool.name)).collect();
-        for (tool, name) in tools.iter().zip(&names) {
-            agent.tools.push(agent_tool(
-                tool,
-                name,
-                gone.iter().any(|gone| Some(gone) == tool.handoff.as_ref()),
-            )?);
+        let mut known: Vec<Known> = Vec::new();
+        // Tools with actions keep their names, whatever a server offers.
+        for (index, tool) in tools.iter().enumerate().filter(|(index, _)| offers.get(*index).is_none()) {
+            let is_gone = gone.iter().any(|gone| Some(gone) == tool.handoff.as_ref());
+            let name = name_of(&tool.name);
+            agent.tools.push(agent_tool(tool, &name, is_gone)?);
+            known.push(Known { name, tool: index as u32, offer: None });
+        }
+        for (index, offer) in (0..tools.len())
+            .flat_map(|index| offers.get(index).into_iter().flatten().map(move |offer| (index, offer)))
+        {
+            let name = unused(&offer.name, &known);
+            let described = Tool::new(name.as_str(), offer.description.as_str(), offer.parameters.clone());
+            agent.tools.push(AgentTool::new(described));
+            known.push(Known { name, tool: index as u32, offer: Some(offer.clone()) });
         }
         let mut spec = Spec::new(vec![Participant::agent(action.name.to_string(), agent)], Mode::Handoff);
         spec.limit = limit(inputs.get("limit").unwrap_or(&none))?;
@@ -87,12 +105,23 @@ impl Setup {
             ));
         }
         let fails_at_limits = action.options.fail_when_limits_reached;
-        Ok(Setup { model, spec, start, response_schema, fails_at_limits, names })
+        Ok(Setup { model, spec, start, response_schema, fails_at_limits, tools: known })
     }
 
-    /// The index of a tool, by the name that the model knows.
-    pub(super) fn tool(&self, name: &str) -> Option<u32> {
-        self.names.iter().position(|known| known == name).map(|index| index as u32)
+    /// The index of a tool, by the name that the model knows, and whether it is itself a call, whose service checks the arguments.
+    pub(super) fn tool(&self, name: &str) -> Option<(u32, bool)> {
+        let known = self.tools.iter().find(|known| known.name == name)?;
+        Some((known.tool, known.offer.is_some()))
+    }
+
+    /// The index of a tool, and the arguments of its block for those that the model wrote.
+    pub(super) fn use_of(&self, name: &str, written: Value) -> Option<(u32, Value)> {
+        let known = self.tools.iter().find(|known| known.name == name)?;
+        let arguments = match &known.offer {
+            Some(offer) => offer.arguments(written),
+            None => written,
+        };
+        Some((known.tool, arguments))
     }
 
     pub(super) fn is_structured(&self) -> bool {
@@ -128,9 +157,22 @@ pub(super) fn model_of(inputs: &Value, connections: &Connections) -> Result<Mode
 }
 
 /// A name that providers accept: letters, digits, `_` and `-`.
-fn name_of(name: &str) -> String {
+pub(super) fn name_of(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
     name.chars().take(NAME_MAX).map(plain).collect()
+}
+
+/// A name that providers accept, and no other tool has.
+fn unused(name: &str, known: &[Known]) -> String {
+    let plain = name_of(name);
+    let mut unused = plain.clone();
+    let mut number = 2;
+    while known.iter().any(|known| known.name == unused) {
+        let end = format!("_{number}");
+        unused = format!("{}{end}", &plain[..plain.len().min(NAME_MAX - end.len())]);
+        number += 1;
+    }
+    unused
 }
 
 fn agent_tool(tool: &DefinedTool, name: &str, is_gone: bool) -> Result<AgentTool, Failure> {

@@ -12,7 +12,7 @@ use loom_engine::{
     event::{EffectResult, Outcome, RetryHint},
     ports::Call,
 };
-use loom_expression::{Object, Value};
+use loom_expression::{Labels, Object, Value};
 
 use super::{
     ScriptLimits,
@@ -64,13 +64,15 @@ impl JavaScript {
     }
 
     pub(super) async fn call(&self, call: &Call) -> EffectResult {
-        let secret =
-            call.inputs.contains_secret() || call.context.as_ref().is_some_and(Value::contains_secret);
+        let labels = call
+            .context
+            .iter()
+            .fold(call.inputs.labels_within(), |all, context| all | context.labels_within());
         let ended = match self.script(call) {
             Ok(script) => self.run(script).await,
             Err(failure) => Err(failure),
         };
-        match ended.and_then(|ended| outputs(call, ended, secret)) {
+        match ended.and_then(|ended| outputs(call, ended, labels)) {
             Ok(outputs) => {
                 EffectResult::Done { outcome: Outcome::ok(Some(outputs)), hint: RetryHint::default() }
             }
@@ -147,7 +149,8 @@ impl JavaScript {
 }
 
 /// The outputs of an action whose script ended.
-fn outputs(call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
+fn outputs(call: &Call, ended: Ended, labels: Labels) -> Result<Value, Failure> {
+    let secret = labels.contains(Labels::SECRET);
     let action = &call.definition().name;
     if !secret {
         for line in &ended.lines {
@@ -162,7 +165,7 @@ fn outputs(call: &Call, ended: Ended, secret: bool) -> Result<Value, Failure> {
         let body = Value::from_json_str(&text).map_err(|error| {
             Failure::lasting(RUNTIME, format!("The result of the script '{action}' cannot be read: {error}."))
         })?;
-        outputs.insert("body", body.secret_if(secret));
+        outputs.insert("body", body.labelled(labels));
     }
     Ok(outputs.into())
 }

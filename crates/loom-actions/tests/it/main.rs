@@ -8,6 +8,8 @@ mod certificates;
 mod described;
 mod engine;
 mod failures;
+mod mcp;
+mod mcp_peer;
 mod models;
 mod patterns;
 mod providers;

@@ -188,3 +188,36 @@ fn reading_builds_nothing_but_the_index() {
     assert_eq!(connector.operations().len(), 100);
     assert!(connector.operation("Op7").is_err());
 }
+
+#[test]
+fn arguments_are_described_for_language_models() {
+    let made = with_paths(
+        r##"{"/orders/{id}": {"put": {"operationId": "Change", "summary": "Changes an order", "parameters": [
+            {"name": "id", "in": "path", "required": true, "type": "integer", "minimum": 1, "x-ms-summary": "Number", "description": "the order"},
+            {"name": "api-version", "in": "query", "required": true, "type": "string", "default": "1", "x-ms-visibility": "internal"},
+            {"name": "tags", "in": "query", "type": "array", "items": {"type": "string", "enum": ["a", "b"]}},
+            {"name": "order", "in": "body", "required": true, "schema": {"type": "object", "required": ["lines", "kind"], "properties": {
+                "kind": {"type": "string", "x-ms-visibility": "internal", "default": "x"},
+                "id": {"type": "string", "readOnly": true},
+                "lines": {"type": "array", "items": {"allOf": [{"properties": {"sku": {"type": "string"}}}, {"required": ["sku"]}]}}}}}],
+            "responses": {"200": {"description": "ok"}}}}}"##,
+    );
+    let expected = json(
+        r#"{"type": "object", "properties": {
+            "id": {"type": "integer", "minimum": 1, "description": "Number: the order"},
+            "tags": {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}},
+            "order": {"type": "object", "properties": {
+                "lines": {"type": "array", "items": {"type": "object", "properties": {"sku": {"type": "string"}}, "required": ["sku"]}}},
+                "required": ["lines"]}},
+            "required": ["id", "order"]}"#,
+    );
+    assert_eq!(made.argument_schema("Change").unwrap().to_json_text(), expected.to_json_text());
+    assert!(made.argument_schema("Other").is_err());
+    // A schema that contains itself ends.
+    let recursive = with_paths(
+        r##"{"/x": {"post": {"operationId": "Deep", "parameters": [{"name": "b", "in": "body", "schema": {"$ref": "#/paths/~1x/post/x-node"}}],
+            "x-node": {"type": "object", "properties": {"next": {"$ref": "#/paths/~1x/post/x-node"}}}, "responses": {}}}}"##,
+    );
+    let schema = recursive.argument_schema("Deep").unwrap();
+    assert!(schema.depth() < 40, "{}", schema.depth());
+}

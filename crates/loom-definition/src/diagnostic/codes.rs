@@ -83,6 +83,7 @@ codes! {
     BAD_MEMORY = "L0224" "invalid Memory action": "A Memory action has an `operation` and a `key`, which is an address `NAMESPACE/KEY`, and the properties of its operation; or a `namespace` and a list of `operations`, which all take effect or none. `loom explain memory` lists the operations.";
     MEMORY_NOT_GRANTED = "L0225" "access to shared memory not granted": "A workflow may read and write its own namespaces `run` and `workflow`, and read `global`. Everything else must be granted in the definition, beside `actions`: `\"memory\": {\"read\": [\"chat:*\"], \"write\": [\"global\"]}`. What may be written may also be read.";
     BAD_MEMORY_GRANT = "L0226" "invalid grant of shared memory": "`memory` of a definition has the lists `read` and `write`. Their entries are namespaces, such as `global` or `workflow:orders`, or patterns that end with `*`, such as `chat:*`.";
+    BAD_TOOL = "L0227" "invalid tool": "A tool of an Agent has `actions`, or it is itself an action with the arguments of the model: an `McpClientTool`, or an operation of a connection with a description.";
 
     // Values of settings.
     BAD_DURATION = "L0300" "invalid duration": "A duration must be in ISO 8601 format, such as `PT20S` or `P1DT12H`. Settings in the Loom spelling also accept a number of milliseconds.";

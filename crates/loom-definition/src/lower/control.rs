@@ -1,4 +1,4 @@
-//! Lowers control actions: conditions, switches, loops, scopes, waits, agents, Response and Terminate.
+//! Lowers control actions: conditions, switches, loops, scopes, waits, Response and Terminate.
 
 use std::sync::Arc;
 
@@ -11,9 +11,7 @@ use super::{
 use crate::{
     diagnostic::{code, did_you_mean},
     duration::Span,
-    model::{
-        ActionIdx, ActionKind, BlockIdx, BlockRole, Case, Loop, LoopStyle, REPETITIONS_MAX, Setting, Tool,
-    },
+    model::{ActionIdx, ActionKind, BlockIdx, BlockRole, Case, Loop, LoopStyle, REPETITIONS_MAX, Setting},
     status::RunStatus,
     text::{Node, Number, Shape},
 };
@@ -56,7 +54,7 @@ impl<'a> Lowerer<'a, '_, '_> {
     }
 
     /// The block of `action` in `role`.
-    fn child(&self, action: usize, role: BlockRole) -> BlockIdx {
+    pub(super) fn child(&self, action: usize, role: BlockRole) -> BlockIdx {
         self.outline.actions[action]
             .children
             .iter()
@@ -72,7 +70,7 @@ impl<'a> Lowerer<'a, '_, '_> {
     }
 
     /// A part of a control action: its property `outer`, or else the first of `inner` in its inputs.
-    fn control_part(&self, action: usize, outer: &str, inner: &[&str]) -> Option<&'a Node> {
+    pub(super) fn control_part(&self, action: usize, outer: &str, inner: &[&str]) -> Option<&'a Node> {
         let node = self.outline.actions[action].node;
         node.get(outer).or_else(|| {
             let inputs = node.get("inputs")?;
@@ -399,82 +397,6 @@ impl<'a> Lowerer<'a, '_, '_> {
         }
         ActionKind::Wait { inputs: self.template(inputs, index) }
     }
-
-    fn agent(&mut self, index: usize) -> ActionKind {
-        let node = self.outline.actions[index].node;
-        let tool_map = self.control_part(index, "tools", &["tools"]);
-        if let Some(map) = tool_map {
-            self.found.want_object(map, "tools");
-        }
-        let mut tools = Vec::new();
-        for (place, member) in tool_map.and_then(Node::members).unwrap_or_default().iter().enumerate() {
-            let tool = &member.value;
-            let mut raw = tool.to_value().into_object().unwrap_or_default();
-            for apart in ["actions", "description", "agentParameterSchema"] {
-                if let Some(name) = raw.name_ignore_case(apart).cloned() {
-                    raw.remove(&name);
-                }
-            }
-            let parameters = tool
-                .get("agentParameterSchema")
-                .map_or_else(|| Value::from(loom_expression::Object::new()), Node::to_value);
-            tools.push(Tool {
-                name: Arc::clone(&member.name),
-                description: Arc::from(tool.get("description").and_then(Node::text).unwrap_or_default()),
-                parameters,
-                block: self.child(index, BlockRole::Tool(place as u32)),
-                handoff: handoff_of(tool),
-                raw: Value::from(raw),
-            });
-        }
-        if let Some(count) = node.get("limit").and_then(|limit| limit.get("count")) {
-            self.count_setting(count, "limit.count", 5_000, index);
-        }
-        let limits = match node.get("limit") {
-            None => Template::constant(Value::NULL),
-            Some(limit) => {
-                let mut members = limit.to_value().into_object().unwrap_or_default();
-                if let Some(timeout) = members.name_ignore_case("timeout").cloned() {
-                    members.remove(&timeout);
-                }
-                self.template_of(limit, &Value::from(members), Some(index))
-            }
-        };
-        let inputs = if let Some(inputs) = node.get("inputs") {
-            let mut value = inputs.to_value();
-            if let Some(mut object) = value.as_object().cloned() {
-                object.remove("tools");
-                value = Value::from(object);
-            }
-            self.template_of(inputs, &value, Some(index))
-        } else {
-            self.lack(index, "inputs");
-            Template::constant(Value::NULL)
-        };
-        ActionKind::Agent { inputs, tools, limits }
-    }
-
-    fn emit(&mut self, index: usize) -> ActionKind {
-        let node = self.outline.actions[index].node;
-        let Some(inputs) = node.get("inputs") else {
-            self.lack(index, "inputs");
-            return ActionKind::Emit { inputs: Template::constant(Value::NULL) };
-        };
-        if inputs.members().is_some() && inputs.get("event").is_some() == inputs.get("progress").is_some() {
-            let message = "an Emit needs either `event` with `data`, or `progress`";
-            let diagnostic = self.found.error(code::BAD_EMIT, head(inputs), message);
-            diagnostic.hint = Some("for example {\"event\": \"found\", \"data\": 7}".to_owned());
-        }
-        ActionKind::Emit { inputs: self.template(inputs, index) }
-    }
-}
-
-/// The agent to which a tool hands over: one whose only action is an `AgentHandoff`.
-pub(super) fn handoff_of(tool: &Node) -> Option<Arc<str>> {
-    let [action] = tool.get("actions")?.members()? else { return None };
-    let kind = action.value.get("type")?.text()?;
-    let name = action.value.get("inputs")?.get("name")?.text()?;
-    kind.eq_ignore_ascii_case("AgentHandoff").then(|| Arc::from(name))
 }
 
 /// Whether `operationOptions` has `option`.

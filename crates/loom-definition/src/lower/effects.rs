@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom_expression::{Object, Template, Value};
 
-use super::{Lowerer, findings::head, outline::Type, resilience::without_retry};
+use super::{Lowerer, agents::is_tool_itself, findings::head, outline::Type, resilience::without_retry};
 use crate::{
     diagnostic::{code, nearest},
     model::{ActionKind, BlockRole, EffectKind},
@@ -61,7 +61,8 @@ const RECOGNISED: [&str; 45] = [
 ];
 
 /// The types of [`RECOGNISED`] for which Loom has handlers.
-const EXECUTED: [&str; 12] = [
+const EXECUTED: [&str; 13] = [
+    "McpClientTool",
     "Xslt",
     "XmlValidation",
     "XmlCompose",
@@ -176,6 +177,8 @@ impl Lowerer<'_, '_, '_> {
                 let value = self.loom_address(&effect, inputs, without_retry(inputs.to_value()));
                 let value =
                     if type_name.eq_ignore_ascii_case("NestedAgent") { task_as_body(value) } else { value };
+                let value =
+                    if is_tool_itself(&self.outline, index) { with_arguments(&effect, value) } else { value };
                 self.template_of(inputs, &value, Some(index))
             }
         };
@@ -353,6 +356,17 @@ impl Lowerer<'_, '_, '_> {
             .collect::<Object>();
         Value::from(renamed)
     }
+}
+
+/// The inputs of an action that is itself a tool, with the arguments that the model wrote.
+fn with_arguments(effect: &EffectKind, inputs: Value) -> Value {
+    let Some(members) = inputs.as_object() else { return inputs };
+    let mut members = members.clone();
+    if matches!(effect, EffectKind::Custom(_)) {
+        members.insert("tool", "@agentParameters('tool')");
+    }
+    members.insert("arguments", "@agentParameters('arguments')");
+    members.into()
 }
 
 /// The inputs of a NestedAgent as those of a call of its workflow: the task is the body.

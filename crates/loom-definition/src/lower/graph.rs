@@ -2,7 +2,7 @@
 
 use super::{
     Findings,
-    control::handoff_of,
+    agents::handoff_of,
     findings::head,
     outline::{Outline, Outlined, Type},
 };

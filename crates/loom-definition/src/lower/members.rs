@@ -67,6 +67,7 @@ const ACTION: &[&str] = &[
     "attemptTimeout",
     "attemptTimeoutMode",
     "onUncertain",
+    "acceptsUntrusted",
     "conditions",
     "name",
     "id",

@@ -307,6 +307,9 @@ impl<'a> Outline<'a> {
                         .map_or_else(|| format!("{name}.action").into(), Arc::from);
                     self.visit(&inner, name_place, node, child, found);
                 }
+                Children::Tool(tool) => {
+                    self.visit(&tool.name, tool.name_place, &tool.value, child, found);
+                }
             }
         }
     }
@@ -383,6 +386,8 @@ enum Children<'a> {
     None,
     Map(&'a Node),
     One(&'a Node),
+    /// A tool that is an action itself.
+    Tool(&'a Member),
 }
 
 /// Whether a control action uses the Loom spelling, with its parts in `inputs`.
@@ -517,6 +522,7 @@ fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(B
                     Some(actions) if found.want_object(actions, "actions of a tool").is_some() => {
                         Children::Map(actions)
                     }
+                    None if looks_like_action(&tool.value) => Children::Tool(tool),
                     _ => Children::None,
                 };
                 blocks.push((BlockRole::Tool(place as u32), children));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom_expression::Value;
 
-use super::BlockIdx;
+use super::{ActionIdx, BlockIdx};
 
 /// A tool of an agent.
 #[derive(Clone, Debug)]
@@ -17,6 +17,9 @@ pub struct Tool {
     pub parameters: Value,
     /// The actions of the tool, with `agentParameters()` bound.
     pub block: BlockIdx,
+    /// The action that the tool is itself, if it has no `actions`: a call of an MCP server or of an operation of a connection, with
+    /// the arguments of the model.
+    pub call: Option<ActionIdx>,
     /// The agent to which it hands over, instead of calling its actions.
     pub handoff: Option<Arc<str>>,
     /// The other properties of the tool.

@@ -99,3 +99,99 @@ fn a_misspelled_type_of_a_model_action_has_a_suggestion() {
     let (code, _, says) = problem(r#"{"A": {"type": "AII", "inputs": {"prompt": "x"}}}"#);
     assert_eq!((code, says.ends_with("(did you mean `AI`?)")), ("L0203", true), "{says}");
 }
+
+#[test]
+fn only_what_sends_data_out_of_the_run_can_refuse_untrusted_data() {
+    let refuses = |kind: &str, value: &str| {
+        format!(
+            r#"{{"A": {{"type": "{kind}", "inputs": {{"statusCode": 200, "uri": "http://s", "event": "e"}}, "acceptsUntrusted": {value}}}}}"#
+        )
+    };
+    for kind in ["Http", "Response", "Emit", "McpClientTool"] {
+        let loaded = Definition::parse(text(&refuses(kind, "false")).as_bytes(), &LoadOptions::default());
+        let workflow = loaded.unwrap_or_else(|all| panic!("{kind}: {all}")).workflow;
+        assert!(!workflow.actions[0].accepts_untrusted, "{kind}");
+    }
+    let (code, marked, words) = problem(&refuses("Compose", "false"));
+    assert_eq!((code, &*marked), ("L0308", "false"));
+    assert!(words.contains("has no effect on this action"), "{words}");
+    let (code, marked, words) = problem(&refuses("Http", r#""no""#));
+    assert_eq!(
+        (code, &*marked, words.contains("must be a boolean, found a string")),
+        ("L0103", r#""no""#, true)
+    );
+}
+
+#[test]
+fn a_role_that_no_message_has_is_marked() {
+    let messages = |role: &str| {
+        format!(
+            r#"{{"A": {{"type": "Agent", "inputs": {{"parameters": {{"messages": [{{"role": "User", "content": "x"}}, {{"role": {role}, "content": "y"}}]}}}}}}}}"#
+        )
+    };
+    let (code, marked, words) = problem(&messages(r#""Sytem""#));
+    assert_eq!((code, &*marked), ("L0308", r#""Sytem""#));
+    assert!(
+        words.contains("must be System, User or Assistant (got `Sytem`)")
+            && words.contains("did you mean `System`?"),
+        "{words}"
+    );
+    for role in [r#""system""#, r#""ASSISTANT""#, r#""@triggerBody()?['role']""#] {
+        let loaded = Definition::parse(text(&messages(role)).as_bytes(), &LoadOptions::default()).unwrap();
+        assert_eq!(loaded.warnings, [], "{role}");
+    }
+}
+
+#[test]
+fn a_misspelt_property_of_an_emit_is_marked() {
+    let emit = |inputs: &str| format!(r#"{{"A": {{"type": "Emit", "inputs": {inputs}}}}}"#);
+    for (inputs, name, hint) in [
+        (r#"{"event": "e", "dta": 1}"#, r#""dta""#, "did you mean `data`?"),
+        (r#"{"event": "e", "volume": 1}"#, r#""volume""#, "use event, data, progress"),
+        (r#"{"progress": {"current": 1, "totl": 2}}"#, r#""totl""#, "did you mean `total`?"),
+    ] {
+        let (code, marked, words) = problem(&emit(inputs));
+        assert_eq!((code, &*marked), ("L0222", name), "{words}");
+        assert!(words.contains(hint), "{words}");
+    }
+}
+
+#[test]
+fn a_tool_can_be_a_call_itself() {
+    let tools = r#""docs": {"type": "McpClientTool", "kind": "BuiltIn", "inputs": {"Connection": {"McpServerUrl": "https://s/mcp"}}, "onUncertain": "fail", "limit": {"timeout": "PT5S"}},
+        "order": {"type": "OpenApiConnection", "description": "d", "inputs": {"host": {"connectionName": "shop", "operationId": "Get"}, "parameters": {"tenant": "@triggerBody()"}}}"#;
+    let actions = format!(r#"{{"A": {}}}"#, agent(tools, ""));
+    let loaded = Definition::parse(text(&actions).as_bytes(), &LoadOptions::default())
+        .unwrap_or_else(|all| panic!("{all}"));
+    assert_eq!(loaded.warnings, []);
+    let workflow = loaded.workflow;
+    let ActionKind::Agent { tools, inputs, .. } = &workflow.actions[0].kind else { panic!("it is an agent") };
+    let shared = inputs.source_value().get("tools").cloned().unwrap_or_default();
+    assert_eq!(
+        shared.to_json_text(),
+        r#"{"docs":{"Connection":{"McpServerUrl":"https://s/mcp"}},"order":{"host":{"connectionName":"shop","operationId":"Get"},"fixed":["tenant"]}}"#
+    );
+    let call = |index: usize| workflow.action(tools[index].call.expect("it is a call itself"));
+    assert_eq!((&*call(0).name, &*call(0).type_name, call(0).is_untrusted), ("docs", "McpClientTool", true));
+    assert!(call(0).timeout.is_some());
+    let uncertain = call(0).resilience.as_ref().map(|own| own.on_uncertain);
+    assert_eq!(uncertain, Some(loom_definition::policy::OnUncertain::Fail));
+    let inputs_of = |index: usize| match &call(index).kind {
+        ActionKind::Effect { inputs, .. } => inputs.source_value().to_json_text(),
+        other => panic!("{other:?}"),
+    };
+    assert!(
+        inputs_of(0)
+            .ends_with(r#""tool":"@agentParameters('tool')","arguments":"@agentParameters('arguments')"}"#)
+    );
+    assert!(
+        inputs_of(1).ends_with(r#""arguments":"@agentParameters('arguments')"}"#)
+            && !inputs_of(1).contains("tool")
+    );
+    let (code, marked, words) = problem(&format!(
+        r#"{{"A": {}}}"#,
+        agent(r#""t": {"type": "Http", "inputs": {"uri": "http://s"}}"#, "")
+    ));
+    assert_eq!((code, &*marked), ("L0227", r#""Http""#));
+    assert!(words.contains("the tool `t` must have `actions`, or be itself"), "{words}");
+}

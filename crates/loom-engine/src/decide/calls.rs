@@ -8,7 +8,7 @@ use loom_definition::{
     model::{Action, ActionKind, EffectKind},
     policy::{FallbackOutputs, Mode, RetryPolicy, RetrySetting, Spelling},
 };
-use loom_expression::{Object, Template, Timestamp, Value, without_quotes};
+use loom_expression::{Labels, Object, Template, Timestamp, Value, without_quotes};
 use loom_resilience::Part;
 
 use super::Decider;
@@ -79,6 +79,7 @@ impl Decider<'_> {
     }
 
     pub(super) fn begin_call(&mut self, place: Place, inputs: Value, effect: EffectId, phase: Phase) {
+        let Some(inputs) = self.accepted(place, inputs) else { return };
         self.push_start(place, Some(inputs));
         self.set_limit(place);
         self.push_attempt(place, 1, effect, phase, None);
@@ -129,12 +130,11 @@ impl Decider<'_> {
     }
 
     /// The result of a call with quotations of secret inputs removed from its error, and with outputs labelled as secret
-    /// where the definition says so.
+    /// where the definition says so, and as untrusted where a language model is behind them.
     fn withheld(&self, place: Place, phase: Phase, result: EffectResult) -> EffectResult {
         let clean = |mut outcome: Outcome| {
-            if self.action(place).secure.outputs {
-                outcome.outputs = outcome.outputs.map(Value::into_secret);
-            }
+            let labels = self.action(place).labels_of_outputs();
+            outcome.outputs = outcome.outputs.map(|outputs| outputs.labelled(labels));
             if outcome.error.is_some() {
                 let inputs = match phase {
                     Phase::Unsubscribe => None,
@@ -151,7 +151,12 @@ impl Decider<'_> {
                 EffectResult::Pending { outcome: clean(outcome), after, resume }
             }
             EffectResult::Admitted => EffectResult::Admitted,
-            EffectResult::Turn { outcome, uses } => EffectResult::Turn { outcome: clean(outcome), uses },
+            EffectResult::Turn { outcome, mut uses } => {
+                for used in &mut uses {
+                    used.arguments = std::mem::take(&mut used.arguments).labelled(Labels::UNTRUSTED);
+                }
+                EffectResult::Turn { outcome: clean(outcome), uses }
+            }
         }
     }
 
@@ -392,7 +397,8 @@ impl Decider<'_> {
     pub(super) fn callback(&mut self, effect: EffectId, payload: Value) {
         let Some(place) = self.state.waiting_for_callback(effect) else { return };
         self.unsubscribe(place);
-        self.end_call(place, Outcome::ok(Some(payload)));
+        let labels = self.action(place).labels_of_outputs();
+        self.end_call(place, Outcome::ok(Some(payload.labelled(labels))));
     }
 
     /// Ends the subscription of a webhook that has one or may have one: the service may have accepted the subscription

@@ -180,6 +180,7 @@ impl Decider<'_> {
             };
             return self.push_end(place, self.now, Some(inputs), outcome);
         }
+        let Some(inputs) = self.accepted(place, inputs) else { return };
         let response = match shape_response(&inputs) {
             Ok(response) => response,
             Err(why) => {

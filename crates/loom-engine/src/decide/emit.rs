@@ -15,6 +15,7 @@ impl Decider<'_> {
             Ok(inputs) => inputs,
             Err(error) => return self.fail_inputs(place, &error),
         };
+        let Some(inputs) = self.accepted(place, inputs) else { return };
         match reported(&inputs) {
             Ok(outputs) => {
                 let outputs = outputs.labelled(inputs.labels());

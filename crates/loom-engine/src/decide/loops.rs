@@ -247,7 +247,7 @@ impl<'a> Decider<'a> {
         }
         let error = match (&outcome.error, place_of_last) {
             (Some(error), Some(place)) => {
-                record::error_value(state.workflow.action(place.action).secure, error)
+                record::error_value(state.workflow.action(place.action).labels_of_outputs(), error)
             }
             (error, _) => error.as_ref().map_or(Value::NULL, |error| error.to_value()),
         };

@@ -1,4 +1,4 @@
-//! The texts that a run's calls show while they arrive.
+//! What calls get beside their inputs: a place to show text while it arrives, and the presence of the run.
 
 use loom_definition::model::{ActionKind, EffectKind};
 
@@ -8,6 +8,7 @@ use crate::{
     event::{Command, Event, Note, Phase, Place, Purpose},
     live_text::LiveText,
     ports::Call,
+    presence::Present,
 };
 
 impl Driver {
@@ -29,6 +30,19 @@ impl Driver {
         let text = LiveText::new(call.effect, place, path, call.attempt, masker);
         let texts = self.texts.get_or_insert_with(|| self.shared.boards.of_run(call.run));
         Call { show: texts.show(text), ..call }
+    }
+
+    /// The call, with the presence of the run if its handler may keep something for the run.
+    pub(super) fn present(&mut self, call: Call) -> Call {
+        let keeps = match &call.definition().kind {
+            ActionKind::Agent { .. } => true,
+            ActionKind::Effect { effect, .. } => matches!(effect, EffectKind::Custom(_)),
+            _ => false,
+        };
+        if !keeps {
+            return call;
+        }
+        Call { presence: self.present.get_or_insert_with(Present::begin).presence(), ..call }
     }
 
     /// Ends the texts of calls that have ended, after the events that say so were shown.

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use loom_expression::{Array, Object, Timestamp, Value, ValueRef};
+use loom_expression::{Array, Labels, Object, Timestamp, Value, ValueRef};
 use loom_store::ContentHash;
 
 use super::{
@@ -89,52 +89,52 @@ impl Writer<'_> {
             );
             return self.value(&Value::from(value.to_json_text()));
         }
-        let secret = if value.is_secret() { tag::SECRET } else { 0 };
-        if secret != 0 && self.hidden(value) {
+        let marks = marks_of(value.labels());
+        if marks & tag::SECRET != 0 && self.hidden(value, marks) {
             return;
         }
         if let Some(digits) = value.exact_digits() {
-            self.byte(tag::DECIMAL | secret);
+            self.byte(tag::DECIMAL | marks);
             return self.text(digits);
         }
         if let Some(units) = value.unpaired_utf16() {
-            self.byte(tag::UTF16 | secret);
+            self.byte(tag::UTF16 | marks);
             self.uint(units.len() as u64);
             return units.iter().for_each(|unit| self.uint(u64::from(*unit)));
         }
         match value.as_ref() {
-            ValueRef::Null => self.byte(tag::NULL | secret),
-            ValueRef::Bool(false) => self.byte(tag::FALSE | secret),
-            ValueRef::Bool(true) => self.byte(tag::TRUE | secret),
+            ValueRef::Null => self.byte(tag::NULL | marks),
+            ValueRef::Bool(false) => self.byte(tag::FALSE | marks),
+            ValueRef::Bool(true) => self.byte(tag::TRUE | marks),
             ValueRef::Int(number) => {
-                self.byte(tag::INT | secret);
+                self.byte(tag::INT | marks);
                 self.int(number);
             }
             ValueRef::Float(number) => {
-                self.byte(tag::FLOAT | secret);
+                self.byte(tag::FLOAT | marks);
                 self.out.extend_from_slice(&number.to_le_bytes());
             }
             ValueRef::Decimal(number) => {
-                self.byte(tag::DECIMAL | secret);
+                self.byte(tag::DECIMAL | marks);
                 self.text(&number.to_string());
             }
             ValueRef::String(text) if text.len() < INLINE_MAX - 8 => {
-                self.byte(tag::TEXT | secret);
+                self.byte(tag::TEXT | marks);
                 self.text(text);
             }
-            ValueRef::String(text) => self.perhaps_apart(value, secret, |w| {
-                w.byte(tag::TEXT | secret);
+            ValueRef::String(text) => self.perhaps_apart(value, marks, |w| {
+                w.byte(tag::TEXT | marks);
                 w.text(text);
             }),
-            ValueRef::Array(items) => self.perhaps_apart(value, secret, |w| {
-                w.byte(tag::ARRAY | secret);
+            ValueRef::Array(items) => self.perhaps_apart(value, marks, |w| {
+                w.byte(tag::ARRAY | marks);
                 w.uint(items.len() as u64);
                 for item in items {
                     w.value(item);
                 }
             }),
-            ValueRef::Object(members) => self.perhaps_apart(value, secret, |w| {
-                w.byte(tag::OBJECT | secret);
+            ValueRef::Object(members) => self.perhaps_apart(value, marks, |w| {
+                w.byte(tag::OBJECT | marks);
                 w.uint(members.len() as u64);
                 for (name, member) in members {
                     w.text(name);
@@ -145,11 +145,11 @@ impl Writer<'_> {
     }
 
     /// Writes a secret value as a reference to where it was read, or sealed. False when it has to be written as it is.
-    fn hidden(&mut self, value: &Value) -> bool {
+    fn hidden(&mut self, value: &Value, marks: u8) -> bool {
         let Some(apart) = &mut self.apart else { return false };
         if let Some(read) = apart.values.keys.reference(value) {
             apart.secrets.push(read);
-            self.byte(tag::READ | tag::SECRET);
+            self.byte(tag::READ | marks);
             return true;
         }
         if !apart.values.keys.seals() {
@@ -157,7 +157,7 @@ impl Writer<'_> {
         }
         if let Some(name) = apart.values.name_of(value) {
             apart.names.push(name);
-            self.byte(tag::LARGE | tag::SECRET);
+            self.byte(tag::LARGE | marks);
             return true;
         }
         let mut plain = Vec::new();
@@ -168,7 +168,7 @@ impl Writer<'_> {
             draft.begin(LARGE_VERSION);
             Writer { out: &mut draft.bytes, apart: None }.sealed(&sealed);
             apart.names.push(apart.values.keep(value, draft));
-            self.byte(tag::LARGE | tag::SECRET);
+            self.byte(tag::LARGE | marks);
         } else {
             self.sealed(&sealed);
         }
@@ -182,11 +182,11 @@ impl Writer<'_> {
     }
 
     /// Writes a value, which is replaced by a tag if it is large and stored separately.
-    fn perhaps_apart(&mut self, value: &Value, secret: u8, write: impl FnOnce(&mut Self)) {
+    fn perhaps_apart(&mut self, value: &Value, marks: u8, write: impl FnOnce(&mut Self)) {
         let Some(apart) = &mut self.apart else { return write(self) };
         if let Some(name) = apart.values.name_of(value) {
             apart.names.push(name);
-            return self.byte(tag::LARGE | secret);
+            return self.byte(tag::LARGE | marks);
         }
         let (start, named, read) = (self.out.len(), apart.names.len(), apart.secrets.len());
         write(self);
@@ -196,18 +196,34 @@ impl Writer<'_> {
         }
         let mut draft = Draft::default();
         draft.begin(LARGE_VERSION);
-        // Its own label stays here: the stored value is the same whether or not it is secret.
-        draft.bytes.push(self.out[start] & !tag::SECRET);
+        // Its own labels stay here: the stored value is the same whether or not it has them.
+        draft.bytes.push(self.out[start] & !tag::MARKS);
         draft.bytes.extend_from_slice(&self.out[start + 1..]);
         draft.names = apart.names.split_off(named);
         draft.secrets = apart.secrets.split_off(read);
         apart.names.push(apart.values.keep(value, draft));
         self.out.truncate(start);
-        self.byte(tag::LARGE | secret);
+        self.byte(tag::LARGE | marks);
     }
 }
 
-/// Tags of values. The highest bit marks a secret.
+/// The marks of a value with these labels.
+#[inline]
+fn marks_of(labels: Labels) -> u8 {
+    if labels.is_empty() {
+        return 0;
+    }
+    let mark = |label, mark| if labels.contains(label) { mark } else { 0 };
+    mark(Labels::SECRET, tag::SECRET) | mark(Labels::UNTRUSTED, tag::UNTRUSTED)
+}
+
+/// The labels of a value with these marks.
+fn labels_of(marks: u8) -> Labels {
+    let label = |mark, label| if marks & mark != 0 { label } else { Labels::NONE };
+    label(tag::SECRET, Labels::SECRET) | label(tag::UNTRUSTED, Labels::UNTRUSTED)
+}
+
+/// Tags of values. The two highest bits mark a secret and an untrusted value.
 mod tag {
     pub(super) const NULL: u8 = 0;
     pub(super) const FALSE: u8 = 1;
@@ -227,6 +243,8 @@ mod tag {
     /// A secret value, sealed.
     pub(super) const SEALED: u8 = 12;
     pub(super) const SECRET: u8 = 0x80;
+    pub(super) const UNTRUSTED: u8 = 0x40;
+    pub(super) const MARKS: u8 = SECRET | UNTRUSTED;
 }
 
 pub(super) struct Reader<'a> {
@@ -408,7 +426,7 @@ impl<'a> Reader<'a> {
             return self.unreadable("value nested too deeply");
         }
         let mark = self.byte()?;
-        let value = match mark & !tag::SECRET {
+        let value = match mark & !tag::MARKS {
             tag::NULL => Value::NULL,
             tag::FALSE => Value::from(false),
             tag::TRUE => Value::from(true),
@@ -470,7 +488,7 @@ impl<'a> Reader<'a> {
             }
             _ => return self.unreadable("unknown value tag"),
         };
-        Ok(if mark & tag::SECRET != 0 { value.into_secret() } else { value })
+        Ok(if mark & tag::MARKS == 0 { value } else { value.labelled(labels_of(mark)) })
     }
 
     fn at_most_left(&self, length: u64) -> usize {

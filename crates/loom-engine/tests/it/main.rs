@@ -41,5 +41,6 @@ mod simulation;
 mod snapshots;
 mod support;
 mod trail;
+mod untrusted;
 mod workflow;
 mod world;

@@ -3,8 +3,8 @@
 
 use super::{Arguments, Body, Category, Function, Outcome, arguments::wrong_type, ex_in};
 use crate::{
-    Context, Lookup, LookupError, MemoryForm, Name, NameKind, Object, ReferenceKind, Value, error::Failure,
-    evaluate::lookup_failed,
+    Context, Labels, Lookup, LookupError, MemoryForm, Name, NameKind, Object, ReferenceKind, Value,
+    error::Failure, evaluate::lookup_failed,
 };
 
 const fn ask(name: &'static str, kind: ReferenceKind, ask: fn(&dyn Context) -> Lookup) -> Function {
@@ -153,11 +153,12 @@ fn ask_secret(arguments: &mut Arguments<'_>) -> Outcome {
 fn declassify(arguments: &mut Arguments<'_>) -> Outcome {
     let value = &arguments.values[0];
     arguments.context.declassify(value).map_err(|error| lookup_failed(arguments.function, None, error))?;
-    Ok(match value.as_str() {
+    let plain = match value.as_str() {
         Some(text) => Value::from(text),
         // Labels are never removed from a value, so another one is made from its text.
         None => Value::from_json_str(&value.to_json_text()).unwrap_or_default(),
-    })
+    };
+    Ok(plain.labelled(value.labels_within().without(Labels::SECRET)))
 }
 
 /// What a key holds; `None` when it is absent.

@@ -17,6 +17,8 @@ impl Labels {
     pub const NONE: Self = Self(0);
     /// Secret: the value must never be shown, logged or quoted.
     pub const SECRET: Self = Self(1);
+    /// Untrusted: a language model wrote the value, or a service that a language model chose to call.
+    pub const UNTRUSTED: Self = Self(2);
 
     /// Whether the set contains every label of `others`.
     #[inline]
@@ -28,6 +30,26 @@ impl Labels {
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// The set as a number, to store it: the sum of 1 for secret and 2 for untrusted.
+    #[inline]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set that [`Labels::bits`] returned. Bits that no label has are ignored.
+    #[inline]
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits & (Self::SECRET.0 | Self::UNTRUSTED.0))
+    }
+
+    /// The set without the labels of `others`.
+    #[inline]
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
     }
 
     /// The labels of both sets.

@@ -112,8 +112,10 @@ impl Message {
         kept.insert("partitionName", self.partition.as_str());
         kept.insert("messageId", self.id.as_str());
         // JSON text has no labels.
-        let secret = (self.content.labels_within() | self.labels).contains(Labels::SECRET);
+        let labels = self.content.labels_within() | self.labels;
+        let secret = labels.contains(Labels::SECRET);
         kept.insert("secret", secret);
+        kept.insert("untrusted", labels.contains(Labels::UNTRUSTED));
         kept.insert("content", self.content);
         let mut commit = Commit::new();
         commit.inbox_posted.push(Post {

@@ -223,6 +223,7 @@ fn call(host: &Host, key: &str, inputs: &str) -> Call {
         depth: 0,
         turn: None,
         show: loom_engine::live_text::Show::default(),
+        presence: loom_engine::Presence::default(),
     }
 }
 

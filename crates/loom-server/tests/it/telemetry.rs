@@ -499,3 +499,60 @@ async fn dropped_spans_are_counted() {
     }
     assert_eq!(busy.requests()[0].body, busy.requests()[2].body, "the same spans are sent again");
 }
+
+#[tokio::test]
+async fn spans_of_models_and_agents_have_the_attributes_of_the_conventions_and_no_text() {
+    let mock = mock("").await;
+    let mut plan = plan(to(&mock));
+    let usage = r#""usage": {"inputTokens": 10, "outputTokens": 3}"#;
+    let file = json(
+        &r#"{"models": {"m": {"api": "scripted", "model": "tiny-1", "replies": [
+            {"when": {"any": "hello"}, "text": "good-day", USAGE},
+            {"when": {"turn": 0}, "toolCalls": [{"name": "look", "arguments": {"at": "hidden"}}], USAGE},
+            {"when": {"turn": 1}, "text": "found-it", USAGE}]}}}"#
+            .replace("USAGE", usage),
+    );
+    plan.requests.connections =
+        loom_actions::Connections::from_json(&file, &loom_actions::Sources::default()).unwrap();
+    let world = World::start(plan).await;
+    let definition = requested(
+        r#"{"Say": {"type": "AI", "inputs": {"prompt": "hello"}, "runAfter": {}},
+            "Ask": {"type": "Agent", "runAfter": {"Say": ["Succeeded"]}, "inputs": {"parameters": {"messages": [{"role": "User", "content": "search"}]}},
+                "tools": {"look": {"actions": {"Look": {"type": "Compose", "inputs": "@agentParameters('at')"}}}}},
+            "Answer": {"type": "Response", "inputs": {"statusCode": 200, "body": "@outputs('Ask')?['lastAssistantMessage']"}, "runAfter": {"Ask": ["Succeeded"]}}}"#,
+    );
+    world.deploy("talk", &definition).await;
+    let reply =
+        world.send(Method::POST, "/workflows/talk/triggers/manual/invoke", &[], "").await.whole().await;
+    let run = reply.header("x-ms-workflow-run-id").unwrap().to_owned();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    world.ended(&run).await;
+    world.stop().await;
+
+    let spans = spans(&mock);
+    let operation = |span: &Span| span.says("gen_ai.operation.name").map(str::to_owned);
+    let chats: Vec<&Span> = spans.iter().filter(|span| operation(span).as_deref() == Some("chat")).collect();
+    assert_eq!(chats.len(), 3, "{spans:#?}");
+    for chat in &chats {
+        assert_eq!(chat.says("gen_ai.conversation.id"), Some(run.as_str()));
+    }
+    let of_agent: Vec<&&Span> =
+        chats.iter().filter(|span| span.says("gen_ai.agent.name") == Some("Ask")).collect();
+    assert_eq!(of_agent.len(), 2);
+    let say = chats.iter().find(|span| span.says("gen_ai.agent.name").is_none()).expect("the AI action");
+    assert_eq!(say.says("gen_ai.response.model"), Some("tiny-1"));
+    let tokens = |span: &Span| {
+        let count = |name: &str| span.says(&format!("gen_ai.usage.{name}_tokens")).map(str::to_owned);
+        (count("input"), count("output"))
+    };
+    assert_eq!(tokens(say), (Some("10".into()), Some("3".into())));
+    let agent = only(&spans, |span| operation(span).as_deref() == Some("invoke_agent"));
+    assert_eq!((agent.name.as_str(), agent.says("gen_ai.agent.name")), ("Ask", Some("Ask")));
+    assert_eq!(tokens(agent), (Some("20".into()), Some("6".into())), "the usage of all turns");
+    for span in &spans {
+        let text = span.all.to_json_text();
+        for said in ["hello", "good-day", "search", "hidden", "found-it"] {
+            assert!(!text.contains(said), "a span contains '{said}': {text}");
+        }
+    }
+}

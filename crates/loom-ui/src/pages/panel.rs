@@ -69,7 +69,12 @@ fn execution(visit: &Visit<'_>, occurrence: &Value) -> Markup {
         }
         @if items(occurrence, "attempts").next().is_some() { (attempts(visit, occurrence)) }
         @for (name, title) in [("inputs", "Inputs"), ("outputs", "Outputs"), ("trackedProperties", "Tracked properties")] {
-            @if let Some(value) = present(occurrence, name) { (json::boxed(title, value)) }
+            @if let Some(value) = present(occurrence, name) {
+                (json::boxed(title, value))
+                @if items(occurrence, "untrusted").any(|part| part.as_str() == Some(name)) {
+                    p class="muted" { "Contains untrusted data: text of a language model, or what a tool fetched." }
+                }
+            }
         }
     }
 }

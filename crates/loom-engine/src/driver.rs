@@ -52,7 +52,6 @@ use crate::{
     orders::Given,
     other_runs::OtherRuns,
     ports::Call,
-    presence::Present,
     run_report::RunReport,
     shared::{Shared, gate::Pass, late_pass::LatePass},
     signals::{self, Mailbox},
@@ -150,8 +149,7 @@ pub(crate) struct Driver {
     admissions: HashMap<Place, Admission>,
     /// The texts that its calls show while they arrive, once one may.
     texts: Option<RunTexts>,
-    /// Ends what handlers keep for the run, once one may.
-    present: Option<Present>,
+    present: Option<crate::presence::Present>,
     memory: MemoryWrites,
     /// See [`Links::pass`]. Given up when the end of the run is durable, and dropped with the run in any case.
     pass: Pass,
@@ -663,7 +661,6 @@ impl Driver {
         // A draining engine does not wait for a child workflow: it is a run, which continues in the next process.
         let flight = (!is_child(&call)).then(|| self.shared.flights.begin());
         let call = self.showing(call, place);
-        let call = self.present(call);
         let limit = Arc::new(TimeLimit::default());
         let waits = Arc::<AtomicBool>::default();
         let (keeper, waiting) = (Arc::clone(&limit), Arc::clone(&waits));

@@ -123,7 +123,7 @@ impl Sessions {
     /// [`Failure`] when the server cannot be reached.
     ///
     /// # Cancel safety
-    /// A session that has begun stays for the next call; one that has not is given up.
+    /// A session that has begun stays for the next call; one that has not is dropped.
     pub(crate) async fn of(&self, call: &Call, server: &McpServer) -> Result<Arc<Session>, Failure> {
         let key = (call.run, Arc::clone(&server.name));
         let (slot, is_new) = {
@@ -303,7 +303,7 @@ impl Session {
         Err(self.way.failure(&self.name, &format!("The MCP server '{}' did not {what}", self.name), &why))
     }
 
-    /// Ends the session: a server over HTTP is told so, and a program gets the end of its input, then is killed.
+    /// Ends the session: a server over HTTP gets a request to delete it, and a program gets the end of its input, then is killed.
     async fn end(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut running) = running {

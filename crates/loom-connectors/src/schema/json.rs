@@ -32,7 +32,7 @@ const CONSTRAINTS: [&str; 10] = [
 ];
 
 /// An object with a property for each parameter, and one for the body. What has a constant value, and the address for
-/// notifications, is left out.
+/// notifications, is omitted.
 pub(crate) fn of_arguments(document: &Document, operation: &Operation) -> Result<Value, Error> {
     let mut budget = Budget::new();
     let mut members = Object::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use loom_expression::{Reference, ReferenceKind, Template};
+use loom_expression::{Labels, Reference, ReferenceKind, Template};
 
 use super::{Action, ActionIdx, ActionKind, Block, BlockIdx, BlockRole, EffectKind, Workflow};
 
@@ -40,6 +40,15 @@ fn tool_around(actions: &[Action], blocks: &[Block], mut block: BlockIdx) -> Opt
             return Some(owner);
         }
         block = actions[owner.0 as usize].block;
+    }
+}
+
+impl Action {
+    /// The labels to attach to what a call of the action returns.
+    #[inline]
+    pub fn labels_of_outputs(&self) -> Labels {
+        let label = |has, label| if has { label } else { Labels::NONE };
+        label(self.secure.outputs, Labels::SECRET) | label(self.is_untrusted, Labels::UNTRUSTED)
     }
 }
 

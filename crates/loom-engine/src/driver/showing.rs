@@ -15,6 +15,7 @@ impl Driver {
     /// The call, with a place to show its text if it may have one: nothing is shown of secrets and of what the definition
     /// secures.
     pub(super) fn showing(&mut self, call: Call, place: Place) -> Call {
+        let call = self.present(call);
         let action = call.definition();
         let speaks = matches!(
             action.kind,
@@ -33,7 +34,7 @@ impl Driver {
     }
 
     /// The call, with the presence of the run if its handler may keep something for the run.
-    pub(super) fn present(&mut self, call: Call) -> Call {
+    fn present(&mut self, call: Call) -> Call {
         let keeps = match &call.definition().kind {
             ActionKind::Agent { .. } => true,
             ActionKind::Effect { effect, .. } => matches!(effect, EffectKind::Custom(_)),

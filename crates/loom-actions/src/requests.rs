@@ -21,7 +21,7 @@ use hyper::{
 };
 use loom_expression::{Object, Timestamp, Value, envelope};
 
-use loom_engine::http_status;
+use loom_engine::{http_status, pool::Pool};
 use loom_resilience::{Clock, Learned};
 
 use crate::{
@@ -34,6 +34,9 @@ use crate::{
     url::Url,
 };
 
+/// Bodies of so many bytes are converted on a thread that is not the runtime's.
+const LARGE: u64 = 64 << 10;
+
 /// The wall clock, for dates in `Retry-After`.
 pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -44,6 +47,8 @@ pub struct Requests {
     archives: Archives,
     settings: Settings,
     clock: WallClock,
+    /// Converts large bodies.
+    conversions: Pool,
 }
 
 /// A request as the language describes it, with all expressions evaluated.
@@ -165,7 +170,14 @@ impl Requests {
         let egress = Arc::new(settings.egress.clone());
         let client = Client::new(settings.client.clone(), egress, resolver)?;
         let tokens = Tokens::new(settings.tokens.clone());
-        Ok(Requests { client, tokens, archives: Archives::default(), settings, clock })
+        Ok(Requests {
+            client,
+            tokens,
+            archives: Archives::default(),
+            settings,
+            clock,
+            conversions: Pool::default(),
+        })
     }
 
     /// The time of the engine's clock.
@@ -195,7 +207,7 @@ impl Requests {
         if let Some(resume) = resume {
             return self.poll(spec, marks, behaviour, resume).await;
         }
-        let request = self.prepare(spec, marks, behaviour)?;
+        let request = self.prepare(spec, marks, behaviour).await?;
         let credentials = Credentials::from_value(&spec.authentication)?;
         let is_large = request.body.len() > self.settings.chunk_threshold;
         let reply = if behaviour.chunked && is_large && is_upload(&request.method) {
@@ -208,14 +220,14 @@ impl Requests {
             && let Some(location) = reply.header(header::LOCATION)
         {
             let url = reply.url.join(location)?;
-            return self.pending(&reply, &url, 0);
+            return self.pending(&reply, &url, 0).await;
         }
         let reply = self.whole_download(reply, spec, &credentials, marks, behaviour).await?;
         let answer = if behaviour.untyped && reply.status.is_success() {
             let bytes = envelope::encode("application/octet-stream", &reply.body);
             self.answer_with(reply.status.as_u16(), &reply.headers, Some(bytes))
         } else {
-            self.answer(&reply)?
+            self.answer(&reply).await?
         };
         match behaviour.minimum_items {
             Some(minimum) if reply.status.is_success() => {
@@ -260,7 +272,7 @@ impl Requests {
     }
 
     /// The request to send, without credentials.
-    fn prepare(&self, spec: &Spec, marks: &Marks, behaviour: &Behaviour) -> Result<Request, Failure> {
+    async fn prepare(&self, spec: &Spec, marks: &Marks, behaviour: &Behaviour) -> Result<Request, Failure> {
         let method = spec.method.clone();
         let mut headers = headers::from_author(&spec.headers, &method)?;
         let declared =
@@ -271,7 +283,9 @@ impl Requests {
         }
         let mut bytes = Bytes::new();
         if headers::has_body(&method) {
-            let body = content::encode(&spec.body, declared.as_deref());
+            let (value, kind) = (spec.body.clone(), declared.clone());
+            let size = value.bytes();
+            let body = self.convert(size, move || content::encode(&value, kind.as_deref())).await;
             let body =
                 body.map_err(|error| Failure::bad_request(format!("The request cannot be sent: {error}.")))?;
             if let Some(body) = body {
@@ -404,14 +418,28 @@ impl Requests {
         self.tokens.header(&self.client, &self.archives, token, (self.clock)()).await
     }
 
+    /// Converts a body of so many bytes, on a thread of the pool if it is large.
+    async fn convert<T: Send + 'static>(
+        &self,
+        bytes: u64,
+        conversion: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if bytes < LARGE { conversion() } else { self.conversions.run(conversion).await }
+    }
+
     /// Converts a reply to an answer.
     ///
     /// A body that does not match its content type is a failure only when the status is a success: an error page with
     /// a wrong type must not hide that the service is down. Nor does it undo work that was accepted. A body that is
     /// still compressed is treated as bytes.
-    fn answer(&self, reply: &Reply) -> Result<Answer, Failure> {
+    async fn answer(&self, reply: &Reply) -> Result<Answer, Failure> {
         let kind = reply.header(header::CONTENT_TYPE);
-        let body = match content::decode(&reply.body, kind) {
+        let decoded = {
+            let (bytes, kind) = (reply.body.clone(), kind.map(str::to_owned));
+            let size = bytes.len() as u64;
+            self.convert(size, move || content::decode(&bytes, kind.as_deref())).await
+        };
+        let body = match decoded {
             _ if is_packed(&reply.headers) && !reply.body.is_empty() => {
                 Some(envelope::encode(kind.unwrap_or("application/octet-stream"), &reply.body))
             }

@@ -1,11 +1,14 @@
 //! Wall clocks, and the monotonic time of a run.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use loom_expression::Timestamp;
 use tokio::time::Instant;
 
-use crate::{ports::Clock, time};
+use crate::{
+    ports::{Clock, Stopwatch},
+    time,
+};
 
 /// The system clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +38,23 @@ impl TokioClock {
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         time::after(self.start, self.since.elapsed())
+    }
+}
+
+/// Measures time with tokio's clock, which a test may pause.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioStopwatch(Instant);
+
+impl TokioStopwatch {
+    /// Counts from now.
+    pub fn start() -> TokioStopwatch {
+        TokioStopwatch(Instant::now())
+    }
+}
+
+impl Stopwatch for TokioStopwatch {
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 

@@ -54,6 +54,10 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
     };
     // A parsed value comes from any part of an envelope; a value that is used as it is has its own labels.
     let parsed = content.address() != value.address();
+    // A node of a value takes about as long as a step.
+    if !scope.takes(value.bytes() / 32) {
+        return Err(too_long());
+    }
     let value = value.labelled(if parsed { content.labels_within() } else { Labels::NONE });
     let errors =
         schema::validate(schema, &value, scope.environment.budgets.schema_nodes_max).map_err(|problem| {
@@ -78,7 +82,15 @@ pub(crate) fn parse_json(content: &Template, schema: &Value, scope: &Scope<'_>) 
     })
 }
 
+/// The decision is made again, so its result does not matter.
+fn too_long() -> Failure {
+    refused("EvaluationStepsExceeded", String::new())
+}
+
 fn parse_text(text: &str, scope: &Scope<'_>) -> Result<Value, Failure> {
+    if !scope.takes(text.len() as u64 / 8) {
+        return Err(too_long());
+    }
     Value::read_json_start_within(text, scope.environment.budgets.json_values_max).map_err(|error| {
         if error.is_too_large {
             return refused("JsonValuesExceeded", format!("The content cannot be parsed: {error}."));

@@ -1,5 +1,6 @@
 //! One run's task: feeds the machine, performs the effects that its events request, and reports to the watcher.
 
+mod fair;
 mod happened;
 mod memory;
 mod order;
@@ -46,7 +47,7 @@ use crate::{
     envelope::Envelope,
     event::{Command, EffectId, EffectResult, Event, Next, Outcome, Phase, Place},
     flights::Flight,
-    guard::{Admission, Guarded, TimeLimit},
+    guard::{Admission, TimeLimit},
     live_text::RunTexts,
     machine::Run,
     orders::Given,
@@ -55,12 +56,10 @@ use crate::{
     run_report::RunReport,
     shared::{Shared, gate::Pass, late_pass::LatePass},
     signals::{self, Mailbox},
+    slice::{Progress, Slice},
     time,
     watcher::Watcher,
 };
-
-/// Events processed before the task yields to other runs.
-const FAIR_SHARE: usize = 2_048;
 
 /// Commands handled together, so that one commit covers everything that is ready when a run has many calls in flight.
 const BATCH_MAX: usize = 256;
@@ -318,7 +317,9 @@ impl Driver {
     async fn handle_batch(&mut self, first: Envelope) -> Result<(), loom_store::Error> {
         self.evaluate();
         let at = self.clock.now();
-        let (mut more, mut senders) = (false, Vec::new());
+        let stopwatch = self.stopwatch();
+        let mut slice = self.slice(&*stopwatch);
+        let (mut progress, mut senders) = (Progress::Idle, Vec::new());
         let mut next = Some(first);
         for _ in 0..BATCH_MAX {
             let Some(Envelope { command, message, done, .. }) = next else { break };
@@ -345,11 +346,11 @@ impl Driver {
                 self.complete_commands(at).await?;
                 return self.continue_durably(senders).await;
             }
-            more |= self.run.handle_some(command, at, self.share());
+            progress = progress.max(self.run.handle_in(command, at, &mut slice));
             // Senders to a run that has ended are notified by the closed channel.
             next = if self.is_over() { None } else { self.ready_command() };
         }
-        self.settle_down(more).await?;
+        self.settle_down(progress, slice).await?;
         if !senders.is_empty() {
             self.make_durable().await?;
         }
@@ -358,11 +359,6 @@ impl Driver {
             done.send(awaited).ok();
         }
         Ok(())
-    }
-
-    /// Events to process before yielding. A draining engine records what happens, but starts nothing because of it.
-    fn share(&self) -> usize {
-        if self.shared.flights.draining() { 0 } else { FAIR_SHARE }
     }
 
     fn is_over(&self) -> bool {
@@ -403,7 +399,7 @@ impl Driver {
         self.landing.extend(self.under_way.remove(&effect).and_then(|ended| ended.flight));
         let at = self.clock.now();
         for note in notes {
-            self.run.handle(Command::EffectNoted { effect, note }, at);
+            self.run.note(Command::EffectNoted { effect, note }, at);
         }
         Some(Command::EffectEnded { effect, result })
     }
@@ -412,35 +408,46 @@ impl Driver {
     async fn handle(&mut self, command: Command) -> Result<(), loom_store::Error> {
         self.evaluate();
         let at = self.clock.now();
-        let more = self.run.handle_some(command, at, self.share());
-        self.settle_down(more).await
+        let stopwatch = self.stopwatch();
+        let mut slice = self.slice(&*stopwatch);
+        let progress = self.run.handle_in(command, at, &mut slice);
+        self.settle_down(progress, slice).await
     }
 
     /// Performs what the machine has decided, until nothing more follows immediately.
-    async fn settle_down(&mut self, mut more: bool) -> Result<(), loom_store::Error> {
+    async fn settle_down(
+        &mut self,
+        mut progress: Progress,
+        mut slice: Slice<'_>,
+    ) -> Result<(), loom_store::Error> {
         loop {
             let immediate = self.perform_effects().await?;
             let at = self.clock.now();
             if !immediate.is_empty() {
                 self.evaluate();
                 for command in immediate {
-                    more |= self.run.handle_some(command, at, self.share());
+                    progress = progress.max(self.run.handle_in(command, at, &mut slice));
                 }
                 continue;
             }
             if self.run.lacks_reads() {
                 self.read_missing().await?;
                 self.evaluate();
-                more |= self.run.advance(at, self.share());
+                progress = progress.max(self.run.advance_in(at, &mut slice));
                 continue;
             }
             self.rest();
-            if !more || self.shared.flights.draining() {
+            if progress == Progress::Idle || self.shared.flights.draining() {
                 return Ok(());
+            }
+            if progress == Progress::Long {
+                progress = self.decide_in_pool().await;
+                continue;
             }
             tokio::task::yield_now().await;
             self.evaluate();
-            more = self.run.advance(at, self.share());
+            slice.renew();
+            progress = self.run.advance_in(self.clock.now(), &mut slice);
         }
     }
 
@@ -502,6 +509,7 @@ impl Driver {
 
     /// Performs the effects that new events request. Returns the commands that follow immediately.
     async fn perform_effects(&mut self) -> Result<Vec<Command>, loom_store::Error> {
+        let bytes = self.run.heap_bytes_of_events();
         let events = self.run.take_events();
         if events.is_empty() {
             return Ok(Vec::new());
@@ -533,23 +541,22 @@ impl Driver {
             }
         }
         let commits = self.commit_memory(&events);
-        match &mut self.journal {
-            None => self.show(&events),
-            Some(journal) => {
-                journal.record(&events, self.run.state());
-                let barrier = commits || durable::needs_barrier(&events);
-                let is_full = journal.is_full();
-                if self.unshown.is_empty() {
-                    self.unshown = events;
-                } else {
-                    self.unshown.extend(events);
-                }
-                if barrier {
-                    self.make_durable().await?;
-                } else if is_full {
-                    self.spill().await?;
-                }
+        if self.journal.is_some() {
+            let events = self.record(events, bytes).await;
+            let barrier = commits || durable::needs_barrier(&events);
+            let is_full = self.journal.as_ref().is_some_and(RunJournal::is_full);
+            if self.unshown.is_empty() {
+                self.unshown = events;
+            } else {
+                self.unshown.extend(events);
             }
+            if barrier {
+                self.make_durable().await?;
+            } else if is_full {
+                self.spill().await?;
+            }
+        } else {
+            self.show(&events);
         }
         if ended_something && !self.under_way.is_empty() {
             let state = self.run.state();
@@ -562,11 +569,7 @@ impl Driver {
             });
         }
         let left = if resumed { self.calls_to_resume(&started) } else { Vec::new() };
-        if self.starts_script(&started) {
-            // A script's context is assembled here, which may take long.
-            self.evaluate();
-        }
-        let calls = started.into_iter().filter_map(|effect| self.run.call(effect)).collect::<Vec<_>>();
+        let calls = self.calls(started).await;
         let mut immediate: Vec<Command> = calls.into_iter().flat_map(|call| self.begin(call)).collect();
         immediate.extend(self.resume_calls(left));
         Ok(immediate)
@@ -689,12 +692,5 @@ impl Driver {
         let (abort, registration) = AbortHandle::new_pair();
         self.calls.push(Abortable::new(Box::pin(future), registration));
         abort
-    }
-
-    /// Makes the changes that a call has made to its services durable together with its end.
-    fn store_services(&mut self, guarded: Option<&Guarded>) {
-        if let (Some(guarded), Some(journal)) = (guarded, &mut self.journal) {
-            guarded.spent().for_each(|service| journal.store_service(service));
-        }
     }
 }

@@ -13,6 +13,8 @@ mod parking;
 mod queue;
 mod recovery;
 mod signals;
+#[cfg(test)]
+mod simulation;
 mod suspects;
 
 use std::{
@@ -39,6 +41,7 @@ use crate::{
     live_text::LiveTexts,
     machine::Run,
     other_runs::OtherRuns,
+    pool::Pool,
     reads::{self, Reads},
     run_handle::RunHandle,
     run_report::RunReport,
@@ -460,6 +463,11 @@ impl Engine {
         if let Some(start) = start {
             self.shared.environment.learn_parameters(start);
         }
+    }
+
+    /// The threads on which histories and large values are read, so that the runtime's threads remain free.
+    pub fn reads(&self) -> &Pool {
+        &self.shared.pools.reads
     }
 
     /// The masker that has learned the secrets that runs have read; use it to redact anything of a run that is shown.

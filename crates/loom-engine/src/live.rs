@@ -72,6 +72,12 @@ impl Live {
         self.kept > KEPT_MAX
     }
 
+    /// Bytes of heap data added since events were taken last, when these were so many events.
+    pub(crate) fn kept_heap(&mut self, events: usize) -> u64 {
+        self.settle();
+        self.kept.saturating_sub(events as u64 * EVENT_BYTES)
+    }
+
     /// Measures the state, which may hold `most` bytes, and returns its size in bytes.
     pub(crate) fn measure(&mut self, state: &RunState, most: u64) -> u64 {
         let live = live_bytes(state);

@@ -8,10 +8,12 @@ use std::{collections::VecDeque, sync::Arc};
 use loom_definition::{
     RunStatus, Workflow,
     model::{ActionKind, EffectKind},
+    policy::RetrySetting,
 };
 use loom_expression::Value;
 
 use crate::{
+    call_kinds::is_webhook,
     clock::Now,
     decide::{Decider, Planned},
     environment::Environment,
@@ -19,11 +21,13 @@ use crate::{
     live::Live,
     live_text::Show,
     memory,
+    patience::UNLIMITED,
     ports::{Call, Secret},
     presence::Presence,
     random,
     reads::Use,
     script,
+    slice::{EventsUntil, Pace, Progress, Slice},
     state::RunState,
     trace::RunTrace,
     turn,
@@ -55,7 +59,7 @@ pub struct Run {
     events: Vec<Event>,
     handed_out: usize,
     live: Live,
-    /// Commands whose decisions need what has not been read.
+    /// Commands whose decisions need what has not been read, or take too long for the slice.
     undecided: VecDeque<Command>,
 }
 
@@ -139,6 +143,7 @@ impl Run {
                 Some(RunTrace::of(start).handed_on(effect, &state.path(asked.place.opening)))
             }
         };
+        state.patience.begin(UNLIMITED);
         let context = match asked.phase {
             Phase::Call => script::context(state, &self.environment, asked.place, &inputs),
             Phase::Admit | Phase::Subscribe | Phase::Unsubscribe => None,
@@ -175,91 +180,150 @@ impl Run {
     /// was cancelled, a timer that was dropped) does nothing.
     pub fn handle(&mut self, command: Command, now: impl Into<Now>) {
         let now = now.into();
-        self.accept(command, now);
+        self.accept(command, now, UNLIMITED);
         while self.advance(now, usize::MAX) {}
     }
 
     /// Like [`Run::handle`], but stops after about `budget` events; true when more work is ready. [`Run::advance`] does the
-    /// rest. Use it to drive many runs fairly.
+    /// rest.
     pub fn handle_some(&mut self, command: Command, now: impl Into<Now>, budget: usize) -> bool {
         let now = now.into();
-        self.accept(command, now);
+        self.accept(command, now, UNLIMITED);
         self.advance(now, budget)
     }
 
-    /// Decides a command at once, or holds it when a workflow that reads secrets or shared memory may have to read some first.
+    /// Like [`Run::handle`], but stops when the slice is over, or before a decision that takes too long for it.
+    pub(crate) fn handle_in(&mut self, command: Command, now: Now, slice: &mut Slice<'_>) -> Progress {
+        self.accept(command, now, slice.patience());
+        self.advance_in(now, slice)
+    }
+
+    /// Decides a command at once, unless that needs what has not been read, or takes too long.
     #[inline]
-    fn accept(&mut self, command: Command, now: Now) {
-        if self.workflow.has_reads {
+    fn accept(&mut self, command: Command, now: Now, patience: u64) {
+        if self.workflow.has_reads || !self.undecided.is_empty() {
             self.undecided.push_back(command);
             return;
         }
-        // Without reads nothing is ever undecided, so the order of commands is kept. A command is large: it is not moved through a queue.
+        // A command is large: it is not moved through a queue, and it is copied only if its decision evaluates something.
+        let again = (patience != UNLIMITED && self.evaluates(&command)).then(|| command.clone());
+        self.state.patience.begin(if again.is_some() { patience } else { UNLIMITED });
         let first = self.events.len();
         self.decider(now).command(command);
+        if let Some(again) = again
+            && self.state.patience.is_over()
+        {
+            // As if it had not been decided.
+            self.events.truncate(first);
+            self.undecided.push_back(again);
+            return;
+        }
         self.apply_from(first, now);
+    }
+
+    /// Whether the decision about a command may evaluate expressions.
+    fn evaluates(&self, command: &Command) -> bool {
+        match command {
+            Command::EffectEnded { effect, .. } => self.state.effects.get(*effect).is_some_and(|asked| {
+                let action = self.workflow.action(asked.place.action);
+                action.tracked_properties.is_some()
+                    || is_webhook(&action.kind)
+                    || action.resilience.as_deref().is_some_and(|own| {
+                        own.fallback.is_some() || matches!(own.retry, RetrySetting::Computed(..))
+                    })
+            }),
+            Command::TimerFired(_) | Command::Callback { .. } | Command::Cancel | Command::TimeOut => true,
+            Command::Start(_)
+            | Command::Accept(_)
+            | Command::Admit
+            | Command::EffectNoted { .. }
+            | Command::Suspend
+            | Command::Resume => false,
+        }
     }
 
     /// Performs the work that is ready, up to about `budget` events. True when more is ready; false also when the run cannot
     /// continue before secrets have been read, see [`Run::lacks_reads`].
     pub fn advance(&mut self, now: impl Into<Now>, budget: usize) -> bool {
-        let now = now.into();
+        let until = self.events.len().saturating_add(budget);
+        self.make_decisions(now.into(), &mut EventsUntil(until)) != Progress::Idle
+    }
+
+    /// Performs the work that is ready until the slice is over, or up to a decision that takes too long for it.
+    pub(crate) fn advance_in(&mut self, now: Now, slice: &mut Slice<'_>) -> Progress {
+        self.make_decisions(now, slice)
+    }
+
+    fn make_decisions(&mut self, now: Now, pace: &mut impl Pace) -> Progress {
+        let patience = pace.patience();
+        if self.live.is_due() {
+            // It has to be measured, which takes as long as the state is large.
+            if patience != UNLIMITED {
+                return Progress::Long;
+            }
+            self.state.patience.begin(UNLIMITED);
+            self.bound_values(now);
+        }
         while let Some(command) = self.undecided.pop_front() {
-            if !self.decide_command(command, now) {
-                return false;
+            if let Err(stopped) = self.decide_command(command, now, patience) {
+                return stopped;
             }
         }
         if self.lacks_reads() {
-            return false;
+            return Progress::Idle;
         }
-        let limit = self.events.len().saturating_add(budget);
-        while self.events.len() < limit {
+        let mut steps = 0;
+        while pace.goes_on(steps, self.events.len()) {
             if self.state.status != RunStatus::Running {
-                return false;
+                return Progress::Idle;
             }
-            let Some(work) = self.state.ready.pop_front() else { return false };
+            let Some(work) = self.state.ready.pop_front() else { return Progress::Idle };
             if !self.state.is_current(work) {
                 continue;
             }
             let first = self.events.len();
+            self.state.patience.begin(patience);
             self.decider(now).work(work);
-            if self.lacks_reads() {
+            if self.state.patience.is_over() || self.lacks_reads() {
                 // As if it had not been decided.
                 self.events.truncate(first);
                 self.state.ready.push_front(work);
-                return false;
+                return if self.state.patience.is_over() { Progress::Long } else { Progress::Idle };
             }
+            steps = self.state.patience.spent();
             if self.apply_from(first, now) {
-                return true;
+                return Progress::More;
             }
         }
-        true
+        Progress::More
     }
 
-    /// Decides what follows from a command. False when that needs secrets which have not been read; the command is undecided.
-    fn decide_command(&mut self, command: Command, now: Now) -> bool {
+    /// Decides what follows from a command.
+    ///
+    /// # Errors
+    /// How far the run gets before secrets have been read, or the decision may take longer; the command is undecided.
+    fn decide_command(&mut self, command: Command, now: Now, patience: u64) -> Result<(), Progress> {
         if self.lacks_reads() {
             self.undecided.push_front(command);
-            return false;
+            return Err(Progress::Idle);
         }
         let first = self.events.len();
-        let again = self.workflow.has_reads.then(|| command.clone());
-        let writes = again.as_ref().is_some_and(|command| self.ends_write(command));
+        let again = command.clone();
+        let writes = self.workflow.has_reads && self.ends_write(&again);
+        self.state.patience.begin(patience);
         self.decider(now).command(command);
-        if let Some(again) = again
-            && self.lacks_reads()
-        {
+        if self.state.patience.is_over() || self.lacks_reads() {
             // As if it had not been decided.
             self.events.truncate(first);
             self.undecided.push_front(again);
-            return false;
+            return Err(if self.state.patience.is_over() { Progress::Long } else { Progress::Idle });
         }
         if writes {
             // What follows reads what was written.
             self.state.reads.forget_memory();
         }
         self.apply_from(first, now);
-        true
+        Ok(())
     }
 
     /// Whether the run cannot continue before secrets have been read: [`Run::missing_secrets`].
@@ -371,17 +435,32 @@ impl Run {
     #[cold]
     fn bound_values(&mut self, now: Now) -> bool {
         let most = self.environment.budgets.run_bytes_max;
+        if self.state.patience.is_limited() && self.live.is_due() {
+            // Measured before the next decision.
+            return true;
+        }
         if self.live.is_due()
             && self.live.measure(&self.state, most) > most
             && self.state.status == RunStatus::Running
         {
             let first = self.events.len();
+            self.state.patience.begin(UNLIMITED);
             self.decider(now).exceed(most);
             for event in &self.events[first..] {
                 self.state.apply(&self.workflow, event);
             }
         }
         self.live.is_full()
+    }
+
+    /// Records what is known about a call. Nothing follows from that.
+    pub(crate) fn note(&mut self, note: Command, now: Now) {
+        self.accept(note, now, UNLIMITED);
+    }
+
+    /// The size of the heap data of the values in events that have not been taken, in bytes: an upper bound.
+    pub(crate) fn heap_bytes_of_events(&mut self) -> u64 {
+        self.live.kept_heap(self.events.len())
     }
 
     /// The events since the last call, oldest first.

@@ -1,6 +1,6 @@
 //! The engine's ports: the handlers that make external calls, the source of secrets, and the clock. Hosts implement them.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use loom_definition::{ActionIdx, Workflow, model::Action};
 use loom_expression::{Timestamp, Value};
@@ -87,6 +87,12 @@ impl Call {
     pub fn definition(&self) -> &Action {
         self.workflow.action(self.action)
     }
+}
+
+/// Says how much time has passed. The engine reads it to share its threads fairly among runs; no decision depends on it.
+pub trait Stopwatch: Send + Sync {
+    /// The time since some moment, which is always the same one. It never decreases.
+    fn elapsed(&self) -> Duration;
 }
 
 /// The future that a handler returns.

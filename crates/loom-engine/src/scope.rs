@@ -12,6 +12,7 @@ use crate::{
     environment::Environment,
     event::{OpeningId, Place},
     gather::{self, Iterations},
+    patience::Counted,
     random::{self, Purpose, Source},
     record::{self, Unopened},
     state::{RunState, Slot, SlotPhase},
@@ -38,7 +39,7 @@ pub(crate) struct Scope<'a> {
 
 /// An evaluation budget, owned or borrowed from an outer scope.
 pub(crate) enum Purse<'a> {
-    Own(Budget),
+    Own(Counted<'a>),
     Lent(&'a Budget),
 }
 
@@ -47,7 +48,7 @@ impl std::ops::Deref for Purse<'_> {
 
     fn deref(&self) -> &Budget {
         match self {
-            Purse::Own(budget) => budget,
+            Purse::Own(counted) => counted.budget(),
             Purse::Lent(budget) => budget,
         }
     }
@@ -70,7 +71,11 @@ impl<'a> Scope<'a> {
             current_record: None,
             callback: None,
             draws: Cell::new(0),
-            budget: Purse::Own(budget(environment)),
+            budget: Purse::Own(Counted::new(
+                environment.budgets.evaluation_steps_max,
+                environment.budgets.json_values_max,
+                &state.patience,
+            )),
         }
     }
 
@@ -93,6 +98,13 @@ impl<'a> Scope<'a> {
             draws: Cell::new(draws),
             budget: Purse::Lent(&self.budget),
         }
+    }
+
+    /// Counts steps that are not part of the evaluation budget. False if the decision takes too long, and its result does not
+    /// matter.
+    pub(crate) fn takes(&self, steps: u64) -> bool {
+        self.state.patience.spend(steps);
+        !self.state.patience.is_over()
     }
 
     /// A value of the run, unless it holds a secret that can no longer be read.
@@ -213,7 +225,7 @@ enum Found {
     Gathered(Iterations),
 }
 
-/// The evaluation budget of one action.
+/// The evaluation budget of one trigger.
 pub(crate) fn budget(environment: &Environment) -> Budget {
     Budget::new(environment.budgets.evaluation_steps_max, environment.budgets.json_values_max)
 }

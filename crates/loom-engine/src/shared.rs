@@ -4,6 +4,8 @@
 
 pub(crate) mod aside;
 pub(crate) mod awake;
+#[cfg(test)]
+pub(crate) mod faults;
 pub(crate) mod gate;
 pub(crate) mod handlers;
 pub(crate) mod held;
@@ -35,9 +37,22 @@ use self::{
     parking::Parking, queue::Queue, wheel::Wheel,
 };
 use crate::{
-    chaos::Chaos, clock::Now, durable::Durable, envelope::Envelope, environment::Environment, event::RunId,
-    flights::Flights, guard::Services, live_text::Boards, ports::Clock, random, signals::Mailbox,
-    suspects::Suspects, time, watcher::Watcher,
+    chaos::Chaos,
+    clock::Now,
+    durable::Durable,
+    envelope::Envelope,
+    environment::Environment,
+    event::RunId,
+    flights::Flights,
+    guard::Services,
+    live_text::Boards,
+    pool::Pools,
+    ports::{Clock, Stopwatch},
+    random,
+    signals::Mailbox,
+    suspects::Suspects,
+    time,
+    watcher::Watcher,
 };
 
 /// What the engine and its runs share.
@@ -78,6 +93,11 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) gates: Arc<Gates>,
     pub(crate) aside: Aside,
+    /// Protections that a test takes out, to show that it notices.
+    #[cfg(test)]
+    pub(crate) faults: faults::Faults,
+    pub(crate) pools: Pools,
+    pub(crate) stopwatch: Arc<dyn Stopwatch>,
     /// Where the engine's tasks run, once the runs in the store have been recovered.
     pub(crate) recovered: OnceLock<Handle>,
     /// What calls show while it arrives.

@@ -14,6 +14,7 @@ use crate::{
     },
     illegal::IllegalEvent,
     path::Iteration,
+    patience::Patience,
     reads::{Reads, Unavailable},
     sorted::Sorted,
     time,
@@ -47,6 +48,8 @@ pub struct RunState {
     pub(crate) seq: u64,
     /// What expressions may read without I/O. Not part of the journal, which has the results.
     pub(crate) reads: Reads,
+    /// How long the current decision may take. Not part of the journal either.
+    pub(crate) patience: Patience,
     /// Secrets in the state that can no longer be read.
     pub(crate) unavailable: Unavailable,
 }
@@ -259,6 +262,7 @@ impl RunState {
             outputs: None,
             seq: 0,
             reads: Reads::default(),
+            patience: Patience::default(),
             unavailable: Unavailable::default(),
         }
     }

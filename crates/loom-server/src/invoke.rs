@@ -23,10 +23,11 @@ use crate::{
     idempotency::{self, Keyed},
     lookup::{deployed, find_trigger},
     path::{Path, rest_of_path},
+    received::Received,
     refusal::refusal,
     request::{self, decode_body, outputs, read_body, relative_path},
     response::{self, Problem, json},
-    shared::Shared,
+    shared::{LARGE, Shared},
     stream::{self, Format, Shown},
     subscription::{self, Found},
 };
@@ -126,12 +127,11 @@ async fn fire_with_body(
     {
         return respond_again(shared, deployment, found, &row).await;
     }
-    let budgets = &shared.host.engine.environment().budgets;
-    if let Some(value) = decode_body(body.bytes(), &parts.headers, budgets.json_values_max)? {
+    if let Some(value) = decoded(shared, &body, &parts.headers).await? {
         body.becomes(&value)?;
         given.insert("body", value);
     }
-    shared.host.engine.check_body(found, given.get("body"))?;
+    check_body(shared, deployment, found, given.get("body")).await?;
     let tracking_id = parts.headers.get("x-ms-client-tracking-id").and_then(|id| id.to_str().ok());
     let waits = deployment.has_response && found.split_on.is_none();
     let streamed = wanted_stream(&parts)?;
@@ -239,6 +239,33 @@ impl From<BodyRefused> for Problem {
     }
 }
 
+/// The body as a value of the language, if there is one.
+async fn decoded(shared: &Shared, body: &Received, headers: &HeaderMap) -> Result<Option<Value>, Problem> {
+    let values_max = shared.host.engine.environment().budgets.json_values_max;
+    let (bytes, headers) = (body.bytes().clone(), headers.clone());
+    let size = bytes.len() as u64;
+    shared.convert(size, move || decode_body(&bytes, &headers, values_max)).await
+}
+
+/// Checks the body against the schema of the trigger.
+async fn check_body(
+    shared: &Shared,
+    deployment: &Deployment,
+    trigger: &Trigger,
+    body: Option<&Value>,
+) -> Result<(), BodyRefused> {
+    let Some(body) = body.filter(|body| body.bytes() >= LARGE) else {
+        return shared.host.engine.check_body(trigger, body);
+    };
+    let (engine, workflow) = (shared.host.engine.clone(), Arc::clone(&deployment.workflow));
+    let (name, body) = (Arc::clone(&trigger.name), body.clone());
+    let check = move || match workflow.find_trigger(&name) {
+        Some(trigger) => engine.check_body(trigger, Some(&body)),
+        None => Ok(()),
+    };
+    shared.convert(LARGE, check).await
+}
+
 fn accepted() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;
@@ -298,7 +325,10 @@ async fn respond(shared: &Shared, run: RunId, answer: &Value) -> Result<Response
     let headers = answer.get("headers").and_then(Value::as_object);
     let kind = headers.and_then(|headers| headers.get_ignore_case("Content-Type")?.as_str());
     match kind.and_then(Format::of_content_type) {
-        None => response::of_action(answer),
+        None => {
+            let answer = answer.clone();
+            shared.convert(answer.bytes(), move || response::of_action(&answer)).await
+        }
         Some(format) => stream_to_caller(shared, run, format?).await,
     }
 }
@@ -437,8 +467,7 @@ async fn take_callback(shared: &Shared, token: &str, request: Request) -> Result
     let (parts, body) = request.into_parts();
     let mut body = read_body(body, shared).await?;
     let mut payload = outputs(&parts.uri, &parts.headers);
-    let values_max = shared.host.engine.environment().budgets.json_values_max;
-    if let Some(value) = decode_body(body.bytes(), &parts.headers, values_max)? {
+    if let Some(value) = decoded(shared, &body, &parts.headers).await? {
         body.becomes(&value)?;
         payload.insert("body", value);
     }

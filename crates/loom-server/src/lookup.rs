@@ -37,7 +37,7 @@ pub(crate) fn unknown_run(text: &str) -> Problem {
 pub(crate) async fn history(
     shared: &Shared,
     id: &str,
-    begin: impl FnOnce(Arc<Workflow>) -> History,
+    begin: impl FnOnce(Arc<Workflow>) -> History + Send + 'static,
 ) -> Result<History, Problem> {
     let found = shared.host.engine.history_within(run_id(id)?, begin).await?;
     let (_, history) = found.ok_or_else(|| unknown_run(id))?;

@@ -16,6 +16,11 @@ use crate::{
 
 /// `GET /api/v1/runs/{id}/definition`.
 pub(crate) async fn definition(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+    let reading = shared.clone();
+    reading.read(show(shared, id)).await
+}
+
+async fn show(shared: Shared, id: String) -> Answer {
     let history = lookup::history(&shared, &id, |workflow| History::within(workflow, |_| 0..0)).await?;
     Ok(json(StatusCode::OK, &shown(&id, history.workflow())))
 }

@@ -1,6 +1,6 @@
 //! The management API of single runs: reading, commanding, resubmitting and deleting them.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use axum::{
     body::Body,
@@ -27,6 +27,11 @@ use crate::{
 
 /// `GET /api/v1/runs/{id}`.
 pub(crate) async fn run(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+    let reading = shared.clone();
+    reading.read(Box::pin(show_run(shared, id))).await
+}
+
+async fn show_run(shared: Shared, id: String) -> Answer {
     let run = run_id(&id)?;
     let found = match shared.host.engine.state_of(run).await {
         Err(
@@ -71,6 +76,11 @@ pub(crate) async fn delete_run(State(shared): State<Shared>, Path(id): Path<Stri
 
 /// `GET /api/v1/runs/{id}/actions`.
 pub(crate) async fn actions(State(shared): State<Shared>, Path(id): Path<String>) -> Answer {
+    let reading = shared.clone();
+    reading.read(show_actions(shared, id)).await
+}
+
+async fn show_actions(shared: Shared, id: String) -> Answer {
     let history = history(&shared, &id, |workflow| History::within(workflow, |_| 0..1)).await?;
     let mut object = Object::new();
     object.insert("actions", view::actions(&history, shared.host.now()));
@@ -89,10 +99,15 @@ pub(crate) async fn action(
         None => 0,
         Some(text) => text.parse().map_err(|_| not_a_cursor())?,
     };
-    let page = skip..skip.saturating_add(size);
-    let history = history(&shared, &id, |workflow| {
-        let wanted = workflow.find_action(&name);
-        History::within(workflow, |action| if Some(action) == wanted { page.clone() } else { 0..0 })
+    let reading = shared.clone();
+    reading.read(show_action(shared, id, name, skip..skip.saturating_add(size))).await
+}
+
+async fn show_action(shared: Shared, id: String, name: String, page: Range<usize>) -> Answer {
+    let (wanted, skip) = (name.clone(), page.start);
+    let history = history(&shared, &id, move |workflow| {
+        let wanted = workflow.find_action(&wanted);
+        History::within(workflow, move |action| if Some(action) == wanted { page.clone() } else { 0..0 })
     });
     let history = history.await?;
     let index = history.workflow().find_action(&name).ok_or_else(|| {

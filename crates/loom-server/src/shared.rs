@@ -15,6 +15,9 @@ use crate::{
     shown_settings::ShownSettings, sign,
 };
 
+/// JSON of so many bytes takes longer than a thread of the runtime should be occupied: a tenth of a millisecond or more.
+pub(crate) const LARGE: u64 = 64 << 10;
+
 /// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
@@ -129,6 +132,26 @@ impl fmt::Debug for Token {
 }
 
 impl Shared {
+    /// Reads a history, or converts a large value, on a thread that is not the runtime's: other requests are answered meanwhile.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the result.
+    pub(crate) async fn read<F>(&self, reading: F) -> F::Output
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.host.engine.reads().block_on(reading).await
+    }
+
+    /// Converts something of so many bytes, on such a thread if it is large.
+    pub(crate) async fn convert<T: Send + 'static>(
+        &self,
+        bytes: u64,
+        conversion: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if bytes < LARGE { conversion() } else { self.host.engine.reads().run(conversion).await }
+    }
+
     /// Whether callers must send a token.
     pub(crate) fn is_guarded(&self) -> bool {
         self.token.is_required()

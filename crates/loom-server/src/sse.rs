@@ -59,7 +59,8 @@ async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Res
                 .filter(|limit| (1..=PAGE).contains(limit))
                 .ok_or_else(|| Problem::bad(format!("'limit' must be between 1 and {PAGE}.")))?,
         };
-        return page(&shared, &row, after, limit).await;
+        let reading = shared.clone();
+        return reading.read(page(shared, row, after, limit)).await;
     }
     let format = match request::query(uri, "format") {
         None => Format::Native,
@@ -68,11 +69,11 @@ async fn answer(shared: Shared, id: &str, uri: &Uri, headers: &HeaderMap) -> Res
     stream::open(shared, &row, Shown { after, format, to_caller: false }).await
 }
 
-async fn page(shared: &Shared, row: &RunRow, after: u64, limit: usize) -> Result<Response<Body>, Problem> {
-    let mut feed = Feed::new(shared, row, after).await?;
+async fn page(shared: Shared, row: RunRow, after: u64, limit: usize) -> Result<Response<Body>, Problem> {
+    let mut feed = Feed::new(&shared, &row, after).await?;
     let mut events = Vec::new();
     let mut more = false;
-    while let Some((_, event)) = feed.next(shared).await? {
+    while let Some((_, event)) = feed.next(&shared).await? {
         if events.len() == limit {
             more = true;
             break;

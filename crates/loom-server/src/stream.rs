@@ -89,8 +89,15 @@ pub(crate) async fn open(shared: Shared, row: &RunRow, shown: Shown) -> Result<R
     // Subscribed before the first read, so that nothing is missed between the two.
     let news = shared.host.hub.watch(row.id);
     let texts = shared.host.engine.live_texts(row.id);
-    let mut feed = Feed::new(&shared, row, shown.after).await?;
-    let first = feed.next(&shared).await?;
+    let begin = {
+        let (shared, row) = (shared.clone(), row.clone());
+        async move {
+            let mut feed = Feed::new(&shared, &row, shown.after).await?;
+            let first = feed.next(&shared).await?;
+            Ok::<_, Problem>((feed, first))
+        }
+    };
+    let (feed, first) = shared.read(begin).await?;
     if first.is_none() && feed.ended {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -257,19 +264,13 @@ impl Streaming {
                     self.write(seq, &event, &mut chunk);
                 }
                 self.stale = false;
-                while chunk.len() < CHUNK_BYTES {
-                    match self.feed.next(&self.shared).await {
-                        Ok(Some((seq, event))) => self.write(seq, &event, &mut chunk),
-                        Ok(None) => {
-                            self.stale = true;
-                            break;
-                        }
-                        Err(problem) => {
-                            // The reader reconnects with the number of its last event.
-                            tracing::warn!(run_id = %self.feed.run, message = problem.message, "an event stream was interrupted");
-                            return (!chunk.is_empty()).then(|| (Ok(Bytes::from(chunk)), self));
-                        }
-                    }
+                let shared = self.shared.clone();
+                let problem;
+                (self, chunk, problem) = shared.read(self.fill(chunk)).await;
+                if let Some(problem) = problem {
+                    // The reader reconnects with the number of its last event.
+                    tracing::warn!(run_id = %self.feed.run, message = problem.message, "an event stream was interrupted");
+                    return (!chunk.is_empty()).then(|| (Ok(Bytes::from(chunk)), self));
                 }
             }
             if self.stale {
@@ -296,6 +297,22 @@ impl Streaming {
                 () = self.shared.host.stopping.cancelled() => return None,
             }
         }
+    }
+
+    /// Appends durable events to a chunk until it is large enough, or there are no more at present. Also returns why an event cannot
+    /// be read.
+    async fn fill(mut self, mut chunk: String) -> (Streaming, String, Option<Problem>) {
+        while chunk.len() < CHUNK_BYTES {
+            match self.feed.next(&self.shared).await {
+                Ok(Some((seq, event))) => self.write(seq, &event, &mut chunk),
+                Ok(None) => {
+                    self.stale = true;
+                    break;
+                }
+                Err(problem) => return (self, chunk, Some(problem)),
+            }
+        }
+        (self, chunk, None)
     }
 
     fn write(&mut self, seq: u64, event: &Value, chunk: &mut String) {

@@ -1,9 +1,11 @@
-//! `loom bench`: measures the throughput and latency of workflows over HTTP, and memory and disk use over many runs.
+//! `loom bench`: measures the throughput and latency of workflows over HTTP, memory and disk use over many runs, and how long requests
+//! wait under load.
 //!
 //! The server runs in a separate process with its own data directory, so that its memory and CPU time can be distinguished from
 //! those of the callers. Callers, server and the service that workflows call share the machine.
 
 mod callers;
+mod fair;
 mod metrics;
 mod report;
 mod server;
@@ -23,6 +25,7 @@ use crate::{
     exit::Exit,
 };
 use callers::{Until, call};
+use fair::FairArgs;
 use report::Row;
 use server::Server;
 pub(crate) use shapes::NOTHING;
@@ -64,6 +67,8 @@ pub(crate) struct BenchArgs {
 enum BenchCommand {
     /// Execute many runs and report memory and disk use over time.
     Soak(SoakArgs),
+    /// Measure how long requests wait while runs evaluate for long and histories are read.
+    Fair(FairArgs),
 }
 
 /// The workflow and the server.
@@ -117,6 +122,7 @@ pub(crate) fn command(args: &BenchArgs, console: Console) -> Result<Exit> {
             match &args.command {
                 None => speed(&args.speed, console).await,
                 Some(BenchCommand::Soak(args)) => soak::soak(args, console).await,
+                Some(BenchCommand::Fair(args)) => fair::fair(args, console).await,
             }
         };
         tokio::select! {

@@ -59,7 +59,7 @@ impl Requests {
             }
             let request = self.follow_up(url, spec, marks, behaviour)?;
             let reply = self.send(request, spec, credentials).await?;
-            let page = self.answer(&reply)?;
+            let page = self.answer(&reply).await?;
             if !page.is_success() {
                 return Ok(page);
             }

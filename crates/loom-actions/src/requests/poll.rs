@@ -49,17 +49,17 @@ impl Requests {
                 Some(location) => reply.url.join(location)?,
                 None => url,
             };
-            return self.pending(&reply, &next, 0);
+            return self.pending(&reply, &next, 0).await;
         }
-        let answer = self.answer(&reply)?;
+        let answer = self.answer(&reply).await?;
         if answer.is_transient() && failures < FAILURES_MAX {
             return Ok(self.again(answer, &url, failures + 1));
         }
         Ok(Progress::Final(Answer { of_accepted: true, ..answer }))
     }
 
-    pub(super) fn pending(&self, reply: &Reply, url: &Url, failures: i64) -> Result<Progress, Failure> {
-        Ok(self.again(self.answer(reply)?, url, failures))
+    pub(super) async fn pending(&self, reply: &Reply, url: &Url, failures: i64) -> Result<Progress, Failure> {
+        Ok(self.again(self.answer(reply).await?, url, failures))
     }
 
     fn again(&self, answer: Answer, url: &Url, failures: i64) -> Progress {

@@ -41,7 +41,7 @@ impl Requests {
         marks: &Marks,
         behaviour: &Behaviour,
     ) -> Result<Arriving, Failure> {
-        let request = self.prepare(spec, marks, behaviour)?;
+        let request = self.prepare(spec, marks, behaviour).await?;
         let credentials = Credentials::from_value(&spec.authentication)?;
         let (url, timeout) = (request.url.clone(), request.timeout);
         let (body, url) = match self.ready(request, spec, &credentials).await? {
@@ -76,7 +76,7 @@ impl Requests {
             body.extend_from_slice(&part);
         }
         let Arriving { headers, url, body: Streamed { status, .. }, .. } = arriving;
-        self.answer(&Reply { status, headers, body: body.freeze(), url })
+        self.answer(&Reply { status, headers, body: body.freeze(), url }).await
     }
 
     /// What the head of a response says about the service: the wait that it asks for, and its limit.

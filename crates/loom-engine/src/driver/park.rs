@@ -135,6 +135,12 @@ impl Driver {
             if leaves {
                 let pass = std::mem::take(&mut self.pass);
                 let admissions = std::mem::take(&mut self.admissions);
+                #[cfg(test)]
+                let (pass, admissions) = if shared.faults.drops_early.is_on() {
+                    (Pass::Free, HashMap::new())
+                } else {
+                    (pass, admissions)
+                };
                 if !matches!(pass, Pass::Free) || !admissions.is_empty() {
                     shared.aside.keep(run, Owned { pass, admissions: Some(admissions) });
                 }

@@ -6,6 +6,7 @@ use super::Driver;
 use crate::{
     durable::{self, RunJournal},
     event::Event,
+    guard::Guarded,
     run_report::RunReport,
     shared::gate::Pass,
     state::RunState,
@@ -55,5 +56,12 @@ impl Driver {
         // Commands that are still sent come too late; their senders are notified immediately.
         self.inbox.close();
         while self.inbox.try_recv().is_ok() {}
+    }
+
+    /// Makes the changes that a call has made to its services durable together with its end.
+    pub(super) fn store_services(&mut self, guarded: Option<&Guarded>) {
+        if let (Some(guarded), Some(journal)) = (guarded, &mut self.journal) {
+            guarded.spent().for_each(|service| journal.store_service(service));
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     guard::Admission,
     orders::Given,
     ports::Call,
+    slice::Progress,
     time,
 };
 
@@ -144,12 +145,15 @@ impl Driver {
     /// Performs the work that is ready.
     pub(super) async fn advance(&mut self) -> Result<(), loom_store::Error> {
         if !self.run.has_work() {
-            return self.settle_down(false).await;
+            let stopwatch = self.stopwatch();
+            return self.settle_down(Progress::Idle, self.slice(&*stopwatch)).await;
         }
         self.evaluate();
         let at = self.clock.now();
-        let more = self.run.advance(at, self.share());
-        self.settle_down(more).await
+        let stopwatch = self.stopwatch();
+        let mut slice = self.slice(&*stopwatch);
+        let progress = self.run.advance_in(at, &mut slice);
+        self.settle_down(progress, slice).await
     }
 
     /// Executes the orders that were left for the run while it was not in progress. If they resumed it, its calls have begun,

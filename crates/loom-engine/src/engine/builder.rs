@@ -22,7 +22,8 @@ use crate::{
     environment::Environment,
     guard::Services,
     live_text::Boards,
-    ports::{ActionHandler, Clock},
+    pool::Pools,
+    ports::{ActionHandler, Clock, Stopwatch},
     shared::{
         Shared, aside::Aside, awake::Awake, handlers::Handlers, held::Held, parking::Parking, queue::Queue,
         wheel::Wheel,
@@ -42,6 +43,7 @@ pub struct EngineBuilder {
     seed: Option<u64>,
     chaos: Option<Arc<ChaosPlan>>,
     park_after: Option<Duration>,
+    stopwatch: Arc<dyn Stopwatch>,
 }
 
 impl fmt::Debug for EngineBuilder {
@@ -63,6 +65,7 @@ impl Default for EngineBuilder {
             seed: None,
             chaos: None,
             park_after: None,
+            stopwatch: Arc::new(crate::clock::TokioStopwatch::start()),
         }
     }
 }
@@ -151,6 +154,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Replaces what measures how long a run has used a thread before others have their turn: tokio's clock by default.
+    #[must_use]
+    pub fn stopwatch(mut self, stopwatch: Arc<dyn Stopwatch>) -> Self {
+        self.stopwatch = stopwatch;
+        self
+    }
+
     /// Lets runs that only wait leave memory: at once if they wait longer than `after` for a timer, and after `after` if they
     /// wait for something that may come at any time. Such a run continues when what it waits for has come, as after a restart.
     /// A run stays in memory while its [`RunHandle`](crate::RunHandle) exists. Needs a store; by default, all runs stay in
@@ -204,6 +214,10 @@ impl EngineBuilder {
             queue: Queue::default(),
             gates: Arc::default(),
             aside: Aside::default(),
+            #[cfg(test)]
+            faults: crate::shared::faults::Faults::default(),
+            pools: Pools::default(),
+            stopwatch: self.stopwatch,
             recovered: std::sync::OnceLock::new(),
             boards: Boards::default(),
         }))

@@ -17,6 +17,7 @@ mod api_streams;
 mod api_workflows;
 mod arbitrary;
 mod browsers;
+mod fair;
 mod identity;
 mod retention;
 mod secrets;

@@ -12,7 +12,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use loom_actions::request_handlers;
 use loom_definition::{LoadOptions, catalog::Bump, policy::ChaosPlan};
-use loom_engine::{Engine, Environment, clock::SystemClock};
+use loom_engine::{Engine, Environment, clock::SystemClock, ports::Stopwatch};
 use loom_expression::Value;
 use loom_server::{DeployError, Host, HostSettings, Origin, Recovery, Server, ServerSettings, Source};
 use loom_store::{MemoryStore, SqliteOptions, SqliteStore, Store};
@@ -39,6 +39,7 @@ pub(crate) struct Plan {
     pub(crate) settings: ServerSettings,
     pub(crate) host: HostSettings,
     pub(crate) chaos: Option<Arc<ChaosPlan>>,
+    pub(crate) stopwatch: Option<Arc<dyn Stopwatch>>,
 }
 
 impl Default for Plan {
@@ -51,6 +52,7 @@ impl Default for Plan {
             // The address is known once the port is.
             host: HostSettings::new(""),
             chaos: None,
+            stopwatch: None,
         }
     }
 }
@@ -89,6 +91,9 @@ impl World {
         }
         if let Some(chaos) = plan.chaos {
             builder = builder.chaos(chaos);
+        }
+        if let Some(stopwatch) = plan.stopwatch {
+            builder = builder.stopwatch(stopwatch);
         }
         let mut settings = plan.host;
         settings.base = format!("http://{address}");

@@ -116,3 +116,19 @@ fn invalid_arguments_are_reported() {
     let timetable = repository("crates/loom-workflow/tests/it/bench/timetable.json");
     check(&["bench", &timetable], 2, "must have a trigger of type Request");
 }
+
+#[test]
+fn requests_are_measured_under_evaluations_and_readers() {
+    let ended = loom(&["bench", "fair", "--events", "200", "--readers", "3", "--seconds", "1", "--json"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let rows = json(&ended.stdout);
+    let rows = rows.as_array().expect("one row for each kind of request under each load");
+    assert_eq!(rows.len(), 12);
+    for row in rows {
+        assert!(number(row, "requests") > 0.0, "{}", row.to_json_text());
+        assert!(number(row, "p50Ms") <= number(row, "maxMs"), "{}", row.to_json_text());
+    }
+    let late = loom(&["bench", "fair", "--events", "200", "--readers", "1", "--seconds", "1", "--max", "0"]);
+    assert_eq!(late.code, Some(1), "no request takes no time at all: {}", late.stderr);
+    assert!(late.stderr.contains("a request ("), "{}", late.stderr);
+}

@@ -1,6 +1,6 @@
 //! One run's task: feeds the machine, performs the effects that its events request, and reports to the watcher.
 
-mod fair;
+mod decisions;
 mod happened;
 mod memory;
 mod order;
@@ -56,13 +56,9 @@ use crate::{
     run_report::RunReport,
     shared::{Shared, gate::Pass, late_pass::LatePass},
     signals::{self, Mailbox},
-    slice::{Progress, Slice},
     time,
     watcher::Watcher,
 };
-
-/// Commands handled together, so that one commit covers everything that is ready when a run has many calls in flight.
-const BATCH_MAX: usize = 256;
 
 type CallInProgress = Abortable<Pin<Box<dyn Future<Output = Finished> + Send>>>;
 
@@ -134,8 +130,10 @@ pub(crate) struct Driver {
     evaluating: Option<AtWork>,
     accepted: Option<oneshot::Sender<()>>,
     calls: FuturesUnordered<CallInProgress>,
-    /// Has happened, but after the time for which a timer was set that has not fired yet.
-    put_off: Option<Happened>,
+    /// What has happened, and the run has not received yet, oldest first. A timer that was due before fires first.
+    happened: VecDeque<Happened>,
+    /// Whether the next decision takes too long for a thread of the runtime.
+    is_next_long: bool,
     /// When the run was loaded; earlier than any time for one that started here.
     loaded: Timestamp,
     /// Since when the run has only been waiting.
@@ -187,7 +185,8 @@ impl Driver {
             evaluating: None,
             accepted: links.accepted,
             calls: FuturesUnordered::new(),
-            put_off: None,
+            happened: VecDeque::new(),
+            is_next_long: false,
             loaded: Timestamp::MIN,
             idle_since: None,
             stays_until: None,
@@ -292,73 +291,36 @@ impl Driver {
             }
         }
         while !self.is_over() {
-            // Nothing else can be done for this run now, so the buffered events are written and reported.
-            self.make_durable().await?;
-            self.landing.clear();
-            // Whatever comes next reads the versions that are current then.
-            self.run.forget_reads();
-            let Some(first) = self.next_command().await else {
+            let next = if self.has_work() {
+                // Others have their turn.
+                tokio::task::yield_now().await;
+                self.happened_meanwhile().await
+            } else {
+                // Nothing else can be done for this run now, so the buffered events are written and reported.
+                self.make_durable().await?;
+                self.landing.clear();
+                // Whatever comes next reads the versions that are current then.
+                self.run.forget_reads();
+                self.next_command().await
+            };
+            if let Some(first) = next {
+                self.idle_since = None;
+                if self.landing.is_empty() {
+                    self.landing.push(self.shared.flights.begin());
+                }
+                let _alone = self.alone().await;
+                self.handle_batch(first).await?;
+            } else if self.has_work() {
+                self.decide_more().await?;
+            } else {
                 self.memory.failure()?;
                 if self.is_time_to_park() && self.park().await? {
                     return Ok(false);
                 }
-                continue;
-            };
-            self.idle_since = None;
-            self.landing.push(self.shared.flights.begin());
-            let _alone = self.alone().await;
-            self.handle_batch(first).await?;
+            }
         }
         self.make_durable().await?;
         Ok(true)
-    }
-
-    /// Passes a command to the machine, and those that are ready after it, and performs everything that follows immediately.
-    async fn handle_batch(&mut self, first: Envelope) -> Result<(), loom_store::Error> {
-        self.evaluate();
-        let at = self.clock.now();
-        let stopwatch = self.stopwatch();
-        let mut slice = self.slice(&*stopwatch);
-        let (mut progress, mut senders) = (Progress::Idle, Vec::new());
-        let mut next = Some(first);
-        for _ in 0..BATCH_MAX {
-            let Some(Envelope { command, message, done, .. }) = next else { break };
-            let awaited = match &command {
-                Command::Callback { effect, .. } => self.run.state().waiting_for_callback(*effect).is_some(),
-                _ => true,
-            };
-            if let Some(message) = message {
-                // It was found in the store when the run was loaded, or an earlier process of the run has handled it.
-                if let Some(answer) = self.is_handled(message).await {
-                    senders.extend(done.map(|done| (done, answer)));
-                    next = self.ready_command();
-                    continue;
-                }
-                self.handled.insert(message, awaited);
-                if let Some(journal) = &mut self.journal {
-                    journal.take_in(message);
-                }
-            }
-            senders.extend(done.map(|done| (done, awaited)));
-            self.keep_parts(&command, at);
-            if matches!(command, Command::Resume) {
-                self.run.handle_some(command, at, 0);
-                self.complete_commands(at).await?;
-                return self.continue_durably(senders).await;
-            }
-            progress = progress.max(self.run.handle_in(command, at, &mut slice));
-            // Senders to a run that has ended are notified by the closed channel.
-            next = if self.is_over() { None } else { self.ready_command() };
-        }
-        self.settle_down(progress, slice).await?;
-        if !senders.is_empty() {
-            self.make_durable().await?;
-        }
-        for (done, awaited) in senders {
-            // The sender may have gone away.
-            done.send(awaited).ok();
-        }
-        Ok(())
     }
 
     fn is_over(&self) -> bool {
@@ -366,23 +328,21 @@ impl Driver {
     }
 
     /// Turns the end of a call into a command, and records its notes.
-    fn finished(&mut self, finished: Finished) -> Option<Command> {
+    fn finished(&mut self, finished: Finished) -> Option<Envelope> {
+        let mut received = None;
         let (effect, result, notes) = match finished {
             Finished::Call(effect, result, notes, guarded, message) => {
                 self.store_services(guarded.as_deref());
-                if let (Some(message), Some(journal)) = (message, &mut self.journal) {
-                    journal.take_in(message);
-                }
+                received = message;
                 (effect, self.with_echoes_labelled(effect, result), notes)
             }
             Finished::Signal(effect, signals::Received { result, .. }) => {
                 // A signal that was not received stays for the next wait; the commit that ends the wait consumes a received
                 // one.
-                if !self.run.state().waits_for(effect) {
+                if self.run.state().waits_for(effect) {
+                    received = self.mailbox.take(effect);
+                } else {
                     self.mailbox.put_back(effect);
-                } else if let (Some(message), Some(journal)) = (self.mailbox.take(effect), &mut self.journal)
-                {
-                    journal.take_in(message);
                 }
                 (effect, result, Vec::new())
             }
@@ -401,54 +361,7 @@ impl Driver {
         for note in notes {
             self.run.note(Command::EffectNoted { effect, note }, at);
         }
-        Some(Command::EffectEnded { effect, result })
-    }
-
-    /// Passes a command to the machine and performs everything that follows immediately.
-    async fn handle(&mut self, command: Command) -> Result<(), loom_store::Error> {
-        self.evaluate();
-        let at = self.clock.now();
-        let stopwatch = self.stopwatch();
-        let mut slice = self.slice(&*stopwatch);
-        let progress = self.run.handle_in(command, at, &mut slice);
-        self.settle_down(progress, slice).await
-    }
-
-    /// Performs what the machine has decided, until nothing more follows immediately.
-    async fn settle_down(
-        &mut self,
-        mut progress: Progress,
-        mut slice: Slice<'_>,
-    ) -> Result<(), loom_store::Error> {
-        loop {
-            let immediate = self.perform_effects().await?;
-            let at = self.clock.now();
-            if !immediate.is_empty() {
-                self.evaluate();
-                for command in immediate {
-                    progress = progress.max(self.run.handle_in(command, at, &mut slice));
-                }
-                continue;
-            }
-            if self.run.lacks_reads() {
-                self.read_missing().await?;
-                self.evaluate();
-                progress = progress.max(self.run.advance_in(at, &mut slice));
-                continue;
-            }
-            self.rest();
-            if progress == Progress::Idle || self.shared.flights.draining() {
-                return Ok(());
-            }
-            if progress == Progress::Long {
-                progress = self.decide_in_pool().await;
-                continue;
-            }
-            tokio::task::yield_now().await;
-            self.evaluate();
-            slice.renew();
-            progress = self.run.advance_in(self.clock.now(), &mut slice);
-        }
+        Some(Envelope { received, ..Envelope::new(Command::EffectEnded { effect, result }) })
     }
 
     /// Makes all events durable, and reports them.
@@ -465,11 +378,19 @@ impl Driver {
         }
         self.memory.committed();
         self.end_spill().await?;
+        self.land();
         if !self.unshown.is_empty() {
             let events = std::mem::take(&mut self.unshown);
             self.show(&events);
         }
         Ok(())
+    }
+
+    /// The outcomes of calls are durable, unless a decision is not made yet. The step is not over.
+    fn land(&mut self) {
+        if !self.run.has_undecided() {
+            self.landing.truncate(1);
+        }
     }
 
     /// Passes the buffered events to the store and continues while they are written. The previous batch must be durable by
@@ -556,6 +477,7 @@ impl Driver {
                 self.spill().await?;
             }
         } else {
+            self.land();
             self.show(&events);
         }
         if ended_something && !self.under_way.is_empty() {

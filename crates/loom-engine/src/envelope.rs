@@ -15,17 +15,19 @@ pub(crate) struct Envelope {
     pub(crate) sent: Option<Timestamp>,
     /// The message that it came as.
     pub(crate) message: Option<InboxId>,
+    /// For the end of a call: the message that the call has received.
+    pub(crate) received: Option<InboxId>,
     pub(crate) done: Option<oneshot::Sender<bool>>,
 }
 
 impl Envelope {
     pub(crate) fn new(command: Command) -> Envelope {
-        Envelope { command, sent: None, message: None, done: None }
+        Envelope { command, sent: None, message: None, received: None, done: None }
     }
 
     /// A command that arrived as a message while the run was not in memory.
     pub(crate) fn message(command: Command, sent: Timestamp, message: InboxId) -> Envelope {
-        Envelope { command, sent: Some(sent), message: Some(message), done: None }
+        Envelope { sent: Some(sent), message: Some(message), ..Envelope::new(command) }
     }
 
     /// A command that was sent at `now`, and is also a message in the store.
@@ -37,6 +39,6 @@ impl Envelope {
         let (done, result) = oneshot::channel();
         // What an operator orders applies to the run as it is.
         let sent = matches!(command, Command::Callback { .. }).then_some(now);
-        (Envelope { command, sent, message, done: Some(done) }, result)
+        (Envelope { sent, message, done: Some(done), ..Envelope::new(command) }, result)
     }
 }

@@ -381,10 +381,14 @@ impl Run {
         values.into_iter().flatten().find_map(|value| self.state.unavailable.reason_in(value))
     }
 
+    /// Whether a decision about a command needs what has not been read, or takes too long for the slice.
+    pub(crate) fn has_undecided(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+
     /// Whether [`Run::advance`] would do anything.
     pub(crate) fn has_work(&self) -> bool {
-        !self.undecided.is_empty()
-            || (self.state.status == RunStatus::Running && !self.state.ready.is_empty())
+        self.has_undecided() || (self.state.status == RunStatus::Running && !self.state.ready.is_empty())
     }
 
     #[inline]

@@ -28,7 +28,7 @@ impl Pool {
         Pool { turns: Arc::new(Semaphore::new(threads.clamp(1, Semaphore::MAX_PERMITS))) }
     }
 
-    /// Waits until a thread is free. Whoever has waited longest is first.
+    /// Waits until a thread is free, in order of arrival.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -66,7 +66,7 @@ impl Pool {
 
 /// The right to use one thread of a [`Pool`].
 #[derive(Debug)]
-#[must_use = "dropping it gives the thread to somebody else"]
+#[must_use = "dropping it gives up the thread"]
 pub struct Turn(#[expect(dead_code, reason = "held for its Drop")] OwnedSemaphorePermit);
 
 impl Turn {

@@ -75,19 +75,14 @@ impl<'a> Slice<'a> {
         Slice::of(stopwatch, LONG_SLICE, UNLIMITED)
     }
 
-    /// A slice without decisions: what happens is recorded, and nothing follows from it.
-    pub(crate) fn empty(stopwatch: &'a dyn Stopwatch) -> Slice<'a> {
-        Slice { is_over: true, ..Slice::of(stopwatch, Duration::ZERO, UNLIMITED) }
+    /// The same, for decisions about commands only: what happens is recorded, and nothing follows from it yet.
+    pub(crate) fn for_commands(self) -> Slice<'a> {
+        Slice { is_over: true, ..self }
     }
 
     fn of(stopwatch: &'a dyn Stopwatch, length: Duration, patience: u64) -> Slice<'a> {
         let until = stopwatch.elapsed().saturating_add(length);
         Slice { stopwatch, until, patience, unread: 0, decisions: 0, is_over: false, was_long: false }
-    }
-
-    /// Begins the next one of the same kind.
-    pub(crate) fn renew(&mut self) {
-        *self = Slice::of(self.stopwatch, SLICE, STEPS);
     }
 
     /// Whether one of its decisions would have been too long for a thread of the runtime.

@@ -21,29 +21,11 @@ const STATELESS_DURATION_MAX: Duration = Duration::from_mins(5);
 impl Driver {
     /// Waits for a command, the end of a call or a timer, whichever comes first.
     pub(super) async fn next_command(&mut self) -> Option<Envelope> {
-        let now = self.clock.now();
-        let end = self.end_of_time();
+        let (next, deferred) = self.at_hand().await;
+        if next.is_some() {
+            return next;
+        }
         let draining = self.shared.flights.draining();
-        if now.run >= end && !draining {
-            return Some(Envelope::new(Command::TimeOut));
-        }
-        if let Some(envelope) = self.ready_command() {
-            return Some(envelope);
-        }
-        // A callback that arrived before the run was loaded waits for what has happened before it.
-        if let Some(sent) = self.callbacks.front().and_then(|first| first.sent)
-            && !draining
-            && !self.has_earlier(sent).await
-        {
-            return self.first_callback();
-        }
-        let mut deferred = false;
-        if let Some((timer, due)) = self.overdue() {
-            if !self.has_earlier(due).await {
-                return Some(Envelope::new(Command::TimerFired(timer)));
-            }
-            deferred = true;
-        }
         // A draining engine starts nothing, so it admits no run either.
         let waits = self.run.state().waits && !draining;
         let now = self.clock.now();
@@ -51,19 +33,19 @@ impl Driver {
         // once.
         let timer =
             self.first_to_fire(now).map(|(_, wait)| wait).filter(|wait| !(deferred && wait.is_zero()));
-        let wait = timer.into_iter().fold(time::between(now.run, end), Duration::min);
+        let wait = timer.into_iter().fold(time::between(now.run, self.end_of_time()), Duration::min);
         let until_woken = self.time_to_wake();
         let wait = wait.min(self.parks_in(until_woken).unwrap_or_else(|| self.looks_again_in()));
         let (idle, is_watched) = (self.idle(), self.is_watched());
         tokio::select! {
             biased;
             finished = self.calls.next(), if !self.calls.is_empty() => match finished {
-                Some(Ok(finished)) => self.in_order(Some(Happened::Finished(finished))),
+                Some(Ok(finished)) => self.in_order(Happened::Finished(finished)),
                 // Aborted calls need no command: the run no longer waits for them.
                 Some(Err(_)) | None => None,
             },
             sent = self.inbox.recv(), if !self.inbox.is_closed() => {
-                sent.and_then(|sent| self.in_order(Some(Happened::Sent(sent))))
+                sent.and_then(|sent| self.in_order(Happened::Sent(sent)))
             }
             () = self.pass.admitted(), if waits => Some(Envelope::new(Command::Admit)),
             () = self.shared.flights.drains(), if !draining => None,
@@ -73,6 +55,39 @@ impl Driver {
             () = self.report.closed(), if is_watched => None,
             () = self.shared.crowds(), if idle.is_some() => None,
         }
+    }
+
+    /// What the run receives next, if it has happened already. Also, whether a timer is due that waits for what has happened before
+    /// it.
+    async fn at_hand(&mut self) -> (Option<Envelope>, bool) {
+        let draining = self.shared.flights.draining();
+        if !draining && self.clock.now().run >= self.end_of_time() {
+            return (Some(Envelope::new(Command::TimeOut)), false);
+        }
+        if let Some(envelope) = self.ready_command() {
+            return (Some(envelope), false);
+        }
+        // A callback that arrived before the run was loaded waits for what has happened before it.
+        if let Some(sent) = self.callbacks.front().and_then(|first| first.sent)
+            && !draining
+            && !self.has_earlier(sent).await
+        {
+            return (self.first_callback(), false);
+        }
+        let Some((timer, due)) = self.overdue() else { return (None, false) };
+        if self.has_earlier(due).await {
+            return (None, true);
+        }
+        (Some(Envelope::new(Command::TimerFired(timer))), false)
+    }
+
+    /// What has happened to the run while it made decisions; none if it continues with them.
+    pub(super) async fn happened_meanwhile(&mut self) -> Option<Envelope> {
+        #[cfg(test)]
+        if self.shared.faults.is_never_interrupted.is_on() {
+            return None;
+        }
+        self.at_hand().await.0
     }
 
     /// The timer that fires next, and the time until then. The timers of a suspended run fire when it is resumed.
@@ -109,40 +124,41 @@ impl Driver {
 
     /// A command that is available without waiting: the end of a call, or one that was sent.
     pub(super) fn ready_command(&mut self) -> Option<Envelope> {
-        if self.put_off.is_some() {
-            return self.in_order(None);
-        }
-        while let Some(Some(finished)) = self.calls.next().now_or_never() {
-            // Aborted calls need no command: the run no longer waits for them.
-            let Ok(finished) = finished else { continue };
-            if let Some(envelope) = self.in_order(Some(Happened::Finished(finished))) {
+        loop {
+            let happened = if let Some(happened) = self.happened.pop_front() {
+                happened
+            } else if let Some(Some(finished)) = self.calls.next().now_or_never() {
+                // Aborted calls need no command: the run no longer waits for them.
+                let Ok(finished) = finished else { continue };
+                Happened::Finished(finished)
+            } else {
+                Happened::Sent(self.inbox.try_recv().ok()?)
+            };
+            if let Some(envelope) = self.in_order(happened) {
                 return Some(envelope);
             }
         }
-        let sent = self.inbox.try_recv().ok()?;
-        self.in_order(Some(Happened::Sent(sent)))
     }
 
     /// The command that follows from what has happened, unless a timer was due before: then that timer fires first.
-    fn in_order(&mut self, happened: Option<Happened>) -> Option<Envelope> {
-        let happened = happened.or_else(|| self.put_off.take())?;
+    fn in_order(&mut self, happened: Happened) -> Option<Envelope> {
         let at = happened.at();
         #[cfg(test)]
         let at = at.filter(|_| !self.shared.faults.ignores_times.is_on());
         if let Some(at) = at {
             if self.callbacks.front().and_then(|first| first.sent).is_some_and(|sent| sent < at) {
-                self.put_off = Some(happened);
+                self.happened.push_front(happened);
                 return self.first_callback();
             }
             if let Some((timer, due)) = self.overdue()
                 && due < at
             {
-                self.put_off = Some(happened);
+                self.happened.push_front(happened);
                 return Some(Envelope::new(Command::TimerFired(timer)));
             }
         }
         match happened {
-            Happened::Finished(finished) => self.finished(finished).map(Envelope::new),
+            Happened::Finished(finished) => self.finished(finished),
             Happened::Sent(envelope) => Some(envelope),
         }
     }

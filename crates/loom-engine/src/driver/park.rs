@@ -57,7 +57,7 @@ impl Driver {
             && self.journal.is_some()
             && !is_awaited
             && self.report.receiver_count() == 0
-            && self.put_off.is_none()
+            && self.happened.is_empty()
             && self.callbacks.is_empty()
             && self.inbox.is_empty()
             && self.under_way.values().all(|call| call.waits.load(Ordering::Relaxed))

@@ -18,12 +18,11 @@ use crate::{
     guard::Admission,
     orders::Given,
     ports::Call,
-    slice::Progress,
     time,
 };
 
 impl Driver {
-    /// Resumes a loaded run: executes its orders, repeats the calls that have no outcome, and performs the work that is ready.
+    /// Resumes a loaded run: executes its orders, and repeats the calls that have no outcome.
     pub(super) async fn resume(&mut self) -> Result<(), loom_store::Error> {
         let taken_up = self.execute_orders().await?;
         // A suspended run begins nothing new; see `calls_to_resume`.
@@ -34,7 +33,7 @@ impl Driver {
         for command in commands {
             self.handle(command).await?;
         }
-        self.advance().await
+        Ok(())
     }
 
     /// Takes the places in services again that the executing actions of a loaded run have, before anything of it continues;
@@ -119,16 +118,17 @@ impl Driver {
     pub(super) async fn handle_durably(&mut self, command: Command) -> Result<(), loom_store::Error> {
         let at = self.clock.now();
         self.run.handle_some(command, at, 0);
-        self.continue_durably(Vec::new()).await
+        self.continue_durably(Vec::new(), Vec::new()).await
     }
 
-    /// Makes the events of a command durable, notifies its senders, and only then evaluates what follows. A run that crashes
-    /// the process has therefore been resumed nevertheless.
+    /// Makes the events of a command durable, notifies its senders, and only then evaluates what follows: `immediate`, and what
+    /// follows from the command. A run that crashes the process has therefore been resumed nevertheless.
     pub(super) async fn continue_durably(
         &mut self,
+        mut immediate: Vec<Command>,
         senders: Vec<(oneshot::Sender<bool>, bool)>,
     ) -> Result<(), loom_store::Error> {
-        let immediate = self.perform_effects().await?;
+        immediate.extend(self.perform_effects().await?);
         self.make_durable().await?;
         for (done, awaited) in senders {
             // The sender may have gone away.
@@ -139,21 +139,7 @@ impl Driver {
         for command in immediate {
             self.handle(command).await?;
         }
-        self.advance().await
-    }
-
-    /// Performs the work that is ready.
-    pub(super) async fn advance(&mut self) -> Result<(), loom_store::Error> {
-        if !self.run.has_work() {
-            let stopwatch = self.stopwatch();
-            return self.settle_down(Progress::Idle, self.slice(&*stopwatch)).await;
-        }
-        self.evaluate();
-        let at = self.clock.now();
-        let stopwatch = self.stopwatch();
-        let mut slice = self.slice(&*stopwatch);
-        let progress = self.run.advance_in(at, &mut slice);
-        self.settle_down(progress, slice).await
+        Ok(())
     }
 
     /// Executes the orders that were left for the run while it was not in progress. If they resumed it, its calls have begun,
@@ -169,7 +155,7 @@ impl Driver {
             let was_suspended = self.run.state().status() == RunStatus::Suspended;
             // Nothing is evaluated before the commit that consumes the order together with its consequences.
             self.run.handle_some(order.command(), at, 0);
-            self.complete_commands(at).await?;
+            self.complete_commands().await?;
             let immediate = self.perform_effects().await?;
             self.make_durable().await?;
             if self.is_over() {

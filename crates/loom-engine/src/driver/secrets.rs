@@ -7,7 +7,6 @@ use loom_expression::Value;
 
 use super::Driver;
 use crate::{
-    clock::Now,
     event::{EffectId, EffectResult, ErrorInfo, Outcome, RetryHint},
     ports::Call,
     reads,
@@ -34,19 +33,6 @@ impl Driver {
                 journal.read_secret(&secret, &value);
             }
         }
-    }
-
-    /// Reads what the commands passed so far need, so that all of them are decided.
-    ///
-    /// # Errors
-    /// The store's. The run has to be held.
-    pub(super) async fn complete_commands(&mut self, at: Now) -> Result<(), loom_store::Error> {
-        while self.run.lacks_reads() {
-            self.read_missing().await?;
-            self.evaluate();
-            self.run.advance(at, 0);
-        }
-        Ok(())
     }
 
     /// The result of a call that cannot be made, because it needs a secret that can no longer be read.

@@ -3,6 +3,7 @@
 //!
 //! Each law has a control: with one protection taken out, some seeds break it.
 
+mod busy;
 mod order;
 mod ownership;
 

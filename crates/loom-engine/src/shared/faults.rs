@@ -9,6 +9,10 @@ pub(crate) struct Faults {
     pub(crate) ignores_times: Switch,
     /// A run that leaves memory drops its permit, and its places in services.
     pub(crate) drops_early: Switch,
+    /// A run that has work receives nothing before it is done.
+    pub(crate) is_never_interrupted: Switch,
+    /// A run is not marked while a thread of the pool makes its decisions.
+    pub(crate) is_unmarked: Switch,
 }
 
 /// On or off.

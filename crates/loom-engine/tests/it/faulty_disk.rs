@@ -42,7 +42,7 @@ const RUN_MAX: Duration = Duration::from_hours(5);
 fn accepted_runs_end_on_a_failing_disk() {
     let seeds = seeds::seeds(2_000);
     let tally = Tally::default();
-    seeds::play(seeds.clone(), |seed| simulate(seed, &tally));
+    seeds::play(seeds.clone(), |seed| simulate(seed, &tally, false));
     // A simulation in which nothing goes wrong proves nothing.
     if seeds.end - seeds.start >= 200 {
         let seen = [
@@ -57,6 +57,13 @@ fn accepted_runs_end_on_a_failing_disk() {
         let seen = seen.map(Cell::get);
         assert!(seen.iter().all(|times| *times > 50), "too little happened: {tally:?}");
     }
+}
+
+/// The control: the engine on a disk that acknowledges what it has not written.
+#[test]
+fn seeds_notice_when_commits_are_acknowledged_before_they_are_written() {
+    let failing = seeds::failing(60, |seed| async move { simulate(seed, &Tally::default(), true).await });
+    assert!(failing >= 20, "{failing} of 60 seeds notice");
 }
 
 /// What happened, over all seeds.
@@ -136,7 +143,7 @@ fn rows(disk: &MemoryStore) -> Vec<loom_store::RunRow> {
     disk.runs(query).now_or_never().expect("memory needs no waiting").expect("it can be read").rows
 }
 
-async fn simulate(seed: u64, tally: &Tally) {
+async fn simulate(seed: u64, tally: &Tally, acknowledges_early: bool) {
     let mut random = Seeded::new(seed);
     let taste = Taste { actions: 4 + random.below(16) as u32, depth: 3, guards: false, ends: true };
     let workflow = load(&flows::definition(&mut random, taste));
@@ -159,7 +166,8 @@ async fn simulate(seed: u64, tally: &Tally) {
         let rate = if last {
             FaultRate::default()
         } else {
-            FaultRate { turns: Some(4 + random.below(30)), reads: Some(3 + random.below(20)) }
+            let (turns, reads) = (Some(4 + random.below(30)), Some(3 + random.below(20)));
+            FaultRate { turns, reads, acknowledges_early }
         };
         let store = FaultyStore::new(disk.clone(), seed ^ (life << 32), rate);
         let builder = Engine::builder()

@@ -22,7 +22,11 @@ const CALLS: &str = r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 12)", 
 async fn a_release_before_the_hold_is_not_lost() {
     let (mut pauses, mut ended) = (0, 0);
     for seed in 0..40 {
-        let store = FaultyStore::new(MemoryStore::default(), seed, FaultRate { turns: Some(4), reads: None });
+        let store = FaultyStore::new(
+            MemoryStore::default(),
+            seed,
+            FaultRate { turns: Some(4), ..FaultRate::default() },
+        );
         let service = Service::new(|_, _| (Duration::from_millis(5), ok("{}")));
         let engine = engine(&service).store(Arc::new(store.clone())).build();
         let request = RunRequest::manual(workflow(CALLS), Vec::new(), None);
@@ -57,7 +61,11 @@ async fn a_release_before_the_hold_is_not_lost() {
 async fn held_runs_wait_for_their_release() {
     let mut released = 0;
     for seed in 0..20 {
-        let store = FaultyStore::new(MemoryStore::default(), seed, FaultRate { turns: Some(4), reads: None });
+        let store = FaultyStore::new(
+            MemoryStore::default(),
+            seed,
+            FaultRate { turns: Some(4), ..FaultRate::default() },
+        );
         let service = Service::new(|_, _| (Duration::from_millis(5), ok("{}")));
         let engine = engine(&service).store(Arc::new(store.clone())).build();
         let request = RunRequest::manual(workflow(CALLS), Vec::new(), None);
@@ -93,8 +101,11 @@ async fn a_child_that_the_store_rejects_is_started_later() {
         "Answer": {"type": "Response", "inputs": {"statusCode": 200}, "runAfter": {"Call": ["Succeeded"]}}}}}"#;
     let (mut pauses, mut parents) = (0, 0);
     for seed in 0..40 {
-        let store =
-            FaultyStore::new(MemoryStore::default(), seed, FaultRate { turns: Some(6), reads: Some(40) });
+        let store = FaultyStore::new(
+            MemoryStore::default(),
+            seed,
+            FaultRate { turns: Some(6), reads: Some(40), ..FaultRate::default() },
+        );
         let service = Service::new(|_, _| (Duration::from_millis(5), ok("{}")));
         let engine = engine(&service).store(Arc::new(store.clone())).build();
         let options = LoadOptions { name: Some("child".into()), ..LoadOptions::default() };

@@ -40,6 +40,7 @@ mod signals;
 mod simulation;
 mod snapshots;
 mod support;
+mod suspects;
 mod trail;
 mod untrusted;
 mod workflow;

@@ -1,5 +1,9 @@
 //! Selects the seeds of a simulation, and prints the seed of a failure.
 
+use std::panic::{self, AssertUnwindSafe};
+
+use tokio::runtime::Runtime;
+
 /// The seeds to run: `LOOM_SIM_SEED` selects one, `LOOM_SIM_SEEDS` their number; the default number is `count`.
 pub(crate) fn seeds(count: u64) -> std::ops::Range<u64> {
     #[expect(clippy::disallowed_methods, reason = "the seeds of a test are set from outside")]
@@ -17,10 +21,21 @@ pub(crate) fn seeds(count: u64) -> std::ops::Range<u64> {
 pub(crate) fn play<F: Future<Output = ()>>(seeds: std::ops::Range<u64>, simulation: impl Fn(u64) -> F) {
     for seed in seeds {
         let _told = Told(seed);
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(simulation(seed));
+        runtime().block_on(simulation(seed));
     }
+}
+
+/// The control of a simulation from which a protection was taken out: the number of seeds that fail.
+pub(crate) fn failing<F: Future<Output = ()>>(count: u64, simulation: impl Fn(u64) -> F) -> usize {
+    let fails = |seed: &u64| {
+        let played = AssertUnwindSafe(|| runtime().block_on(simulation(*seed)));
+        panic::catch_unwind(played).is_err()
+    };
+    (0..count).filter(fails).count()
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
 /// Prints the seed when the test fails.

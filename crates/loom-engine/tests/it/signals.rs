@@ -260,7 +260,11 @@ async fn despite_crashes_and_disk_failures_each_signal_is_received_once() {
         let (mut run, mut sent) = (None, 0);
         for life in 0.. {
             let last = life >= 6;
-            let rate = FaultRate { turns: (!last).then_some(9), reads: (!last).then_some(9) };
+            let rate = FaultRate {
+                turns: (!last).then_some(9),
+                reads: (!last).then_some(9),
+                ..FaultRate::default()
+            };
             let store = FaultyStore::new(disk.clone(), seed ^ (life << 32), rate);
             let engine = open(Arc::new(store.clone()));
             let crash = Duration::from_millis(random.below(400));

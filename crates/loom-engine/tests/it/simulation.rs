@@ -25,14 +25,44 @@ const RUN_MAX: Duration = Duration::from_hours(5);
 
 #[test]
 fn every_history_obeys_the_laws() {
-    seeds::play(seeds::seeds(600), simulate);
+    seeds::play(seeds::seeds(600), |seed| simulate(seed, str::to_owned));
 }
 
-async fn simulate(seed: u64) {
+/// The controls: an engine that executes a definition without one of its limits breaks a law of the definition.
+#[test]
+fn seeds_notice_when_a_limit_is_not_kept() {
+    let at_once = |text: &str| {
+        (1..=4).fold(text.to_owned(), |text, count| {
+            text.replace(&format!(r#""repetitions": {count}}}"#), r#""repetitions": 50}"#)
+        })
+    };
+    let attempts = |text: &str| {
+        let more = r#""retryPolicy": {"type": "fixed", "count": 4, "interval": "PT6S"}"#;
+        ["{\"type\": \"none\"}", r#"{"type": "fixed", "count": 1, "interval": "PT6S"}"#]
+            .into_iter()
+            .fold(text.to_owned(), |text, fewer| text.replace(&format!(r#""retryPolicy": {fewer}"#), more))
+    };
+    let order = |text: &str| {
+        ["\"Succeeded\"", r#""Failed", "TimedOut""#, r#""Skipped", "Failed""#, r#""Succeeded", "TimedOut""#]
+            .into_iter()
+            .fold(text.to_owned(), |text, some| {
+                text.replace(&format!(": [{some}]"), r#": ["Succeeded", "Failed", "Skipped", "TimedOut"]"#)
+            })
+    };
+    let limits: [(&str, fn(&str) -> String, usize); 3] =
+        [("concurrency", at_once, 3), ("attempts", attempts, 20), ("runAfter", order, 20)];
+    for (name, without, least) in limits {
+        let failing = seeds::failing(100, |seed| simulate(seed, without));
+        assert!(failing >= least, "{failing} of 100 seeds notice that {name} has no effect");
+    }
+}
+
+/// `executed` makes the text of the definition that is executed from that whose laws are checked.
+async fn simulate(seed: u64, executed: fn(&str) -> String) {
     let mut random = Seeded::new(seed);
     let taste = Taste { actions: 6 + random.below(30) as u32, depth: 3, guards: true, ends: true };
     let text = flows::definition(&mut random, taste);
-    let workflow = load(&text);
+    let (workflow, lawful) = (load(&executed(&text)), load(&text));
     let world = World::new(seed, None);
     let seen = Arc::new(Seen::default());
     let registry = ResilienceRegistry::builder().defaults(Policy::none()).clock(Clock::tokio()).build();
@@ -67,6 +97,7 @@ async fn simulate(seed: u64) {
     for (id, run) in &runs {
         let events: Vec<Event> = run.events.iter().map(|(_, event)| event.clone()).collect();
         let ran = run.workflow.as_ref().expect("it was seen");
+        let ran = if Arc::ptr_eq(ran, &workflow) { &lawful } else { ran };
         if let Err(broken) = laws::check(ran, &events, Time::Steady) {
             panic!("run {id}: {broken}\n{}", if *id == report.id { &text } else { flows::CHILD });
         }

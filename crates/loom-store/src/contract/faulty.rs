@@ -20,7 +20,7 @@ use crate::{
     Deletion, Durability, Error, FramePage, FrameQuery, Health, Inbox, InboxId, InboxMessage, InboxQuery,
     Journal, KeyPage, KeyQuery, KeyValue, LoadedRun, MemoryStore, Metrics, Named, NewNode, Node, NodeId,
     Ownership, Refusal, Refused, Reply, Retention, RunId, RunPage, RunQuery, RunRow, Runs, Sealer, Shards,
-    Swept, Timer, TimerQuery, UnixMillis, Upkeep,
+    Swept, Timer, TimerQuery, UnixMillis, Upkeep, Written,
 };
 
 /// How often the disk fails: once in this many times, or never.
@@ -30,6 +30,9 @@ pub struct FaultRate {
     pub turns: Option<u64>,
     /// Reads.
     pub reads: Option<u64>,
+    /// Whether commits are acknowledged before they are written. No store may do that: it is for the control of a test, which
+    /// has to notice it. Commits whose acknowledgement says more than "written" wait.
+    pub acknowledges_early: bool,
 }
 
 /// A store that fails. Clones share the same store.
@@ -50,7 +53,7 @@ struct State {
     rate: FaultRate,
     condition: Condition,
     /// Accepted, but only in memory.
-    waiting: Vec<(Commit, Reply)>,
+    waiting: Vec<(Commit, Option<Reply>)>,
     /// Commits that reached the disk in a turn that failed: visible once the store is resumed or reopened.
     unseen: Vec<Commit>,
 }
@@ -100,12 +103,17 @@ impl FaultyStore {
                     state.unseen.push(commit);
                 }
                 // The caller may be gone.
-                answer.send(Err(error.clone()));
+                if let Some(answer) = answer {
+                    answer.send(Err(error.clone()));
+                }
             }
             return;
         }
         for (commit, answer) in group {
-            answer.send(self.0.write(commit));
+            let written = self.0.write(commit);
+            if let Some(answer) = answer {
+                answer.send(written);
+            }
         }
     }
 
@@ -182,6 +190,13 @@ impl Journal for FaultyStore {
             return Err(Refused { commit: Box::new(commit), reason: Refusal::Unavailable(error) });
         }
         let (reply, ack) = Ack::pending();
+        let says_no_more = commit.inbox_posted.is_empty() && commit.keys.is_empty();
+        let reply = if state.rate.acknowledges_early && says_no_more {
+            reply.send(Ok(Committed::Written(Written::default())));
+            None
+        } else {
+            Some(reply)
+        };
         state.waiting.push((commit, reply));
         self.0.news.notify_one();
         Ok(ack)

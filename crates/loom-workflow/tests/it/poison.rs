@@ -161,9 +161,7 @@ fn a_run_evaluated_at_two_crashes_in_a_row_is_suspended_with_the_reason() {
     let poison = start(&loom, "heavy");
     kill_while_evaluating(loom, &data, &poison);
 
-    // One crash may be chance.
-    // It is evaluated again, so it was not suspended. The test sends no request meanwhile: evaluation runs on the workers
-    // that serve requests.
+    // One crash may be chance. It is evaluated again, so it was not suspended.
     kill_while_evaluating(place.serve(&[]), &data, &poison);
 
     let loom = place.serve(&[]);
@@ -219,7 +217,7 @@ fn a_run_evaluated_at_two_crashes_in_a_row_is_suspended_with_the_reason() {
     assert_eq!(place.suspects(), BTreeMap::new(), "its count is removed");
 }
 
-/// The child's start was never stored, and its parent, which only waits for it, would start it again with every process.
+/// Even if the very first decision of the child takes long: its start is stored by then. Its parent only waits, and is not suspected.
 #[test]
 fn a_child_evaluated_from_its_first_step_is_suspended_too() {
     let place = Place::new();
@@ -245,21 +243,30 @@ fn a_child_evaluated_from_its_first_step_is_suspended_too() {
 
     let loom = place.serve(&[]);
     let parent = start(&loom, "parent");
-    let mut loom = Some(loom);
-    // Once before it was stored, and then twice.
-    for _ in 0..3 {
-        wait(is_any_marked);
-        // The parent was marked briefly too.
-        wait(|| !is_marked(&data, &parent) && is_any_marked());
-        loom.take().unwrap().kill();
-        assert!(is_any_marked());
-        loom = Some(place.serve(&[]));
-    }
-    let loom = loom.unwrap();
-    let child = loom.get("/api/v1/runs?workflow=child")["runs"][0]["id"].as_str().unwrap().to_owned();
+    let child = loom.until("/api/v1/runs?workflow=child", |answer| !answer.body.contains(r#""runs":[]"#));
+    let child: Value = serde_json::from_str(&child.body).unwrap();
+    let child = child["runs"][0]["id"].as_str().unwrap().to_owned();
+    kill_while_evaluating(loom, &data, &child);
+    kill_while_evaluating(place.serve(&[]), &data, &child);
+    let loom = place.serve(&[]);
     is_suspended(&loom, &child);
     assert_eq!(shown(&loom, &parent)["status"], "Running");
     assert!(!is_any_marked());
+}
+
+/// A run whose decisions take long, one after the other, obeys nevertheless.
+#[test]
+fn a_run_that_is_being_evaluated_is_suspended_resumed_and_cancelled() {
+    let place = Place::new();
+    let loom = place.serve(&[]);
+    let run = start(&loom, "heavy");
+    wait(|| is_marked(&place.data(), &run));
+    let server = format!("http://{}", loom.address());
+    for (command, status) in [("suspend", "Suspended"), ("resume", "Running"), ("cancel", "Cancelled")] {
+        let reported = crate::loom(&["runs", command, &run, "--server", &server]);
+        assert_eq!(reported.code, Some(0), "{command}: {}", reported.stderr);
+        assert_eq!(shown(&loom, &run)["status"], status);
+    }
 }
 
 /// However often and wherever the process is killed.

@@ -27,7 +27,7 @@ async fn a_start_is_stored_before_the_first_decision_after_a_crash_in_a_first_de
         let store = open();
         if has_crashed {
             // As a killed process leaves it.
-            std::mem::forget(store.at_work(RunId::MIN, Seq::FIRST));
+            std::mem::forget(store.at_work(RunId::MAX, Seq::FIRST));
         }
         store.close().await.unwrap();
         drop(store);

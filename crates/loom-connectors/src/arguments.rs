@@ -9,6 +9,7 @@ use crate::{
     bounds::Budget,
     document::Document,
     error::kind_of,
+    field::Location,
     operation::{Body, Operation, Parameter},
     schema::{self, Checker},
 };
@@ -209,7 +210,7 @@ impl Binding<'_> {
         };
         let mut path = vec![Step::Name(key.to_string())];
         let value = checker.check(&value, &parameter.schema, &parameter.name, &mut path)?;
-        if parameter.place == crate::Place::Path && value.as_str().is_some_and(str::is_empty) {
+        if parameter.location == Location::Path && value.as_str().is_some_and(str::is_empty) {
             let message = format!("`{}` must not be empty, because it is a part of the path", parameter.name);
             checker.problems.push(Problem::new(&path, message));
         }

@@ -6,11 +6,12 @@ use crate::{
     Error,
     arguments::Bound,
     connection::{Connection, Credentials},
-    connector::Matched,
     encoding::{self, Style},
-    operation::{Operation, Parameter, PathEncoding, Place, is_multipart},
+    field::Location,
+    index::Matched,
+    operation::{Operation, Parameter, PathEncoding, is_multipart},
+    parameter::ConnectionParameter,
     policy::{Action, Draft, Policy, value_at},
-    properties::ConnectionParameter,
     template::Access,
 };
 
@@ -129,20 +130,20 @@ pub(crate) fn prepare(
     let mut fields = Vec::new();
     for (at, value) in &bound.values {
         let Some(parameter) = operation.parameters.get(*at) else { continue };
-        draft.is_secret |= value.contains_secret() && parameter.place == Place::Path;
-        match parameter.place {
-            Place::Path => {
+        draft.is_secret |= value.contains_secret() && parameter.location == Location::Path;
+        match parameter.location {
+            Location::Path => {
                 let text = path_text(parameter, value);
                 draft.path_arguments.push((parameter.name.clone(), text));
             }
-            Place::Query => draft.queries.extend(encoding::pairs(&parameter.name, value, parameter.style)),
-            Place::Header => {
+            Location::Query => draft.queries.extend(encoding::pairs(&parameter.name, value, parameter.style)),
+            Location::Header => {
                 let style = if parameter.style == Style::Json { Style::Json } else { Style::Joined(',') };
                 for (name, value) in encoding::pairs(&parameter.name, value, style) {
                     draft.headers.insert(name, value);
                 }
             }
-            Place::Form | Place::Body => fields.push((parameter, value.clone())),
+            Location::Form | Location::Body => fields.push((parameter, value.clone())),
         }
     }
     draft.path = path_of(operation, &draft.path_arguments);

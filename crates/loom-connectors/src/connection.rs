@@ -2,7 +2,7 @@
 
 use loom_expression::{Object, Value};
 
-use crate::{Error, document::Node, properties::ConnectionParameter};
+use crate::{Error, document::Node, parameter::ConnectionParameter};
 
 /// The values of the parameters of a connection.
 ///
@@ -45,7 +45,7 @@ pub(crate) enum Scheme {
     ApiKey {
         id: String,
         name: String,
-        place: KeyPlace,
+        location: KeyLocation,
     },
     Basic,
     /// A token in the `Authorization` header.
@@ -56,7 +56,7 @@ pub(crate) enum Scheme {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyPlace {
+pub(crate) enum KeyLocation {
     Header,
     Query,
     Cookie,
@@ -236,10 +236,10 @@ impl Scheme {
             "apikey" => Scheme::ApiKey {
                 id: id.to_owned(),
                 name: node.text("name")?.to_owned(),
-                place: match node.text("in")? {
-                    "header" => KeyPlace::Header,
-                    "query" => KeyPlace::Query,
-                    "cookie" => KeyPlace::Cookie,
+                location: match node.text("in")? {
+                    "header" => KeyLocation::Header,
+                    "query" => KeyLocation::Query,
+                    "cookie" => KeyLocation::Cookie,
                     _ => return None,
                 },
             },
@@ -275,14 +275,14 @@ impl Scheme {
     ) -> Result<Secured, Error> {
         let oauth = declared.iter().find(|parameter| parameter.is_oauth());
         match self {
-            Scheme::ApiKey { id, name, place } => {
+            Scheme::ApiKey { id, name, location } => {
                 let key = connection.key(id, name, declared)?;
                 let text = Value::from(key.text().as_ref()).into_secret();
                 let pair = (name.clone(), text);
-                Ok(match place {
-                    KeyPlace::Header => Secured { headers: vec![pair], ..Secured::default() },
-                    KeyPlace::Query => Secured { queries: vec![pair], ..Secured::default() },
-                    KeyPlace::Cookie => {
+                Ok(match location {
+                    KeyLocation::Header => Secured { headers: vec![pair], ..Secured::default() },
+                    KeyLocation::Query => Secured { queries: vec![pair], ..Secured::default() },
+                    KeyLocation::Cookie => {
                         let cookie = Value::from(format!("{name}={}", key.text())).into_secret();
                         Secured { headers: vec![("Cookie".to_owned(), cookie)], ..Secured::default() }
                     }

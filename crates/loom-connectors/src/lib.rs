@@ -12,11 +12,16 @@ mod bounds;
 mod call;
 mod connection;
 mod connector;
+mod context;
 mod document;
 mod encoding;
 mod error;
 mod example;
+mod field;
+mod index;
 mod operation;
+mod paging;
+mod parameter;
 mod policy;
 mod properties;
 mod response;
@@ -35,11 +40,13 @@ pub use self::{
     bounds::{DOCUMENT_BYTES_MAX, FILES_MAX, OPERATIONS_MAX, REFERENCES_MAX, VISITS_MAX},
     call::{Call, Lookup, Parts, Request},
     connection::{Connection, Credentials, TokenSource},
-    connector::{Connector, Entry, Matched},
+    connector::Connector,
     document::{Files, NoFiles},
     error::{Error, Problem, Step},
-    operation::{Field, Operation, Place},
-    properties::ConnectionParameter,
-    response::Paging,
+    field::{Field, Location},
+    index::{Entry, Matched},
+    operation::Operation,
+    paging::Paging,
+    parameter::ConnectionParameter,
     trigger::{Poll, Polled, Trigger, TriggerKind, Unsubscribe},
 };

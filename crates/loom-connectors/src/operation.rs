@@ -6,11 +6,11 @@ use crate::{
     Error,
     bounds::Budget,
     connection::Scheme,
-    connector::Context,
+    context::{Context, Server},
     document::{Document, Node},
     encoding::Style,
-    error::kind_of,
-    response::{self, Paging},
+    field::{Field, Location},
+    paging::{self, Paging},
     schema,
     trigger::{self, Trigger},
 };
@@ -37,27 +37,11 @@ pub struct Operation {
     pub(crate) unsupported: Vec<String>,
 }
 
-/// Where a value is in a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Place {
-    /// In the path.
-    Path,
-    /// In the query.
-    Query,
-    /// In a header.
-    Header,
-    /// In a field of a form.
-    Form,
-    /// In the body.
-    Body,
-}
-
 /// A parameter other than the body.
 #[derive(Clone, Debug)]
 pub(crate) struct Parameter {
     pub(crate) name: String,
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     pub(crate) required: bool,
     pub(crate) schema: Node,
     pub(crate) style: Style,
@@ -87,36 +71,6 @@ pub(crate) struct Body {
     pub(crate) schema: Node,
     pub(crate) media: String,
     node: Node,
-}
-
-/// The address of the service.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    pub(crate) url: Option<String>,
-    /// Connection parameters that fill `{name}` in the address, with defaults.
-    pub(crate) variables: Vec<(String, Option<String>)>,
-}
-
-/// What a caller can give to an operation, as `show` lists it.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Field {
-    /// The name in `parameters`: `name`, or `body/name/inner` for a property of the body.
-    pub name: String,
-    /// Where it is in the request.
-    pub place: Place,
-    /// The type in words: `string`, `integer (int32)`, `array of string`.
-    pub kind: String,
-    /// Whether it has to be given.
-    pub required: bool,
-    /// Whether the description hides it from authors because it has a constant value.
-    pub internal: bool,
-    /// Its title and description.
-    pub description: String,
-    /// The default.
-    pub default: Option<Value>,
-    /// The values that are allowed; empty when all are.
-    pub allowed: Vec<Value>,
 }
 
 impl Operation {
@@ -209,8 +163,9 @@ impl Operation {
         if context.has_script(id) {
             operation.unsupported.push("it runs a script in C#, which cannot be executed here".to_owned());
         }
-        operation.trigger = trigger::of_operation(context, &operation, item)?;
-        operation.paging = response::paging(context, &operation);
+        let is_webhook = operation.takes_notifications(document)?;
+        operation.trigger = trigger::of_operation(context, (id, path), &operation.node, item, is_webhook);
+        operation.paging = paging::of_operation(context, id, &operation.node);
         Ok(operation)
     }
 
@@ -228,11 +183,11 @@ impl Operation {
         let consumes = context.consumes(&self.node);
         for node in nodes {
             let name = node.text("name").unwrap_or_default().to_owned();
-            let place = match node.text("in").unwrap_or_default() {
-                "path" => Place::Path,
-                "query" => Place::Query,
-                "header" => Place::Header,
-                "formData" => Place::Form,
+            let location = match node.text("in").unwrap_or_default() {
+                "path" => Location::Path,
+                "query" => Location::Query,
+                "header" => Location::Header,
+                "formData" => Location::Form,
                 "body" => {
                     let schema = node.get("schema").unwrap_or_else(|| Node::made(Value::NULL));
                     let is_binary = schema::is_binary(context.document, &schema);
@@ -255,11 +210,11 @@ impl Operation {
                     });
                 }
             };
-            self.parameters.push(Parameter::from_node(context.is_v2, name, place, node));
+            self.parameters.push(Parameter::from_node(context.is_v2, name, location, node));
         }
-        if self.parameters.iter().any(|parameter| parameter.place == Place::Form) {
+        if self.parameters.iter().any(|parameter| parameter.location == Location::Form) {
             let has_file = self.parameters.iter().any(|parameter| {
-                parameter.place == Place::Form && schema::is_binary(context.document, &parameter.schema)
+                parameter.location == Location::Form && schema::is_binary(context.document, &parameter.schema)
             });
             let takes =
                 |kind: &str| consumes.iter().any(|media| loom_expression::envelope::is_type(media, kind));
@@ -298,7 +253,7 @@ impl Operation {
                 let explode = encoding.value.get("explode").and_then(Value::as_bool);
                 self.parameters.push(Parameter {
                     required: needed.contains(&name),
-                    place: Place::Form,
+                    location: Location::Form,
                     style: Style::of_style(encoding.text("style"), explode, true),
                     encoding: PathEncoding::Once,
                     internal: schema::is_internal(&property),
@@ -319,13 +274,25 @@ impl Operation {
         let mut rest = self.path.as_str();
         while let Some((_, after)) = rest.split_once('{') {
             let Some((name, after)) = after.split_once('}') else { break };
-            let declared = |parameter: &Parameter| parameter.place == Place::Path && parameter.name == name;
+            let declared =
+                |parameter: &Parameter| parameter.location == Location::Path && parameter.name == name;
             if !self.parameters.iter().any(declared) {
                 self.unsupported.push(format!(
                     "its path has `{{{name}}}`, which the description does not declare as a parameter"
                 ));
             }
             rest = after;
+        }
+    }
+
+    /// Whether a caller gives it an address to which the service sends notifications.
+    fn takes_notifications(&self, document: &Document) -> Result<bool, Error> {
+        if self.parameters.iter().any(|parameter| parameter.notification) {
+            return Ok(true);
+        }
+        match &self.body {
+            Some(body) => schema::has_notification(document, &body.schema),
+            None => Ok(false),
         }
     }
 
@@ -336,7 +303,7 @@ impl Operation {
 }
 
 impl Parameter {
-    fn from_node(is_v2: bool, name: String, place: Place, node: Node) -> Parameter {
+    fn from_node(is_v2: bool, name: String, location: Location, node: Node) -> Parameter {
         let content = node.get("content").and_then(|content| {
             let first = content.value.as_object()?.values().next()?.clone();
             Some(content.beside(&first))
@@ -349,7 +316,7 @@ impl Parameter {
         let style = match (&content, is_v2) {
             (Some(_), _) => Style::Json,
             (None, true) => Style::of_collection_format(node.text("collectionFormat")),
-            (None, false) => Style::of_style(node.text("style"), explode, place == Place::Query),
+            (None, false) => Style::of_style(node.text("style"), explode, location == Location::Query),
         };
         let encoding = match node.text("x-ms-url-encoding") {
             Some(how) if how.eq_ignore_ascii_case("double") => PathEncoding::Twice,
@@ -357,13 +324,13 @@ impl Parameter {
             _ => PathEncoding::Once,
         };
         Parameter {
-            required: node.flag("required") || place == Place::Path,
+            required: node.flag("required") || location == Location::Path,
             schema: schema.unwrap_or_else(|| node.clone()),
             internal: schema::is_internal(&node),
             notification: node.flag("x-ms-notification-url"),
             part_type: None,
             name,
-            place,
+            location,
             style,
             encoding,
             node,
@@ -377,7 +344,7 @@ impl Parameter {
     /// Whether a field of a form is a file.
     pub(crate) fn is_file(&self) -> bool {
         let is = |node: &Node| node.text("type") == Some("file") || node.text("format") == Some("binary");
-        self.place == Place::Form && (is(&self.schema) || is(&self.node))
+        self.location == Location::Form && (is(&self.schema) || is(&self.node))
     }
 
     /// The parameter's own node, which may have an example.
@@ -429,7 +396,7 @@ pub(crate) fn fields(document: &Document, operation: &Operation) -> Result<Vec<F
     for parameter in &operation.parameters {
         let mut field = schema::field(document, &parameter.schema, &mut budget)?;
         field.name.clone_from(&parameter.name);
-        field.place = parameter.place;
+        field.location = parameter.location;
         field.required = parameter.required;
         field.internal = parameter.internal || parameter.notification;
         let own = schema::words(&parameter.node);
@@ -443,17 +410,4 @@ pub(crate) fn fields(document: &Document, operation: &Operation) -> Result<Vec<F
         schema::body_fields(document, &body.schema, &body.name, body.required, 0, &mut budget, &mut fields)?;
     }
     Ok(fields)
-}
-
-/// A property of the document that must be an object.
-pub(crate) fn object_of(node: &Node, name: &str) -> Result<Option<Node>, Error> {
-    match node.get(name) {
-        None => Ok(None),
-        Some(found) if found.value.as_object().is_some() => Ok(Some(found)),
-        Some(found) => Err(Error::Shape {
-            place: name.to_owned(),
-            expected: "an object",
-            found: kind_of(&found.value).to_owned(),
-        }),
-    }
 }

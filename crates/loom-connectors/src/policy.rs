@@ -51,45 +51,45 @@ pub(crate) enum Action {
         method: Template,
     },
     SetProperty {
-        parent: Place,
+        parent: Reference,
         property: Vec<Access>,
         value: Template,
     },
     Replace {
-        parent: Place,
+        parent: Reference,
         property: Vec<Access>,
         from: String,
         to: Template,
-        target: Place,
+        target: Reference,
     },
     Encode {
-        parent: Place,
+        parent: Reference,
         property: Vec<Access>,
-        target: Place,
+        target: Reference,
     },
     Split {
-        parent: Place,
+        parent: Reference,
         property: Vec<Access>,
         delimiters: String,
         child: Option<String>,
-        target: Place,
+        target: Reference,
     },
     ArrayToObject {
-        parent: Place,
+        parent: Reference,
         property: Vec<Access>,
         key: Vec<Access>,
         keep_key: bool,
-        target: Place,
+        target: Reference,
     },
     ObjectToArray {
-        parent: Place,
+        parent: Reference,
         property: Vec<Access>,
         key: String,
         value: String,
-        target: Place,
+        target: Reference,
     },
     SetFromUrl {
-        target: Place,
+        target: Reference,
         url: String,
         value: Vec<Access>,
         method: String,
@@ -113,9 +113,9 @@ pub(crate) enum Exists {
     Append,
 }
 
-/// A place that a policy reads or writes.
+/// What a policy reads or writes: a property of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Reference {
     pub(crate) source: Source,
     pub(crate) path: Vec<Access>,
 }
@@ -245,7 +245,7 @@ impl Policy {
 impl Action {
     fn from_members(id: &str, members: &Members<'_>) -> Result<Action, String> {
         let unsupported = |reason: String| format!("policy `{id}`: {reason}");
-        let place = |name| members.place(name).map_err(unsupported);
+        let reference = |name| members.reference(name).map_err(unsupported);
         let property = |name| members.path(name).map_err(unsupported);
         let template = |name| members.template(name).map_err(unsupported);
         let required = |name: &str| {
@@ -270,47 +270,47 @@ impl Action {
                 Action::Route { path: required("newPath")?, method: template("httpMethod")? }
             }
             "setproperty" => Action::SetProperty {
-                parent: place("newPropertyParentPathTemplate")?,
+                parent: reference("newPropertyParentPathTemplate")?,
                 property: property("newPropertySubPathTemplate")?,
                 value: template("propertyValuePathTemplate")?,
             },
             "stringreplace" => Action::Replace {
-                parent: place("propertyParentPath")?,
+                parent: reference("propertyParentPath")?,
                 property: property("propertySubPath")?,
                 from: required("sourceString")?,
                 to: template("replacementString")?,
-                target: place("newPropertyPath")?,
+                target: reference("newPropertyPath")?,
             },
             "encodepropertyvalue" => Action::Encode {
-                parent: place("propertyParentPath")?,
+                parent: reference("propertyParentPath")?,
                 property: property("propertySubPath")?,
-                target: place("newPropertyPath")?,
+                target: reference("newPropertyPath")?,
             },
             "stringtoarray" => Action::Split {
-                parent: place("propertyParentPath")?,
+                parent: reference("propertyParentPath")?,
                 property: property("propertySubPath")?,
                 delimiters: required("delimiterList")?,
                 child: members.text("childPropertyName").filter(|name| !name.is_empty()).map(str::to_owned),
-                target: place("newPropertyPath")?,
+                target: reference("newPropertyPath")?,
             },
             "convertarraytoobject" => Action::ArrayToObject {
-                parent: place("propertyParentPath")?,
+                parent: reference("propertyParentPath")?,
                 property: property("propertySubPath")?,
                 key: property("keyWithinCollectionPath")?,
                 keep_key: members.text("retainKey").is_none_or(|keep| !keep.eq_ignore_ascii_case("false")),
-                target: place("newPropertyPath")?,
+                target: reference("newPropertyPath")?,
             },
             "convertobjecttoarray" => Action::ObjectToArray {
-                parent: place("propertyParentPath")?,
+                parent: reference("propertyParentPath")?,
                 property: property("propertySubPath")?,
                 key: required("keyName")?,
                 value: required("valueName")?,
-                target: place("newPropertyPath")?,
+                target: reference("newPropertyPath")?,
             },
             "setvaluefromurl" => Action::SetFromUrl {
-                target: place("parameterTemplate")?,
+                target: reference("parameterTemplate")?,
                 url: required("parameterValueUrl")?,
-                value: place("parameterValuePathTemplate")?.path,
+                value: reference("parameterValuePathTemplate")?.path,
                 method: members.text("httpMethod").unwrap_or("GET").to_ascii_uppercase(),
             },
             "updatenextlink" => Action::NextLink { property: required("nextLinkPropertyName")? },
@@ -322,7 +322,7 @@ impl Action {
                 });
                 Action::Poll {
                     queries: queries.collect::<Result<_, String>>()?,
-                    items: place("triggerDataPath")?.path,
+                    items: reference("triggerDataPath")?.path,
                 }
             }
             _ => return Err(format!("policy `{id}` is not supported")),
@@ -357,17 +357,17 @@ impl Members<'_> {
         path(self.text(name).unwrap_or_default())
     }
 
-    fn place(&self, name: &str) -> Result<Place, String> {
+    fn reference(&self, name: &str) -> Result<Reference, String> {
         let text = self.text(name).ok_or_else(|| format!("has no parameter `{name}`"))?;
         let template = Template::parse(text)?;
-        match template.as_place() {
+        match template.as_reference() {
             Some((source @ (Source::Header(_) | Source::Query(_)), [])) if name == "parameterTemplate" => {
-                Ok(Place { source: source.clone(), path: Vec::new() })
+                Ok(Reference { source: source.clone(), path: Vec::new() })
             }
             Some((source @ (Source::Body | Source::Item | Source::TriggerBody), path)) => {
-                Ok(Place { source: source.clone(), path: path.to_vec() })
+                Ok(Reference { source: source.clone(), path: path.to_vec() })
             }
-            _ => Err(format!("`{name}` must be a place such as `@body().items`, found `{text}`")),
+            _ => Err(format!("`{name}` must be a reference such as `@body().items`, found `{text}`")),
         }
     }
 

@@ -1,40 +1,17 @@
-//! What an operation returns: the schema of its response, and how results are divided into pages.
+//! What an operation returns: the schema of its response.
 
 use std::sync::Arc;
 
 use loom_expression::Value;
 
 use crate::{
-    Error, Field,
+    Error,
     bounds::Budget,
-    connector::Context,
     document::{Document, Node},
+    field::Field,
     operation::Operation,
-    policy::Action,
     schema,
 };
-
-/// How results are divided into pages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Paging {
-    /// The property of a response with the address of the next page.
-    pub next_link: String,
-    /// The property with the items.
-    pub items: String,
-}
-
-/// `x-ms-pageable`, or the policy that rewrites the link to the next page.
-pub(crate) fn paging(context: &Context<'_>, operation: &Operation) -> Option<Paging> {
-    let by_policy = context.policies(&operation.id).find_map(|policy| match &policy.action {
-        Ok(Action::NextLink { property }) => Some(property.clone()),
-        _ => None,
-    });
-    let node = operation.node.get("x-ms-pageable");
-    let link = node.as_ref().and_then(|node| node.text("nextLinkName").map(str::to_owned));
-    let items = node.as_ref().and_then(|node| node.text("itemName").map(str::to_owned));
-    Some(Paging { next_link: link.or(by_policy)?, items: items.unwrap_or_else(|| "value".to_owned()) })
-}
 
 /// The schema of the body of a response; of any success without a status.
 fn schema_of(document: &Document, operation: &Operation, status: Option<u16>) -> Result<Option<Node>, Error> {

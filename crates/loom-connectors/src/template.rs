@@ -115,8 +115,8 @@ impl Template {
         Value::from(text).secret_if(secret)
     }
 
-    /// The single place that the template names, for policies that write to it.
-    pub(crate) fn as_place(&self) -> Option<(&Source, &[Access])> {
+    /// The single reference that the template is, for policies that write to it.
+    pub(crate) fn as_reference(&self) -> Option<(&Source, &[Access])> {
         match self.pieces.as_slice() {
             [Piece::Source { source, path, .. }] => Some((source, path)),
             _ => None,

@@ -3,12 +3,10 @@
 use loom_expression::{Object, Value};
 
 use crate::{
-    Error,
-    connector::{Context, Entry},
+    context::Context,
     document::Node,
-    operation::Operation,
+    index::Entry,
     policy::Action,
-    schema,
     template::{Access, Scope, Source, Template, descend},
 };
 
@@ -100,38 +98,36 @@ impl Scope for Response<'_> {
     }
 }
 
-/// What the extensions of a description say about an operation.
+/// What the extensions of a description say about an operation with this name and path. `is_webhook`: whether it takes an address
+/// for notifications.
 pub(crate) fn of_operation(
     context: &Context<'_>,
-    operation: &Operation,
+    (id, path): (&str, &str),
+    node: &Node,
     item: &Node,
-) -> Result<Option<Trigger>, Error> {
-    let declared = operation.node.text("x-ms-trigger").or_else(|| item.text("x-ms-trigger"));
-    let is_webhook = operation.parameters.iter().any(|parameter| parameter.notification)
-        || match &operation.body {
-            Some(body) => schema::has_notification(context.document, &body.schema)?,
-            None => false,
-        };
+    is_webhook: bool,
+) -> Option<Trigger> {
+    let declared = node.text("x-ms-trigger").or_else(|| item.text("x-ms-trigger"));
     if declared.is_none() && !is_webhook {
-        return Ok(None);
+        return None;
     }
     let is_batch = declared.is_some_and(|kind| kind.eq_ignore_ascii_case("batch"));
-    let poll = context.policies(&operation.id).find_map(|policy| match &policy.action {
+    let poll = context.policies(id).find_map(|policy| match &policy.action {
         Ok(Action::Poll { queries, items }) => Some(Poll { queries: queries.clone(), items: items.clone() }),
         _ => None,
     });
-    Ok(Some(Trigger {
+    Some(Trigger {
         kind: if is_batch { TriggerKind::Batch } else { TriggerKind::Single },
         is_webhook,
-        unsubscribe: is_webhook.then(|| paired(context, operation).unwrap_or(Unsubscribe::Location)),
+        unsubscribe: is_webhook.then(|| paired(context, path).unwrap_or(Unsubscribe::Location)),
         poll: poll.filter(|_| !is_webhook),
-        hint: operation.node.text("x-ms-trigger-hint").unwrap_or_default().to_owned(),
-    }))
+        hint: node.text("x-ms-trigger-hint").unwrap_or_default().to_owned(),
+    })
 }
 
 /// The operation that ends a subscription: a `DELETE` of the same path with one more parameter.
-fn paired(context: &Context<'_>, operation: &Operation) -> Option<Unsubscribe> {
-    let own = operation.path.trim_end_matches('/');
+fn paired(context: &Context<'_>, path: &str) -> Option<Unsubscribe> {
+    let own = path.trim_end_matches('/');
     let parameter = |entry: &Entry| {
         let rest = entry.path().strip_prefix(own)?.strip_prefix("/{")?.strip_suffix('}')?;
         (!rest.contains('/')).then(|| rest.to_owned())

@@ -11,7 +11,7 @@ use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
 use loom_expression::{Object, Value};
 
-use crate::{load::LoadOptions, text::Node};
+use crate::text::Node;
 use syntax::Expression;
 
 #[cfg(test)]
@@ -89,11 +89,11 @@ pub(crate) struct Template<'a> {
 type Evaluated = Result<Value, String>;
 
 impl<'a> Template<'a> {
-    pub(crate) fn new(root: &'a Node, options: &'a LoadOptions) -> Template<'a> {
+    pub(crate) fn new(root: &'a Node, supplied: &'a Object, deployment: &'a Deployment) -> Template<'a> {
         Template {
             root,
-            supplied: Cow::Borrowed(&options.arm_parameters),
-            deployment: &options.deployment,
+            supplied: Cow::Borrowed(supplied),
+            deployment,
             outer: None,
             isolated: true,
             copy_index: Cell::new(None),

@@ -9,7 +9,6 @@ mod control;
 mod data;
 mod declarations;
 mod effects;
-mod findings;
 mod graph;
 mod members;
 mod memory;
@@ -26,16 +25,16 @@ use std::{
 
 use loom_expression::Value;
 
-pub(crate) use declarations::{parameter_template, value_type};
-pub(crate) use findings::Findings;
+pub(crate) use declarations::parameter_template;
 use outline::{Outline, Type};
 use paths::{Read, Timing};
 
 use crate::{
     diagnostic::{Severity, code},
-    load::ScriptCheck,
+    findings::Findings,
     memory::MemoryGrants,
     model::{Action, ActionKind, EffectKind, Options, Secure, Workflow, WorkflowKind},
+    options::ScriptCheck,
     policy::Policies,
     text::Node,
 };

@@ -9,7 +9,7 @@ pub(crate) mod untrusted;
 
 use std::{ops::Range, sync::Arc};
 
-use loom_expression::{Condition, Labels, Template, Value};
+use loom_expression::{Condition, Template, Value};
 
 use crate::{
     duration::Span,
@@ -22,6 +22,11 @@ use crate::{
 pub use tool::Tool;
 
 pub use table::{Column, TableFormat};
+
+pub use crate::{
+    setting::{Secure, Setting},
+    value_type::ValueType,
+};
 
 /// Index of an action in [`Workflow::actions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -177,25 +182,6 @@ pub struct Parameter {
     pub span: Range<usize>,
 }
 
-/// The types that parameters, variables and outputs declare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ValueType {
-    /// `string`, `securestring`.
-    String,
-    /// `int`, `integer`.
-    Integer,
-    /// `float`, which also accepts integers.
-    Float,
-    /// `bool`, `boolean`.
-    Boolean,
-    /// `array`.
-    Array,
-    /// `object`, `secureobject`.
-    Object,
-    /// Any type: an output without a type, or with `any`.
-    Any,
-}
-
 /// A variable. Its scope is the whole run.
 #[derive(Clone, Debug)]
 pub struct Variable {
@@ -341,22 +327,6 @@ pub struct Dependency {
     pub statuses: StatusSet,
 }
 
-/// Which parts to hide from history, logs and the API.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Secure {
-    /// Hide the inputs.
-    pub inputs: bool,
-    /// Hide the outputs.
-    pub outputs: bool,
-}
-
-impl Secure {
-    /// The labels to attach to the inputs.
-    pub fn labels_of_inputs(self) -> Labels {
-        if self.inputs { Labels::SECRET } else { Labels::NONE }
-    }
-}
-
 /// Flags of `operationOptions` that change how an action behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the language has these flags, each its own switch")]
@@ -371,15 +341,6 @@ pub struct Options {
     pub fail_when_limits_reached: bool,
     /// `Asynchronous`: a Response replies with `202` first.
     pub asynchronous: bool,
-}
-
-/// A setting that is either fixed in the definition or computed when the action starts.
-#[derive(Clone, Debug)]
-pub enum Setting<T> {
-    /// The value.
-    Fixed(T),
-    /// A template with an expression; the `from_value` of the type reads its value.
-    Computed(Template),
 }
 
 /// What an action does.

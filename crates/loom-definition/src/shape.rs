@@ -7,9 +7,9 @@ use loom_expression::{Object, Value};
 use crate::{
     arm,
     diagnostic::{code, did_you_mean},
-    load::LoadOptions,
-    lower::{Findings, value_type},
+    findings::Findings,
     model::{ValueType, Workflow, WorkflowKind, same_name},
+    options::LoadOptions,
     text::{Member, Node, Shape},
 };
 
@@ -129,7 +129,12 @@ pub(crate) fn names(root: &Node, options: &LoadOptions) -> Vec<String> {
         return Vec::new();
     };
     let mut candidates = Vec::new();
-    collect(resources, &Rc::new(arm::Template::new(root, options)), &mut candidates, 0);
+    collect(
+        resources,
+        &Rc::new(arm::Template::new(root, &options.arm_parameters, &options.deployment)),
+        &mut candidates,
+        0,
+    );
     candidates.into_iter().map(|candidate| candidate.name).collect()
 }
 
@@ -139,7 +144,7 @@ pub(crate) fn template_parameters(root: &Node) -> Vec<(Arc<str>, ValueType)> {
         return Vec::new();
     }
     let declared = root.get("parameters").and_then(Node::members).unwrap_or_default().iter();
-    let kind = |node: &Node| node.get("type").and_then(Node::text).and_then(value_type);
+    let kind = |node: &Node| node.get("type").and_then(Node::text).and_then(ValueType::from_name);
     declared.map(|member| (Arc::clone(&member.name), kind(&member.value).unwrap_or(ValueType::Any))).collect()
 }
 
@@ -213,7 +218,7 @@ fn from_template<'n>(
     options: &'n LoadOptions,
     found: &mut Findings<'_>,
 ) -> Option<Chosen<'n>> {
-    let template = Rc::new(arm::Template::new(root, options));
+    let template = Rc::new(arm::Template::new(root, &options.arm_parameters, &options.deployment));
     let mut candidates = Vec::new();
     collect(resources, &template, &mut candidates, 0);
     let names = || candidates.iter().map(|candidate| candidate.name.as_str());

@@ -9,8 +9,9 @@ use loom_expression::{Object, Value};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, code},
-    load::{Definition, LoadOptions, Loaded},
+    load::{Definition, Loaded},
     model::{Parameter, ValueType, same_name},
+    options::LoadOptions,
     policy::Policies,
 };
 

@@ -7,9 +7,9 @@ use loom_expression::{Condition, Template, Value};
 use crate::{
     RunStatus,
     duration::Span,
-    model::{Secure, Setting},
     policy::RetrySetting,
     schema_names::unescaped,
+    setting::{Secure, Setting},
 };
 
 mod batch;

@@ -50,7 +50,7 @@ impl fmt::Display for Seq {
 pub struct RunId(u64);
 
 const COUNTER_BITS: u32 = 11;
-const SHARD_BITS: u32 = 10;
+const SHARD_BITS: u32 = Shard::COUNT.ilog2();
 const MILLIS_BITS: u32 = 42;
 const TEXT_LENGTH: usize = 13;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -61,7 +61,7 @@ impl RunId {
     /// The largest id.
     pub const MAX: Self = Self(u64::MAX >> 1);
     /// The number of shards that an id can distinguish.
-    pub const SHARDS: u16 = 1 << SHARD_BITS;
+    pub const SHARDS: u16 = Shard::COUNT;
 
     /// The id with this number, or `None` when the top bit is set.
     pub const fn from_u64(number: u64) -> Option<Self> {

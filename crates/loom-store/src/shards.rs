@@ -2,15 +2,13 @@
 
 use std::fmt;
 
-use crate::RunId;
-
 /// A number less than [`Shard::COUNT`]. Runs and triggers belong to a shard, and a shard belongs to at most one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shard(u16);
 
 impl Shard {
     /// The number of shards.
-    pub const COUNT: u16 = RunId::SHARDS;
+    pub const COUNT: u16 = 1_024;
 
     /// The shard with this number, modulo [`Shard::COUNT`].
     pub const fn new(number: u16) -> Self {

@@ -14,7 +14,7 @@
 use std::{collections::BTreeMap, error::Error, fs, path::Path, process::ExitCode, sync::Arc};
 
 use loom_actions::{Behaviour, Marks, Progress, Requests, Settings, Spec};
-use loom_connectors::{Connection, Connector, Error as CallError, Field, NoFiles, Place};
+use loom_connectors::{Connection, Connector, Error as CallError, Field, Location, NoFiles};
 use loom_expression::{Object, Timestamp, Value};
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
@@ -190,7 +190,7 @@ fn wrong(field: &Field) -> Option<Value> {
     match field.kind.split(' ').next()? {
         "string" | "file" => Some(Value::from(vec![Value::from(1)])),
         "integer" | "number" | "boolean" | "array" => Some("no value of this type".into()),
-        "object" if field.place != Place::Body || field.name.contains('/') => Some(1.into()),
+        "object" if field.location != Location::Body || field.name.contains('/') => Some(1.into()),
         _ => None,
     }
 }

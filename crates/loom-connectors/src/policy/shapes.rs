@@ -2,7 +2,7 @@
 
 use loom_expression::{Object, Value};
 
-use super::{Action, Place};
+use super::{Action, Reference};
 use crate::{
     encoding,
     template::{Access, Scope, Source, descend},
@@ -72,9 +72,9 @@ pub(super) fn apply(action: &Action, body: &Value, scope: &dyn Scope) -> Value {
 /// body. A parent without the property, or with one of another type, stays as it is.
 fn moved(
     body: &Value,
-    parent: &Place,
+    parent: &Reference,
     property: &[Access],
-    target: &Place,
+    target: &Reference,
     scope: &dyn Scope,
     convert: &dyn Fn(&Value, &dyn Scope) -> Option<Value>,
 ) -> Value {

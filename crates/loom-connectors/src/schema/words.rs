@@ -4,9 +4,10 @@ use loom_expression::Value;
 
 use super::{is_internal, parts, properties, required_names, types};
 use crate::{
-    Error, Field, Place,
+    Error,
     bounds::Budget,
     document::{Document, Node},
+    field::{Field, Location},
 };
 
 /// How deep properties are listed.
@@ -34,7 +35,7 @@ pub(crate) fn field(document: &Document, node: &Node, budget: &mut Budget) -> Re
     let allowed = node.value.get("enum").and_then(Value::as_array);
     Ok(Field {
         name: String::new(),
-        place: Place::Body,
+        location: Location::Body,
         kind: kind(document, &node, budget)?,
         required: false,
         internal: is_internal(&node) || node.flag("x-ms-notification-url"),

@@ -3,7 +3,10 @@
 use loom_expression::Value;
 
 use super::*;
-use crate::text::{Limits, read};
+use crate::{
+    options::LoadOptions,
+    text::{Limits, read},
+};
 
 const TEMPLATE: &str = r#"{
   "parameters": {
@@ -23,8 +26,7 @@ const TEMPLATE: &str = r#"{
 
 fn evaluate(text: &str) -> Option<Result<Value, String>> {
     let read = read(TEMPLATE, &Limits::default()).expect("the template is JSON");
-    let options = LoadOptions::default();
-    Template::new(&read.root, &options).evaluate(text)
+    Template::new(&read.root, &Object::new(), &Deployment::default()).evaluate(text)
 }
 
 #[track_caller]

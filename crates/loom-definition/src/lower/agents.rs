@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use loom_expression::{Object, Template, Value};
 
-use super::{Lowerer, findings::head, outline::Outline, resilience::without_retry};
+use super::{Lowerer, outline::Outline, resilience::without_retry};
 use crate::{
     diagnostic::{code, did_you_mean},
+    findings::head,
     model::{ActionIdx, ActionKind, BlockIdx, BlockRole, Tool},
     text::{Member, Node},
 };

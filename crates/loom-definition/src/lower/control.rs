@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use loom_expression::{Template, Value};
 
-use super::{
-    Lowerer, declarations::missing, findings::head, outline::Type, paths::Timing,
-    resilience::holds_expression,
-};
+use super::{Lowerer, declarations::missing, outline::Type, paths::Timing, resilience::holds_expression};
 use crate::{
     diagnostic::{code, did_you_mean},
     duration::Span,
+    findings::head,
     model::{ActionIdx, ActionKind, BlockIdx, BlockRole, Case, Loop, LoopStyle, REPETITIONS_MAX, Setting},
     status::RunStatus,
     text::{Node, Number, Shape},

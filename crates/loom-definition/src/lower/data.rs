@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use loom_expression::{Object, ReferenceKind, Template, Value};
 
-use super::{Lowerer, findings::head, outline::Type, value_type};
+use super::{Lowerer, outline::Type};
 use crate::{
     diagnostic::{Severity, code, did_you_mean},
+    findings::head,
     model::{ActionIdx, ActionKind, Column, TableFormat, ValueType, VariableChange, VariableInit},
     schema_names::unescaped,
     text::Node,
@@ -172,7 +173,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             }
             Some(node) => {
                 let text = node.text().unwrap_or_default();
-                if let Some(kind) = value_type(text) {
+                if let Some(kind) = ValueType::from_name(text) {
                     kind
                 } else {
                     let known = ["boolean", "integer", "float", "string", "array", "object"];

@@ -2,61 +2,19 @@
 
 use std::sync::Arc;
 
-use loom_expression::{NoNames, Options, Template, Value, ValueRef};
+use loom_expression::{NoNames, Options, Template, Value};
 
-use super::{Findings, Lowerer, findings::head};
+use super::Lowerer;
 use crate::{
     diagnostic::{code, did_you_mean},
+    findings::{Findings, head},
     model::{Output, Parameter, StaticResult, ValueType, same_name},
     text::Node,
 };
 
-/// Parses the type of a variable, parameter or output, ignoring case.
-pub(crate) fn value_type(text: &str) -> Option<ValueType> {
-    Some(match text.trim().to_ascii_lowercase().as_str() {
-        "string" | "securestring" => ValueType::String,
-        "int" | "integer" => ValueType::Integer,
-        "float" | "number" => ValueType::Float,
-        "bool" | "boolean" => ValueType::Boolean,
-        "array" => ValueType::Array,
-        "object" | "secureobject" => ValueType::Object,
-        "any" => ValueType::Any,
-        _ => return None,
-    })
-}
-
 fn is_secure(text: &str) -> bool {
     let text = text.trim();
     text.eq_ignore_ascii_case("securestring") || text.eq_ignore_ascii_case("secureobject")
-}
-
-impl ValueType {
-    /// Whether `value` has this type. An integer is accepted as a float; nothing else is converted.
-    pub fn accepts(self, value: &Value) -> bool {
-        matches!(
-            (self, value.as_ref()),
-            (ValueType::Any, _)
-                | (ValueType::String, ValueRef::String(_))
-                | (ValueType::Integer, ValueRef::Int(_))
-                | (ValueType::Float, ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_))
-                | (ValueType::Boolean, ValueRef::Bool(_))
-                | (ValueType::Array, ValueRef::Array(_))
-                | (ValueType::Object, ValueRef::Object(_))
-        )
-    }
-
-    /// The name of the type, in the spelling that variables use.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            ValueType::String => "string",
-            ValueType::Integer => "integer",
-            ValueType::Float => "float",
-            ValueType::Boolean => "boolean",
-            ValueType::Array => "array",
-            ValueType::Object => "object",
-            ValueType::Any => "any",
-        }
-    }
 }
 
 const PARAMETER_TYPES: [&str; 8] =
@@ -124,7 +82,7 @@ impl Lowerer<'_, '_, '_> {
             }
             list.push(Parameter {
                 name: Arc::from(&**name),
-                kind: value_type(type_name).unwrap_or(ValueType::Any),
+                kind: ValueType::from_name(type_name).unwrap_or(ValueType::Any),
                 secure: is_secure(type_name),
                 from_file: value.is_some(),
                 default: value,
@@ -146,7 +104,7 @@ impl Lowerer<'_, '_, '_> {
             return (ValueType::Any, false);
         };
         let Some(text) = self.found.want_text(type_node, "type") else { return (ValueType::Any, false) };
-        if let Some(kind) = value_type(text) {
+        if let Some(kind) = ValueType::from_name(text) {
             (kind, is_secure(text))
         } else {
             let hint = did_you_mean(text, PARAMETER_TYPES);
@@ -184,7 +142,7 @@ impl Lowerer<'_, '_, '_> {
                 continue;
             }
             let type_text = node.get("type").and_then(Node::text);
-            let kind = match type_text.map(value_type) {
+            let kind = match type_text.map(ValueType::from_name) {
                 None => ValueType::Any,
                 Some(Some(kind)) => kind,
                 Some(None) => {

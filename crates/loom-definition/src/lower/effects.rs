@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use loom_expression::{Object, Template, Value};
 
-use super::{Lowerer, agents::is_tool_itself, findings::head, outline::Type, resilience::without_retry};
+use super::{Lowerer, agents::is_tool_itself, outline::Type, resilience::without_retry};
 use crate::{
     diagnostic::{code, nearest},
+    findings::head,
     model::{ActionKind, BlockRole, EffectKind},
     text::Node,
 };

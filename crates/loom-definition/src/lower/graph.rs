@@ -1,13 +1,12 @@
 //! Links actions by `runAfter`: names to adjacency lists. Reports dependencies that can never be satisfied.
 
 use super::{
-    Findings,
     agents::handoff_of,
-    findings::head,
     outline::{Outline, Outlined, Type},
 };
 use crate::{
     diagnostic::{code, did_you_mean},
+    findings::{Findings, head},
     model::{Action, ActionIdx, Block, Dependency},
     status::{Status, StatusSet},
     text::Node,

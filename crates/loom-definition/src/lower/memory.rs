@@ -4,10 +4,11 @@ use std::{ops::Range, sync::Arc};
 
 use loom_expression::{Reference, Value};
 
-use super::{Lowerer, findings::head};
+use super::Lowerer;
 use crate::{
     diagnostic::{Severity, code, did_you_mean},
     duration::Span,
+    findings::head,
     memory::{self, EXCLUSIVE, MEMORY_COMMON, MEMORY_OPERATIONS, MemoryGrants, MemoryOperation},
     text::{Node, Shape, Span32},
 };

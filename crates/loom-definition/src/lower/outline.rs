@@ -7,10 +7,10 @@ use std::{
 
 use loom_expression::{NameKind, Names, Value};
 
-use super::{Findings, findings::head};
 use crate::{
     diagnostic::code,
-    model::{ActionIdx, Block, BlockIdx, BlockRole, Variable, VariableIdx},
+    findings::{Findings, head},
+    model::{ActionIdx, Block, BlockIdx, BlockRole, ValueType, Variable, VariableIdx},
     text::{Member, Node, Span32},
 };
 
@@ -331,7 +331,7 @@ impl<'a> Outline<'a> {
             }
             self.variable_slots.insert(fold(name), index);
             self.variable_places.push(name_node.place);
-            let kind = entry.get("type").and_then(Node::text).and_then(super::value_type);
+            let kind = entry.get("type").and_then(Node::text).and_then(ValueType::from_name);
             self.variables.push(Variable {
                 name: Arc::from(name),
                 kind: kind.unwrap_or(crate::model::ValueType::Any),

@@ -5,12 +5,10 @@
 
 use loom_expression::ReferenceKind;
 
-use super::{
-    Findings,
-    outline::{Outline, Type},
-};
+use super::outline::{Outline, Type};
 use crate::{
     diagnostic::{Severity, code},
+    findings::Findings,
     model::{Action, ActionIdx, Gathered},
     text::Span32,
 };

@@ -7,12 +7,12 @@ use loom_expression::{Condition, Template, Value};
 use super::{
     Lowerer,
     control::has_option,
-    findings::head,
     resilience::{holds_expression, without_retry},
 };
 use crate::{
     RunStatus,
     diagnostic::{code, nearest},
+    findings::head,
     model::{Setting, WorkflowKind},
     policy::{RetrySetting, Spelling},
     schema_names::unescaped,

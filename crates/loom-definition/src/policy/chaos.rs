@@ -9,7 +9,7 @@ use loom_expression::{Object, Value};
 use crate::{
     diagnostic::{Diagnostics, Severity, code, did_you_mean},
     duration::Span,
-    lower::Findings,
+    findings::Findings,
     text::{self, Limits, Node, Shape, Span32},
 };
 

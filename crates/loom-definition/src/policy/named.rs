@@ -17,7 +17,7 @@ use super::{
 use crate::{
     diagnostic::{Diagnostics, Severity, code, did_you_mean},
     duration::Span,
-    lower::Findings,
+    findings::Findings,
     text::{self, Limits, Node, NoteKind, Span32},
 };
 

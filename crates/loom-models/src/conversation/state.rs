@@ -26,7 +26,7 @@ pub struct State {
     pub(super) rounds: u32,
     pub(super) started_ms: u64,
     pub(super) spent: Spent,
-    pub(super) calls: BTreeMap<u32, Call>,
+    pub(super) calls: BTreeMap<u32, InFlight>,
     pub(super) last_call: u32,
     pub(super) evaluation: Option<Evaluation>,
     /// The number of the last evaluation.
@@ -98,10 +98,10 @@ pub(super) struct Summary {
     pub(super) text: String,
 }
 
-/// A call in flight.
+/// A call of a model or a tool that has not ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Call {
+pub(super) struct InFlight {
     pub(super) purpose: Purpose,
     pub(super) reserved_tokens: u64,
     pub(super) reserved_micros: u64,
@@ -289,7 +289,7 @@ pub fn apply(state: &mut State, event: &Event) {
         }
         Event::CallStarted { call, purpose, reserved_tokens, reserved_micros, max_tokens } => {
             state.last_call = *call;
-            let started = Call {
+            let started = InFlight {
                 purpose: purpose.clone(),
                 reserved_tokens: *reserved_tokens,
                 reserved_micros: *reserved_micros,

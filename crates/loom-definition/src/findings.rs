@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::{
     arm,
     diagnostic::{Diagnostic, Diagnostics, Severity, code},
-    model::Secure,
+    setting::Secure,
     text::{Node, Span32, file_offset},
 };
 

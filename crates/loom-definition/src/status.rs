@@ -34,6 +34,17 @@ impl Status {
         Status::HandedOff,
     ];
 
+    /// All statuses, the one that a reader of several executions has to know first at the beginning.
+    pub const WORST_FIRST: [Status; 7] = [
+        Status::Failed,
+        Status::TimedOut,
+        Status::Aborted,
+        Status::Cancelled,
+        Status::Succeeded,
+        Status::HandedOff,
+        Status::Skipped,
+    ];
+
     /// The name of the status in WDL.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,6 +66,11 @@ impl Status {
     /// Whether a leaf action with this status makes its block fail.
     pub const fn is_bad(self) -> bool {
         matches!(self, Status::Failed | Status::TimedOut | Status::Cancelled | Status::Aborted)
+    }
+
+    /// Whether something went wrong in an action with this status: it was not ended from outside.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Status::Failed | Status::TimedOut | Status::Aborted)
     }
 }
 

@@ -31,6 +31,10 @@ pub struct History {
     actions: Vec<Occurrences>,
     trail: Trail,
     current: HashMap<Place, (ActionIdx, usize)>,
+    /// How many occurrences have begun that were not only skipped.
+    begun: usize,
+    /// The first occurrence that failed. It is inside of those that failed because of it, which end later.
+    first_failure: Option<(ActionIdx, usize)>,
     /// The occurrence that each call belongs to; its place may be reused before the call ends.
     effects: HashMap<EffectId, (ActionIdx, usize)>,
     /// What the run was started from.
@@ -51,12 +55,34 @@ pub struct History {
     pub response: Option<Value>,
 }
 
+/// Which occurrences of an action a history keeps after they have ended. The others are only counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// Those with these numbers, which count from 0 in the order in which the action's occurrences started.
+    Numbers(Range<usize>),
+    /// Of those that failed, the first `count` with a number of at least `from`.
+    Failed {
+        /// The least number.
+        from: usize,
+        /// The most occurrences that are kept.
+        count: usize,
+    },
+    /// Those at these positions, which count from 0 in the order in which the occurrences of all actions started. What was
+    /// skipped has no position.
+    Positions(Range<usize>),
+}
+
+impl From<Range<usize>> for Window {
+    fn from(numbers: Range<usize>) -> Window {
+        Window::Numbers(numbers)
+    }
+}
+
 /// The occurrences of one action, numbered from 0 in the order in which they started.
 #[derive(Clone, Debug)]
 struct Occurrences {
-    /// The numbers of those that are kept after they have ended.
-    window: Range<usize>,
-    /// Those in the window.
+    window: Window,
+    /// Those in the window, by number.
     kept: Vec<Occurrence>,
     /// Those outside the window that have not ended.
     under_way: HashMap<usize, Occurrence>,
@@ -65,19 +91,38 @@ struct Occurrences {
     ended: [usize; Status::ALL.len()],
     /// The final status of the last one to start, if it has ended.
     last: Option<Status>,
+    /// The least number of one that failed.
+    first_failed: Option<usize>,
+    /// The nearest numbers before and after a window of numbers of those that failed.
+    failed_around: (Option<usize>, Option<usize>),
 }
 
 impl Occurrences {
-    fn new(window: Range<usize>) -> Occurrences {
-        let ended = [0; Status::ALL.len()];
-        Occurrences { window, kept: Vec::new(), under_way: HashMap::new(), begun: 0, ended, last: None }
+    fn new(window: Window) -> Occurrences {
+        Occurrences {
+            window,
+            kept: Vec::new(),
+            under_way: HashMap::new(),
+            begun: 0,
+            ended: [0; Status::ALL.len()],
+            last: None,
+            first_failed: None,
+            failed_around: (None, None),
+        }
     }
 
     fn begin(&mut self, occurrence: Occurrence) -> usize {
         let number = self.begun;
         self.begun += 1;
         self.last = None;
-        if self.window.contains(&number) {
+        let is_kept = match &self.window {
+            Window::Numbers(numbers) => numbers.contains(&number),
+            Window::Positions(positions) => {
+                occurrence.position.is_some_and(|position| positions.contains(&position))
+            }
+            Window::Failed { .. } => false,
+        };
+        if is_kept {
             self.kept.push(occurrence);
         } else {
             self.under_way.insert(number, occurrence);
@@ -87,10 +132,15 @@ impl Occurrences {
 
     /// None when it has ended and is not kept.
     fn get_mut(&mut self, number: usize) -> Option<&mut Occurrence> {
-        if self.window.contains(&number) {
-            return self.kept.get_mut(number - self.window.start);
+        if let Window::Numbers(numbers) = &self.window
+            && numbers.contains(&number)
+        {
+            return self.kept.get_mut(number - numbers.start);
         }
-        self.under_way.get_mut(&number)
+        match self.kept.binary_search_by_key(&number, |occurrence| occurrence.number) {
+            Ok(place) => self.kept.get_mut(place),
+            Err(_) => self.under_way.get_mut(&number),
+        }
     }
 
     fn end(&mut self, number: usize, status: Status) {
@@ -100,7 +150,31 @@ impl Occurrences {
         if number + 1 == self.begun {
             self.last = Some(status);
         }
-        self.under_way.remove(&number);
+        let ended = self.under_way.remove(&number);
+        if status.is_failure() {
+            self.failed(number, ended);
+        }
+    }
+
+    fn failed(&mut self, number: usize, occurrence: Option<Occurrence>) {
+        let lesser = |known: Option<usize>| Some(known.map_or(number, |known| known.min(number)));
+        self.first_failed = lesser(self.first_failed);
+        match &self.window {
+            Window::Numbers(numbers) if number < numbers.start => {
+                self.failed_around.0 = self.failed_around.0.max(Some(number));
+            }
+            Window::Numbers(numbers) if number >= numbers.end => {
+                self.failed_around.1 = lesser(self.failed_around.1);
+            }
+            Window::Numbers(_) | Window::Positions(_) => {}
+            Window::Failed { from, count } => {
+                if let Some(occurrence) = occurrence.filter(|_| number >= *from) {
+                    let place = self.kept.partition_point(|kept| kept.number < number);
+                    self.kept.insert(place, occurrence);
+                    self.kept.truncate(*count);
+                }
+            }
+        }
     }
 }
 
@@ -108,6 +182,10 @@ impl Occurrences {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Occurrence {
+    /// Its number among those of its action, from 0 in the order in which they started.
+    pub number: usize,
+    /// Its position among those of all actions; none if it was skipped.
+    pub position: Option<usize>,
     /// Iterations of the enclosing loops, outermost first.
     pub path: Vec<Iteration>,
     /// Its final status; none while it is running.
@@ -156,15 +234,18 @@ impl History {
         History::within(workflow, |_| 0..usize::MAX)
     }
 
-    /// Like [`History::new`], but limited to a part: for each action, only the occurrences whose numbers are in a window are
-    /// kept; the others are only counted.
-    pub fn within(workflow: Arc<Workflow>, window: impl Fn(ActionIdx) -> Range<usize>) -> History {
-        let actions = workflow.actions.iter().map(|action| Occurrences::new(window(action.index))).collect();
+    /// Like [`History::new`], but limited to a part: for each action, only the occurrences in a window are kept; the others are
+    /// only counted.
+    pub fn within<W: Into<Window>>(workflow: Arc<Workflow>, window: impl Fn(ActionIdx) -> W) -> History {
+        let actions =
+            workflow.actions.iter().map(|action| Occurrences::new(window(action.index).into())).collect();
         History {
             trail: Trail::new(Arc::clone(&workflow)),
             workflow,
             actions,
             current: HashMap::new(),
+            begun: 0,
+            first_failure: None,
             effects: HashMap::new(),
             start: None,
             status: RunStatus::Waiting,
@@ -208,6 +289,33 @@ impl History {
     /// How many occurrences of an action ended with each status.
     pub fn occurrence_statuses(&self, action: ActionIdx) -> impl Iterator<Item = (Status, usize)> {
         Status::ALL.into_iter().zip(self.actions[action.0 as usize].ended)
+    }
+
+    /// The worst status of the occurrences of an action that have ended, by [`Status::WORST_FIRST`].
+    pub fn worst_status(&self, action: ActionIdx) -> Option<Status> {
+        let ended = |status: &Status| self.occurrence_statuses(action).any(|(of, count)| of == *status && count > 0);
+        Status::WORST_FIRST.into_iter().find(ended)
+    }
+
+    /// The least number of an occurrence of an action that failed.
+    pub fn first_failed(&self, action: ActionIdx) -> Option<usize> {
+        self.actions[action.0 as usize].first_failed
+    }
+
+    /// The numbers of the occurrences of an action that failed and are nearest to a window of numbers: before it and after it.
+    pub fn failed_around(&self, action: ActionIdx) -> (Option<usize>, Option<usize>) {
+        self.actions[action.0 as usize].failed_around
+    }
+
+    /// The first occurrence that failed in the run: its action and its number. Those of the scopes and loops around it, which
+    /// fail because of it, come later.
+    pub fn first_failure(&self) -> Option<(ActionIdx, usize)> {
+        self.first_failure
+    }
+
+    /// How many occurrences of all actions have begun, without those that were only skipped.
+    pub fn positions(&self) -> usize {
+        self.begun
     }
 
     /// The status of an action as a whole: that of its last occurrence, or `Skipped` if its block ended without it or will
@@ -267,6 +375,8 @@ impl History {
         let terminated = owner.is_some_and(|owner| owner.code == "Terminated");
         let error = record::skip_error_of_unopened(&self.workflow, self.workflow.action(action), &unopened);
         Occurrence {
+            number: 0,
+            position: None,
             path,
             status: Some(Status::Skipped),
             started: at,
@@ -316,7 +426,7 @@ impl History {
                 self.current.retain(|place, _| place.opening != *opening);
             }
             Event::ActionStarted { place, at, inputs } => {
-                let Some(occurrence) = self.occurrence(*place, *at) else { return };
+                let Some(occurrence) = self.occurrence(*place, *at, true) else { return };
                 if inputs.is_some() {
                     occurrence.inputs.clone_from(inputs);
                 }
@@ -336,7 +446,7 @@ impl History {
                     next_due: None,
                     notes: Vec::new(),
                 };
-                if let Some(occurrence) = self.occurrence(*place, *at) {
+                if let Some(occurrence) = self.occurrence(*place, *at, true) {
                     occurrence.attempts.push(attempt);
                     self.effects.insert(*effect, self.current[place]);
                 }
@@ -365,7 +475,7 @@ impl History {
                 self.end(*place, *started, *at, inputs.as_ref(), outcome);
             }
             Event::Tracked { place, properties } => {
-                if let Some(occurrence) = self.occurrence(*place, Timestamp::MIN) {
+                if let Some(occurrence) = self.occurrence(*place, Timestamp::MIN, true) {
                     occurrence.tracked = Some(properties.clone());
                 }
             }
@@ -398,11 +508,16 @@ impl History {
         self.actions[action.0 as usize].get_mut(number)?.attempts.last_mut()
     }
 
-    /// The current occurrence at a place; none when it has ended and is not kept.
-    fn occurrence(&mut self, place: Place, at: Timestamp) -> Option<&mut Occurrence> {
+    /// The current occurrence at a place; none when it has ended and is not kept. `is_executed` is false for one that begins
+    /// and ends by being skipped.
+    fn occurrence(&mut self, place: Place, at: Timestamp, is_executed: bool) -> Option<&mut Occurrence> {
         let list = &mut self.actions[place.action.0 as usize];
         let (_, number) = *self.current.entry(place).or_insert_with(|| {
+            let position = is_executed.then_some(self.begun);
+            self.begun += usize::from(is_executed);
             let number = list.begin(Occurrence {
+                number: list.begun,
+                position,
                 path: self.trail.path(place.opening).to_vec(),
                 status: None,
                 started: at,
@@ -429,7 +544,8 @@ impl History {
     ) {
         let workflow = Arc::clone(&self.workflow);
         let computes = matches!(workflow.action(place.action).kind, ActionKind::Compose { .. });
-        let Some(occurrence) = self.occurrence(place, started) else { return };
+        let is_executed = outcome.status != Status::Skipped;
+        let Some(occurrence) = self.occurrence(place, started, is_executed) else { return };
         occurrence.status = Some(outcome.status);
         occurrence.started = started;
         occurrence.ended = Some(at);
@@ -448,6 +564,9 @@ impl History {
         }
         let (action, number) = self.current[&place];
         self.actions[action.0 as usize].end(number, outcome.status);
+        if outcome.status.is_failure() {
+            self.first_failure.get_or_insert((action, number));
+        }
     }
 }
 

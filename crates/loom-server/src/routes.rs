@@ -95,6 +95,7 @@ pub(crate) fn guarded() -> Routes {
         .on(Method::DELETE, "/api/v1/runs/{id}", runs::delete_run)
         .get("/api/v1/runs/{id}/actions", runs::actions)
         .get("/api/v1/runs/{id}/actions/{action}", runs::action)
+        .get("/api/v1/runs/{id}/executions", runs::executions)
         .get("/api/v1/runs/{id}/definition", run_definition::definition)
         .get("/api/v1/runs/{id}/events", sse::events)
         .post("/api/v1/runs/{id}/cancel", runs::cancel)

@@ -1,13 +1,15 @@
 //! The management API of single runs: reading, commanding, resubmitting and deleting them.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     body::Body,
     extract::{Request, State},
     http::{Response, StatusCode, Uri},
 };
-use loom_engine::{Order as RunOrder, RecoverError, ResubmitError, StartError, history::History};
+use loom_engine::{Order as RunOrder, RecoverError, ResubmitError, StartError,
+    history::{History, Window},
+};
 use loom_expression::Object;
 use loom_store::Deletion;
 
@@ -22,7 +24,7 @@ use crate::{
     response::{Answer, Problem, json, sentence},
     shared::Shared,
     stopped::{unreadable, with_hold},
-    view,
+    view::{self, ActionPage},
 };
 
 /// `GET /api/v1/runs/{id}`.
@@ -82,32 +84,62 @@ pub(crate) async fn actions(State(shared): State<Shared>, Path(id): Path<String>
 
 async fn show_actions(shared: Shared, id: String) -> Answer {
     let history = history(&shared, &id, |workflow| History::within(workflow, |_| 0..1)).await?;
-    let mut object = Object::new();
-    object.insert("actions", view::actions(&history, shared.host.now()));
-    Ok(json(StatusCode::OK, &object.into()))
+    Ok(json(StatusCode::OK, &view::actions(&history, shared.host.now())))
 }
 
-/// `GET /api/v1/runs/{id}/actions/{name}?cursor=&limit=`.
+/// `GET /api/v1/runs/{id}/executions?cursor=&limit=`: the executions of all actions, in the order in which they started.
+pub(crate) async fn executions(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Answer {
+    request::only(&uri, &["cursor", "limit"])?;
+    let (skip, size) = numbered_page(&uri)?;
+    let reading = shared.clone();
+    reading.read(show_executions(shared, id, skip, size)).await
+}
+
+async fn show_executions(shared: Shared, id: String, skip: usize, size: usize) -> Answer {
+    let page = skip..skip.saturating_add(size);
+    let begin = move |workflow| History::within(workflow, move |_| Window::Positions(page.clone()));
+    let history = history(&shared, &id, begin).await?;
+    Ok(json(StatusCode::OK, &view::executions(&history, shared.host.now(), skip)))
+}
+
+/// The number of entries before a page, and its size.
+fn numbered_page(uri: &Uri) -> Result<(usize, usize), Problem> {
+    let size = request::query(uri, "limit").map_or(Ok(PAGE), |text| limit(&text))?;
+    let skip = request::query(uri, "cursor").map_or(Ok(0), |text| text.parse().map_err(|_| not_a_cursor()))?;
+    Ok((skip, size))
+}
+
+/// `GET /api/v1/runs/{id}/actions/{name}?cursor=&limit=&failed=`.
 pub(crate) async fn action(
     State(shared): State<Shared>,
     Path((id, name)): Path<(String, String)>,
     uri: Uri,
 ) -> Answer {
-    request::only(&uri, &["cursor", "limit"])?;
-    let size = request::query(&uri, "limit").map_or(Ok(PAGE), |text| limit(&text))?;
-    let skip: usize = match request::query(&uri, "cursor") {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| not_a_cursor())?,
+    request::only(&uri, &["cursor", "limit", "failed"])?;
+    let (from, size) = numbered_page(&uri)?;
+    let page = match request::query(&uri, "failed").as_deref() {
+        None | Some("false") => ActionPage::All { skip: from, size },
+        Some("true") => ActionPage::Failed { from, size },
+        Some(other) => {
+            return Err(Problem::bad(format!("'failed' must be 'true' or 'false' (got '{other}').")));
+        }
     };
     let reading = shared.clone();
-    reading.read(show_action(shared, id, name, skip..skip.saturating_add(size))).await
+    reading.read(show_action(shared, id, name, page)).await
 }
 
-async fn show_action(shared: Shared, id: String, name: String, page: Range<usize>) -> Answer {
-    let (wanted, skip) = (name.clone(), page.start);
+async fn show_action(shared: Shared, id: String, name: String, page: ActionPage) -> Answer {
+    let wanted = name.clone();
     let history = history(&shared, &id, move |workflow| {
         let wanted = workflow.find_action(&wanted);
-        History::within(workflow, move |action| if Some(action) == wanted { page.clone() } else { 0..0 })
+        let none = Window::Numbers(0..0);
+        History::within(workflow, move |action| {
+            if Some(action) == wanted { page.window() } else { none.clone() }
+        })
     });
     let history = history.await?;
     let index = history.workflow().find_action(&name).ok_or_else(|| {
@@ -116,7 +148,7 @@ async fn show_action(shared: Shared, id: String, name: String, page: Range<usize
             format!("The workflow of run '{id}' has no action named '{name}'."),
         )
     })?;
-    Ok(json(StatusCode::OK, &view::action(&history, index, shared.host.now(), skip)))
+    Ok(json(StatusCode::OK, &view::action(&history, index, shared.host.now(), page)))
 }
 
 /// `POST /api/v1/runs/{id}/cancel`.

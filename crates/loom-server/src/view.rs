@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use loom_definition::{ActionIdx, RunStatus, Status, model::Action};
+use loom_definition::{
+    ActionIdx, RunStatus, Status,
+    model::{Action, ActionKind},
+};
 use loom_engine::{
     RunState,
-    history::{Attempt, History, Occurrence},
+    history::{Attempt, History, Occurrence, Window},
     status_from_number,
     trace::RunTrace,
 };
@@ -79,30 +82,107 @@ pub(crate) fn run(row: &RunRow, state: &RunState) -> Object {
     object
 }
 
-/// All actions of a run, in the order of the definition. Needs only the first occurrence of each.
+/// All actions of a run, in the order of the definition, and where it failed first. Needs only the first occurrence of each.
 pub(crate) fn actions(history: &History, now: Timestamp) -> Value {
     let viewer = Viewer::of(history, now);
     let workflow = history.workflow();
-    workflow.actions.iter().map(|action| viewer.action(action)).collect::<Vec<Value>>().into()
+    let mut object = Object::new();
+    object.insert(
+        "actions",
+        workflow.actions.iter().map(|action| viewer.action(action)).collect::<Vec<Value>>(),
+    );
+    if let Some((action, number)) = history.first_failure() {
+        let mut place = Object::new();
+        place.insert("action", Arc::clone(&workflow.action(action).name));
+        place.insert("number", shown_number(number));
+        object.insert("firstFailure", place);
+    }
+    object.into()
 }
 
-/// One action with a page of its occurrences, which are in `history`: those after the first `skip`.
-pub(crate) fn action(history: &History, index: ActionIdx, now: Timestamp, skip: usize) -> Value {
+/// The number of an occurrence in documents, where the first one has the number 1.
+fn shown_number(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// One action with a page of its occurrences, which are in `history`.
+pub(crate) fn action(history: &History, index: ActionIdx, now: Timestamp, page: ActionPage) -> Value {
     let viewer = Viewer::of(history, now);
     let mut object = viewer.head(history.workflow().action(index));
-    let page: Vec<Value> = history
-        .occurrences(index)
+    viewer.several(index, &mut object);
+    let mut occurrences = history.occurrences(index);
+    let next = match page {
+        ActionPage::All { skip, .. } => {
+            let end = skip.saturating_add(occurrences.len());
+            let (before, after) = history.failed_around(index);
+            for (name, number) in [("previousFailed", before), ("nextFailed", after)] {
+                if let Some(number) = number {
+                    object.insert(name, shown_number(number));
+                }
+            }
+            (end < history.occurrence_count(index)).then_some(end)
+        }
+        ActionPage::Failed { size, .. } => {
+            let next = occurrences.get(size).map(|next| next.number);
+            occurrences = &occurrences[..occurrences.len().min(size)];
+            next
+        }
+    };
+    let shown = occurrences.iter().map(|occurrence| {
+        let mut shown = viewer.occurrence(index, occurrence);
+        shown.insert("number", shown_number(occurrence.number));
+        Value::from(shown)
+    });
+    object.insert("occurrences", shown.collect::<Vec<Value>>());
+    if let Some(next) = next {
+        object.insert("next", next.to_string());
+    }
+    object.into()
+}
+
+/// Which occurrences of an action a page has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ActionPage {
+    /// All after the first `skip`.
+    All { skip: usize, size: usize },
+    /// Those that failed, with a number of at least `from`.
+    Failed { from: usize, size: usize },
+}
+
+impl ActionPage {
+    pub(crate) fn window(self) -> Window {
+        match self {
+            ActionPage::All { skip, size } => Window::Numbers(skip..skip.saturating_add(size)),
+            // One more says whether there is a next page.
+            ActionPage::Failed { from, size } => Window::Failed { from, count: size.saturating_add(1) },
+        }
+    }
+}
+
+/// A page of the executions of all actions, in the order in which they started, without inputs and outputs. Those of the page
+/// are in `history`; they are after the first `skip`.
+pub(crate) fn executions(history: &History, now: Timestamp, skip: usize) -> Value {
+    let viewer = Viewer::of(history, now);
+    let workflow = history.workflow();
+    let mut page: Vec<(&Action, &Occurrence)> = workflow
+        .actions
         .iter()
-        .enumerate()
-        .map(|(place, occurrence)| {
-            let mut shown = viewer.occurrence(index, occurrence);
-            shown.insert("number", skip.saturating_add(place) as i64 + 1);
-            shown.into()
-        })
+        .flat_map(|action| history.occurrences(action.index).iter().map(move |occurrence| (action, occurrence)))
         .collect();
+    page.sort_unstable_by_key(|(_, occurrence)| occurrence.position);
     let end = skip.saturating_add(page.len());
-    object.insert("occurrences", page);
-    if end < history.occurrence_count(index) {
+    let shown = page.into_iter().map(|(action, occurrence)| {
+        let mut shown = Object::new();
+        shown.insert("action", Arc::clone(&action.name));
+        shown.insert("type", Arc::clone(&action.type_name));
+        shown.insert("number", shown_number(occurrence.number));
+        viewer.course(occurrence, &mut shown);
+        viewer.attempts(action, occurrence, &mut shown);
+        Value::from(shown)
+    });
+    let mut object = Object::new();
+    object.insert("executions", shown.collect::<Vec<Value>>());
+    if end < history.positions() {
         object.insert("next", end.to_string());
     }
     object.into()
@@ -141,39 +221,41 @@ impl Viewer<'_> {
                         .map(|(name, value)| (Arc::clone(name), value.clone()))
                         .collect::<Vec<_>>(),
                 ),
-            _ => {
-                let mut counts = Object::new();
-                for (status, count) in self.history.occurrence_statuses(action.index) {
-                    if count > 0 {
-                        counts.insert(status.as_str(), count as i64);
-                    }
-                }
-                if !counts.is_empty() {
-                    object.insert("occurrenceStatuses", counts);
-                }
-            }
+            _ => self.several(action.index, &mut object),
         }
         object.into()
     }
 
+    /// What is said of all occurrences of an action together: their statuses, beginning with the worst, and the first failure.
+    fn several(&self, action: ActionIdx, object: &mut Object) {
+        let (mut counts, mut ended) = (Object::new(), 0);
+        for status in Status::WORST_FIRST {
+            let count = self.history.occurrence_statuses(action).find(|(of, _)| *of == status);
+            if let Some((_, count)) = count.filter(|(_, count)| *count > 0) {
+                counts.insert(status.as_str(), count as i64);
+                ended += count;
+            }
+        }
+        let is_running = ended < self.history.occurrence_count(action);
+        let worst = self.history.worst_status(action);
+        let worst = match worst {
+            Some(worst) if worst.is_bad() || !is_running => Some(worst.as_str()),
+            _ => is_running.then_some("Running"),
+        };
+        if let Some(worst) = worst {
+            object.insert("worstStatus", worst);
+        }
+        if !counts.is_empty() {
+            object.insert("occurrenceStatuses", counts);
+        }
+        if let Some(first) = self.history.first_failed(action) {
+            object.insert("firstFailed", shown_number(first));
+        }
+    }
+
     fn occurrence(&self, action: ActionIdx, occurrence: &Occurrence) -> Object {
         let mut object = Object::new();
-        object.insert("status", occurrence.status.map_or("Running", Status::as_str));
-        if !occurrence.code.is_empty() {
-            object.insert("code", occurrence.code.as_ref());
-        }
-        object.insert("startTime", occurrence.started.to_string());
-        if let Some(ended) = occurrence.ended {
-            object.insert("endTime", ended.to_string());
-        }
-        object.insert("durationMs", occurrence.took(self.now).as_millis() as i64);
-        if !occurrence.path.is_empty() {
-            let step = |iteration: &loom_engine::history::Iteration| -> Value {
-                let name = Arc::clone(&self.history.workflow().action(iteration.action).name);
-                vec![Value::from(name), Value::from(i64::from(iteration.index))].into()
-            };
-            object.insert("path", occurrence.path.iter().map(step).collect::<Vec<Value>>());
-        }
+        self.course(occurrence, &mut object);
         if let Some(inputs) = &occurrence.inputs {
             object.insert("inputs", self.redaction.inputs(action, inputs));
         }
@@ -194,15 +276,49 @@ impl Viewer<'_> {
         if let Some(tracked) = &occurrence.tracked {
             object.insert("trackedProperties", hide(tracked));
         }
-        if !occurrence.attempts.is_empty() {
-            let attempts =
-                occurrence.attempts.iter().map(|attempt| self.attempt(action, occurrence, attempt));
-            object.insert("attempts", attempts.collect::<Vec<Value>>());
-        }
+        self.attempts(self.history.workflow().action(action), occurrence, &mut object);
         object
     }
 
-    fn attempt(&self, action: ActionIdx, occurrence: &Occurrence, attempt: &Attempt) -> Value {
+    /// When and how an occurrence went, and where.
+    fn course(&self, occurrence: &Occurrence, object: &mut Object) {
+        object.insert("status", occurrence.status.map_or("Running", Status::as_str));
+        if !occurrence.code.is_empty() {
+            object.insert("code", occurrence.code.as_ref());
+        }
+        object.insert("startTime", occurrence.started.to_string());
+        if let Some(ended) = occurrence.ended {
+            object.insert("endTime", ended.to_string());
+        }
+        object.insert("durationMs", occurrence.took(self.now).as_millis() as i64);
+        if !occurrence.path.is_empty() {
+            let step = |iteration: &loom_engine::history::Iteration| -> Value {
+                let name = Arc::clone(&self.history.workflow().action(iteration.action).name);
+                vec![Value::from(name), Value::from(i64::from(iteration.index))].into()
+            };
+            object.insert("path", occurrence.path.iter().map(step).collect::<Vec<Value>>());
+        }
+    }
+
+    /// The calls of an occurrence. Those of an agent belong to turns, in each of which attempts count from 1.
+    fn attempts(&self, action: &Action, occurrence: &Occurrence, object: &mut Object) {
+        if occurrence.attempts.is_empty() {
+            return;
+        }
+        let is_agent = matches!(action.kind, ActionKind::Agent { .. });
+        let mut turn = 0_i64;
+        let attempts = occurrence.attempts.iter().map(|attempt| {
+            let mut shown = self.attempt(action.index, occurrence, attempt);
+            if is_agent {
+                turn += i64::from(attempt.number == 1 || turn == 0);
+                shown.insert("turn", turn);
+            }
+            Value::from(shown)
+        });
+        object.insert("attempts", attempts.collect::<Vec<Value>>());
+    }
+
+    fn attempt(&self, action: ActionIdx, occurrence: &Occurrence, attempt: &Attempt) -> Object {
         let mut object = Object::new();
         object.insert("attempt", i64::from(attempt.number));
         object.insert("phase", phase_name(attempt.phase));
@@ -233,7 +349,7 @@ impl Viewer<'_> {
         if let Some(due) = attempt.next_due {
             object.insert("nextDue", due.to_string());
         }
-        object.into()
+        object
     }
 }
 

@@ -13,7 +13,7 @@ mod status;
 mod timeline;
 mod workflows;
 
-pub use form::{Field, FieldKind, body_of, fields_of};
+pub use form::{Field, FieldKind, Refilled, body_of, fields_of};
 pub use login::login;
 pub use resilience::resilience;
 pub use run::{RunPage, Tab, run};
@@ -21,4 +21,5 @@ pub use runs::{RunFilter, runs};
 pub use secrets::secrets;
 pub use shell::{EVENTS, Visit, failure};
 pub use status::{StatusPage, status};
+pub use timeline::EXECUTIONS;
 pub use workflows::{WorkflowPage, workflow, workflows};

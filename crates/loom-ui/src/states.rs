@@ -4,6 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use loom_expression::Value;
 
+use crate::document::{count, error, items, present, text};
+
+/// The statuses of an execution in which something went wrong.
+pub(crate) const FAILURES: [&str; 3] = ["Failed", "TimedOut", "Aborted"];
+
 /// What an action of a run is doing, or how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
@@ -67,10 +72,39 @@ impl State {
     }
 }
 
+/// How many calls an execution has made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Turns of an agent, each of which is a call of the model.
+    pub turns: u64,
+    /// Attempts, of the turn that needed most.
+    pub attempts: u64,
+}
+
+impl Calls {
+    /// Reads the attempts of an execution, as the API lists them. Polls of one attempt have its number.
+    pub(crate) fn of(execution: &Value) -> Calls {
+        let most = |name| items(execution, "attempts").map(|attempt| count(attempt, name)).max().unwrap_or_default();
+        Calls { turns: most("turn"), attempts: most("attempt") }
+    }
+
+    /// What is worth saying of it: nothing of a single call.
+    pub(crate) fn note(self) -> Vec<String> {
+        let mut parts = Vec::new();
+        if self.turns > 1 {
+            parts.push(format!("{} model calls", self.turns));
+        }
+        if self.attempts > 1 {
+            parts.push(format!("{} attempts", self.attempts));
+        }
+        parts
+    }
+}
+
 /// One action of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeState {
-    /// The state of the whole action.
+    /// The state of the action; of several executions, the worst one.
     pub state: State,
     /// How often it was executed; more than once in a loop.
     pub executions: u64,
@@ -78,8 +112,8 @@ pub struct NodeState {
     pub failures: u64,
     /// How long the only execution took or has taken.
     pub duration: Option<Duration>,
-    /// The number of attempts of the only execution.
-    pub attempts: usize,
+    /// The calls of the only execution.
+    pub calls: Calls,
     /// The error code or message.
     pub error: Option<String>,
 }
@@ -114,32 +148,26 @@ impl States {
 
 impl NodeState {
     fn from_action(action: &Value) -> Option<NodeState> {
-        let mut state = State::parse(action.get("status")?.as_str()?)?;
-        let count = |value: Option<&Value>| {
-            value.and_then(Value::as_i64).and_then(|count| u64::try_from(count).ok()).unwrap_or_default()
-        };
-        let counts = action.get("occurrenceStatuses");
-        let of = |name: &str| count(counts.and_then(|counts| counts.get(name)));
-        let attempts = action.get("attempts").and_then(Value::as_array);
-        let waits = attempts
-            .and_then(|attempts| attempts.iter().last())
-            .is_some_and(|last| last.get("nextDue").is_some());
+        // Of several executions, the first failure must not be hidden behind the last success.
+        let status = Some(text(action, "worstStatus")).filter(|worst| !worst.is_empty());
+        let mut state = State::parse(status.unwrap_or_else(|| text(action, "status")))?;
+        let counts = action.get("occurrenceStatuses").cloned().unwrap_or_default();
+        let waits =
+            items(action, "attempts").last().is_some_and(|last| present(last, "nextDue").is_some());
         if state == State::Running && waits {
             state = State::Retrying;
         }
-        let message = |error: &Value| error.get("message").and_then(Value::as_str).map(str::to_owned);
-        let code = action.get("code").and_then(Value::as_str);
+        let code = text(action, "code");
         let is_bad = !matches!(state, State::Waiting | State::Running | State::Succeeded | State::Skipped);
+        let message = error(action).map(|(_, message)| message).filter(|message| !message.is_empty());
         Some(NodeState {
             state,
-            executions: count(action.get("occurrenceCount")),
-            failures: of("Failed") + of("TimedOut"),
-            duration: action.get("durationMs").map(|took| Duration::from_millis(count(Some(took)))),
-            attempts: attempts.map_or(0, |attempts| attempts.iter().count()),
-            error: action
-                .get("error")
-                .and_then(message)
-                .or_else(|| code.filter(|_| is_bad).map(str::to_owned)),
+            executions: count(action, "occurrenceCount"),
+            failures: FAILURES.map(|status| count(&counts, status)).iter().sum(),
+            duration: present(action, "durationMs")
+                .map(|_| Duration::from_millis(count(action, "durationMs"))),
+            calls: Calls::of(action),
+            error: message.or_else(|| Some(code).filter(|code| is_bad && !code.is_empty())).map(str::to_owned),
         })
     }
 
@@ -152,9 +180,7 @@ impl NodeState {
                 parts.push(format!("{} failed", self.failures));
             }
         }
-        if self.attempts > 1 {
-            parts.push(format!("{} attempts", self.attempts));
-        }
+        parts.extend(self.calls.note());
         if let Some(duration) = self.duration.filter(|_| self.state.is_taken()) {
             parts.push(short(duration));
         }
@@ -197,13 +223,23 @@ mod tests {
           {"name": "Ask", "type": "Http", "status": "Running", "occurrenceCount": 1, "durationMs": 1250,
            "attempts": [{"attempt": 1, "nextDue": "2026-01-01T00:00:00Z"}]},
           {"name": "Each", "type": "Compose", "status": "Failed", "occurrenceCount": 37, "code": "ActionFailed",
-           "occurrenceStatuses": {"Succeeded": 36, "Failed": 1}},
+           "worstStatus": "Failed", "occurrenceStatuses": {"Failed": 1, "Succeeded": 36}},
+          {"name": "Last", "type": "Compose", "status": "Succeeded", "worstStatus": "TimedOut", "occurrenceCount": 2,
+           "occurrenceStatuses": {"TimedOut": 1, "Succeeded": 1}},
+          {"name": "Talk", "type": "Agent", "status": "Succeeded", "occurrenceCount": 1,
+           "attempts": [{"attempt": 1, "turn": 1}, {"attempt": 1, "turn": 2}, {"attempt": 2, "turn": 2}]},
+          {"name": "Polled", "type": "Http", "status": "Succeeded", "occurrenceCount": 1,
+           "attempts": [{"attempt": 1}, {"attempt": 1}, {"attempt": 1}]},
           {"name": 7}, {"name": "Odd", "status": "Elsewhere"}]}"#;
         let states = States::from_actions(&Value::from_json_str(document).unwrap());
         let ask = states.get("Ask").unwrap();
         assert_eq!((ask.state, ask.note().as_str()), (State::Retrying, "1.25 s"));
         let each = states.get("Each").unwrap();
         assert_eq!((each.note().as_str(), each.error.as_deref()), ("37× · 1 failed", Some("ActionFailed")));
+        let last = states.get("Last").unwrap();
+        assert_eq!((last.state, last.note().as_str()), (State::TimedOut, "2× · 1 failed"));
+        assert_eq!(states.get("Talk").unwrap().note(), "2 model calls · 2 attempts");
+        assert_eq!(states.get("Polled").unwrap().note(), "", "polls are not attempts");
         assert!(states.get("Odd").is_none() && States::from_actions(&Value::default()).is_empty());
     }
 }

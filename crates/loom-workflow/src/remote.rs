@@ -10,6 +10,7 @@ mod secrets;
 mod workflows;
 
 use std::{
+    collections::BTreeSet,
     fmt::{Display, Write},
     path::{Path, PathBuf},
     time::Duration,
@@ -103,7 +104,7 @@ enum RunsCommand {
     Show {
         /// The run id, or an unambiguous prefix.
         run: String,
-        /// Show this action, as JSON: one object per execution (an action in a loop has several).
+        /// Show this action, as JSON: one object per execution (an action in a loop has several), those that failed first.
         action: Option<String>,
     },
     /// Follow a run until it ends. The exit code is that of the run. With --data, print the events so far.
@@ -438,9 +439,11 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
     for action in members(&actions, "actions") {
         let count = action.get("occurrenceCount").and_then(Value::as_i64).unwrap_or_default();
         let times = if count > 1 { format!("  {count} times{}", by_status(action)) } else { String::new() };
+        // A failure among several executions must not be hidden behind the success of the last one.
+        let status = Some(text(action, "worstStatus")).filter(|worst| !worst.is_empty());
         println!(
             "  {:<10} {}  {}{times}",
-            text(action, "status"),
+            status.unwrap_or_else(|| text(action, "status")),
             text(action, "name"),
             text(action, "code")
         );
@@ -452,32 +455,44 @@ async fn show(connection: &Connection, run: &str, json: bool) -> Result<Exit, Re
     Ok(Exit::Success)
 }
 
-/// The statuses of a repeated action's executions, `: 1 Failed, 2 Succeeded`; the action's own status is that of the last one.
+/// The statuses of a repeated action's executions, the worst first: `: 1 Failed, 2 Succeeded; execution 3 failed first`.
 fn by_status(action: &Value) -> String {
     let counts = action.get("occurrenceStatuses").and_then(Value::as_object);
     let counts: Vec<String> =
         counts.into_iter().flatten().map(|(status, count)| format!("{} {status}", count.text())).collect();
-    if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) }
+    if counts.is_empty() {
+        return String::new();
+    }
+    let first = action.get("firstFailed").and_then(Value::as_i64);
+    let first = first.map(|first| format!("; execution {first} failed first")).unwrap_or_default();
+    format!(": {}{first}", counts.join(", "))
 }
 
-/// Prints every execution of an action, page by page.
+/// Prints every execution of an action, page by page: first those that failed.
 async fn show_action(connection: &Connection, run: &str, action: &str, json: bool) -> Result<Exit, Refusal> {
     let path = format!("/api/v1/runs/{}/actions/{}", percent::encode(run), percent::encode(action));
-    let mut cursor = String::new();
-    loop {
-        let page = connection.ask(Method::GET, &format!("{path}{cursor}"), "occurrences").await?;
-        for occurrence in members(&page, "occurrences") {
-            if json {
-                console::json(&occurrence.to_json_text());
-            } else {
-                console::json(&occurrence.to_json_text_pretty());
+    let mut failed = BTreeSet::new();
+    for only_failed in [true, false] {
+        let mut cursor = String::new();
+        loop {
+            let query = format!("?failed={only_failed}{cursor}");
+            let page = connection.ask(Method::GET, &format!("{path}{query}"), "occurrences").await?;
+            for occurrence in members(&page, "occurrences") {
+                let number = occurrence.get("number").and_then(Value::as_i64);
+                let is_new = if only_failed { failed.insert(number) } else { !failed.contains(&number) };
+                match (is_new, json) {
+                    (true, true) => console::json(&occurrence.to_json_text()),
+                    (true, false) => console::json(&occurrence.to_json_text_pretty()),
+                    (false, _) => {}
+                }
+            }
+            match page.get("next").and_then(Value::as_str) {
+                Some(next) => cursor = format!("&cursor={}", percent::encode(next)),
+                None => break,
             }
         }
-        match page.get("next").and_then(Value::as_str) {
-            Some(next) => cursor = format!("?cursor={}", percent::encode(next)),
-            None => return Ok(Exit::Success),
-        }
     }
+    Ok(Exit::Success)
 }
 
 /// An action with the iterations of its enclosing loops, counted from 1: `Each[3] › Post`.

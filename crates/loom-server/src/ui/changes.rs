@@ -7,12 +7,12 @@ use axum::{
     http::{Method, Response, StatusCode},
 };
 use loom_expression::{Object, Value, percent};
-use loom_ui::pages::{body_of, fields_of};
+use loom_ui::pages::{Refilled, body_of, fields_of};
 
 use super::{
     documents::Refused,
-    views::version_of,
-    visit::{Entered, Ui, Visitor, redirect, refusal},
+    views::{version_of, workflow_page},
+    visit::{Entered, Ui, Visitor, html, redirect, refusal},
 };
 use crate::path::Path;
 
@@ -117,7 +117,23 @@ pub(super) async fn trigger(
             other => Err(unknown(other)),
         }
     };
-    led(&ui, &visitor, done.await)
+    match done.await {
+        // What was typed must not be lost, so the form is shown again with the reason.
+        Err(refused) if change == "run" && refused.status.is_client_error() => {
+            let refilled =
+                Refilled { trigger: &trigger, entered: entered.all(), message: &refused.message };
+            match workflow_page(&ui, &visitor, &name, "", "", Some(refilled)).await {
+                Ok(page) => html(refused.status, page),
+                Err(_) => led(&ui, &visitor, Err(refused)),
+            }
+        }
+        done => led(&ui, &visitor, done),
+    }
+}
+
+/// `GET /ui/workflows/{name}/triggers/{trigger}/{change}`: the address of a form that was shown again, when it is loaded anew.
+pub(super) async fn of_trigger(Path((name, _, _)): Path<(String, String, String)>) -> Response<Body> {
+    redirect(&format!("/ui/workflows/{}", percent::encode(&name)))
 }
 
 /// The body that was entered, by the fields of the trigger's schema.

@@ -7,7 +7,7 @@ use axum::{
     http::{Response, StatusCode, Uri},
 };
 use loom_expression::{Value, percent};
-use loom_ui::pages::{self, RunFilter, RunPage, StatusPage, Tab, WorkflowPage};
+use loom_ui::pages::{self, Refilled, RunFilter, RunPage, StatusPage, Tab, WorkflowPage};
 
 use super::{
     documents::{Refused, loaded},
@@ -19,7 +19,7 @@ use crate::{path::Path, request};
 const RUNS: usize = 50;
 const EVENTS: usize = 200;
 
-type Page = Result<String, Refused>;
+pub(super) type Page = Result<String, Refused>;
 
 /// Sends a page, or one that says why there is none.
 fn sent(ui: &Ui, visitor: &Visitor, page: Page) -> Response<Body> {
@@ -59,7 +59,7 @@ pub(super) async fn runs(
     sent(&ui, &visitor, page.await)
 }
 
-/// `GET /ui/runs/{id}?tab=&action=&execution=&number=&after=`.
+/// `GET /ui/runs/{id}?tab=&action=&number=&after=&cursor=`.
 pub(super) async fn run(
     State(ui): State<Ui>,
     Extension(visitor): Extension<Visitor>,
@@ -77,6 +77,7 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
     let is_forgotten = run.get("forgotten").is_some();
     let (mut actions, mut action, mut events, mut definition) =
         (Value::default(), Value::default(), Value::default(), Value::default());
+    let (mut executions, mut skipped) = (Value::default(), 0);
     let mut drawing = None;
     if !is_forgotten {
         match tab {
@@ -85,20 +86,19 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
                 drawing = drawing_of(ui, &base, &run).await?;
                 let name = given(uri, "action");
                 if !name.is_empty() {
-                    let place = given(uri, "number").parse::<u64>().map(|number| number.saturating_sub(1));
-                    let cursor = place.map_or_else(|_| given(uri, "execution"), |place| place.to_string());
-                    let cursor = if cursor.is_empty() {
-                        String::new()
-                    } else {
-                        format!("&cursor={}", percent::encode(&cursor))
-                    };
-                    action = ui
-                        .documents
-                        .get(&format!("{base}/actions/{}?limit=1{cursor}", percent::encode(&name)))
-                        .await?;
+                    let number = given(uri, "number").parse::<u64>().ok();
+                    let number = number.or_else(|| first_to_see(&actions, &name));
+                    let cursor = number.map(|number| format!("&cursor={}", number.saturating_sub(1)));
+                    let query = format!("?limit=1{}", cursor.unwrap_or_default());
+                    action =
+                        ui.documents.get(&format!("{base}/actions/{}{query}", percent::encode(&name))).await?;
                 }
             }
-            Tab::Timeline => actions = ui.documents.get(&format!("{base}/actions")).await?,
+            Tab::Timeline => {
+                skipped = given(uri, "cursor").parse().unwrap_or_default();
+                let path = format!("{base}/executions?limit={}&cursor={skipped}", pages::EXECUTIONS);
+                executions = ui.documents.get(&path).await?;
+            }
             Tab::Events => {
                 let after = given(uri, "after");
                 let after = if after.is_empty() { "0" } else { &after };
@@ -115,6 +115,8 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
     let parts = RunPage {
         run: &run,
         actions: &actions,
+        executions: &executions,
+        skipped,
         drawing: drawing.as_deref(),
         action: &action,
         events: &events,
@@ -123,6 +125,15 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
         done: &done,
     };
     Ok(pages::run(&ui.visit(visitor), &parts))
+}
+
+/// The number of the execution of an action that its reader wants to see first: one that failed.
+fn first_to_see(actions: &Value, name: &str) -> Option<u64> {
+    let mut actions = actions.get("actions")?.as_array()?.iter();
+    let is_asked = |action: &&Value| {
+        action.get("name").and_then(Value::as_str).is_some_and(|known| known.eq_ignore_ascii_case(name))
+    };
+    actions.find(is_asked)?.get("firstFailed")?.as_i64()?.try_into().ok()
 }
 
 /// The drawing of the definition that a run executes.
@@ -158,32 +169,41 @@ pub(super) async fn workflow(
     Path(name): Path<String>,
     uri: Uri,
 ) -> Response<Body> {
-    let page = async {
-        let base = format!("/api/v1/workflows/{}", percent::encode(&name));
-        let workflow = ui.documents.get(&base).await?;
-        let versions = ui.documents.get(&format!("{base}/versions")).await?;
-        let number = given(&uri, "version");
-        let current = workflow.get("version").and_then(Value::as_str).unwrap_or_default();
-        let number = if number.is_empty() { current } else { &number };
-        let version = ui.documents.get(&format!("{base}/versions/{}", percent::encode(number))).await?;
-        let loaded = version_of(&name, &version);
-        let drawing = loaded.as_deref().map(|loaded| {
-            let hash = blake3::Hash::from_bytes(loaded.hash).to_hex();
-            let key = format!("{hash}@{name}");
-            ui.documents.drawn(&key).unwrap_or_else(|| ui.documents.draw(&key, loaded))
-        });
-        let done = given(&uri, "done");
-        let parts = WorkflowPage {
-            workflow: &workflow,
-            versions: &versions,
-            version: &version,
-            loaded: loaded.as_deref(),
-            drawing: drawing.as_deref(),
-            done: &done,
-        };
-        Ok(pages::workflow(&ui.visit(&visitor), &parts))
+    let (version, done) = (given(&uri, "version"), given(&uri, "done"));
+    sent(&ui, &visitor, workflow_page(&ui, &visitor, &name, &version, &done, None).await)
+}
+
+/// The page of a workflow, in the version of this number or in the current one.
+pub(super) async fn workflow_page(
+    ui: &Ui,
+    visitor: &Visitor,
+    name: &str,
+    version: &str,
+    done: &str,
+    refilled: Option<Refilled<'_>>,
+) -> Page {
+    let base = format!("/api/v1/workflows/{}", percent::encode(name));
+    let workflow = ui.documents.get(&base).await?;
+    let versions = ui.documents.get(&format!("{base}/versions")).await?;
+    let current = workflow.get("version").and_then(Value::as_str).unwrap_or_default();
+    let number = if version.is_empty() { current } else { version };
+    let version = ui.documents.get(&format!("{base}/versions/{}", percent::encode(number))).await?;
+    let loaded = version_of(name, &version);
+    let drawing = loaded.as_deref().map(|loaded| {
+        let hash = blake3::Hash::from_bytes(loaded.hash).to_hex();
+        let key = format!("{hash}@{name}");
+        ui.documents.drawn(&key).unwrap_or_else(|| ui.documents.draw(&key, loaded))
+    });
+    let parts = WorkflowPage {
+        workflow: &workflow,
+        versions: &versions,
+        version: &version,
+        loaded: loaded.as_deref(),
+        drawing: drawing.as_deref(),
+        done,
+        refilled,
     };
-    sent(&ui, &visitor, page.await)
+    Ok(pages::workflow(&ui.visit(visitor), &parts))
 }
 
 /// The workflow of a version's document.

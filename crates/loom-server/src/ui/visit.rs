@@ -46,6 +46,10 @@ impl Entered {
         Entered(form::decode(&text).into_iter().collect())
     }
 
+    pub(super) fn all(&self) -> &[(String, String)] {
+        &self.0
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use hyper::Method;
-use loom_actions::secrets::{MasterKey, NamedProvider, NewSecret, Secrets, Vault};
+use loom_actions::{
+    Connections, Sources,
+    secrets::{MasterKey, NamedProvider, NewSecret, Secrets, Vault},
+};
 use loom_engine::{clock::SystemClock, ports::Clock as _};
 use loom_expression::Timestamp;
+use loom_models::{Answer, Api, ToolCall};
 use loom_server::{SecretStore, ServerSettings};
+use loom_testkit::wire::{Reply, Wire};
 
-use crate::support::{Plan, Reply, World, json, list, requested, text};
+use crate::support::{Plan, Reply as Response, World, json, list, requested, text};
 
 const TOKEN: &str = "a token of the test";
 
@@ -32,7 +37,7 @@ async fn guarded() -> World {
 }
 
 /// A request as a browser makes it: without the token, with a cookie.
-async fn visit(world: &World, method: Method, path: &str, cookie: &str, body: &str) -> Reply {
+async fn visit(world: &World, method: Method, path: &str, cookie: &str, body: &str) -> Response {
     let mut headers = vec![("cookie", cookie), ("sec-fetch-site", "same-origin")];
     if !body.is_empty() {
         headers.push(("content-type", "application/x-www-form-urlencoded"));
@@ -94,8 +99,8 @@ async fn a_run_is_found_in_the_list_and_its_failure_in_its_graph() {
 
     let html = page(&world, &format!("/ui/runs/{id}")).await;
     assert!(html.contains("data-state=\"Failed\"") && html.contains("Lines, Foreach, Failed"), "{html}");
-    let first = format!("/ui/runs/{id}?action=Lines#details");
-    assert!(html.contains(&format!("href=\"{first}\"")), "it leads to the first failed action: {html}");
+    let first = format!("/ui/runs/{id}?action=Check&amp;number=2#details");
+    assert!(html.contains(&format!("href=\"{first}\"")), "it leads to the failure inside the loop: {html}");
 
     let html = page(&world, &format!("/ui/runs/{id}?action=Check&number=2")).await;
     assert!(html.contains("Execution 2 of 3") && html.contains("data-selected"), "{html}");
@@ -111,6 +116,163 @@ async fn a_run_is_found_in_the_list_and_its_failure_in_its_graph() {
     let missing = visit(&world, Method::GET, "/ui/runs/0000000000000", "", "").await;
     assert_eq!(missing.status, 404);
     assert!(missing.text().contains("RunNotFound"), "{}", missing.text());
+    world.stop().await;
+}
+
+/// Fails in the executions 2 and 5 of 6, in a condition in a loop.
+fn removals() -> String {
+    requested(
+        r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 6)", "runAfter": {}, "runtimeConfiguration": {"concurrency": {"repetitions": 1}},
+            "actions": {"Check": {"type": "If", "expression": {"equals": [1, 1]}, "runAfter": {},
+              "actions": {"Remove": {"type": "Compose", "inputs": "@div(6, sub(1, mod(item(), 3)))", "runAfter": {}}}}}},
+           "After": {"type": "Compose", "inputs": 1, "runAfter": {"Each": ["Succeeded"]}}}"#,
+    )
+}
+
+#[tokio::test]
+async fn a_failure_among_several_executions_is_shown_first_everywhere() {
+    let world = World::new().await;
+    world.deploy("removals", &removals()).await;
+    let run = world.run("removals", "").await;
+    let id = text(&run, "id");
+    let base = format!("/api/v1/runs/{id}");
+
+    let actions = world.get(&format!("{base}/actions")).await.json();
+    assert_eq!(
+        actions.get("firstFailure").unwrap(),
+        &json(r#"{"action": "Remove", "number": 2}"#),
+        "the action inside the containers that failed because of it"
+    );
+    let remove = list(&actions, "actions").iter().find(|action| text(action, "name") == "Remove").unwrap();
+    assert_eq!((text(remove, "status"), text(remove, "worstStatus")), ("Succeeded", "Failed"));
+    let counts = remove.get("occurrenceStatuses").unwrap().to_json_text();
+    assert_eq!(counts, r#"{"Failed":2,"Succeeded":4}"#);
+
+    // The graph, its descriptions and its colours.
+    let html = page(&world, &format!("/ui/runs/{id}")).await;
+    for shown in ["Remove, Compose, Failed, 6× · 2 failed", "Check, If, Failed, 6× · 2 failed"] {
+        assert!(html.contains(shown), "{shown}: {html}");
+    }
+    assert_eq!(html.matches("data-state=\"Failed\"").count(), 3, "Each, Check and Remove: {html}");
+    assert!(html.contains(&format!("/ui/runs/{id}?action=Remove&amp;number=2#details")), "{html}");
+
+    // An action opens at its first failure, from which a link leads to the next one, and back.
+    let first = page(&world, &format!("/ui/runs/{id}?action=remove")).await;
+    for shown in ["Execution 2 of 6", "2 failed", "number=5#details\">Next failed", "2 of Each"] {
+        assert!(first.contains(shown), "{shown}: {first}");
+    }
+    assert!(!first.contains("Previous failed") && !first.contains("Go to the first failed"), "{first}");
+    let second = page(&world, &format!("/ui/runs/{id}?action=Remove&number=5")).await;
+    assert!(second.contains("number=2#details\">Previous failed") && !second.contains("Next failed"), "{second}");
+    let good = page(&world, &format!("/ui/runs/{id}?action=Remove&number=3")).await;
+    assert!(good.contains("Execution 3 of 6") && good.contains("Previous failed"), "{good}");
+
+    // Only failures, by page, in the order of their numbers.
+    let failed = world.get(&format!("{base}/actions/Remove?failed=true&limit=1")).await.json();
+    let number = |page: &loom_expression::Value| list(page, "occurrences")[0].get("number").unwrap().as_i64();
+    assert_eq!(number(&failed), Some(2));
+    let next = text(&failed, "next");
+    let failed = world.get(&format!("{base}/actions/Remove?failed=true&limit=1&cursor={next}")).await.json();
+    assert_eq!((number(&failed), failed.get("next")), (Some(5), None));
+    let wrong = world.get(&format!("{base}/actions/Remove?failed=perhaps")).await;
+    assert_eq!((wrong.status, wrong.error().as_str()), (400, "BadRequest"));
+
+    // The timeline has every execution, with its iteration counted from 1.
+    let html = page(&world, &format!("/ui/runs/{id}?tab=timeline")).await;
+    for shown in ["Each, Failed", "Remove [2], Failed", "Remove [6], Succeeded", "Check [5], Failed"] {
+        assert!(html.contains(shown), "{shown}: {html}");
+    }
+    assert!(!html.contains("After"), "what was skipped has no bar: {html}");
+    let (mut rows, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = world.get(&format!("{base}/executions?limit=5{cursor}")).await.json();
+        rows.extend(list(&page, "executions").iter().map(|row| {
+            format!("{} {}", text(row, "action"), row.get("number").unwrap().to_json_text())
+        }));
+        match page.get("next") {
+            Some(next) => cursor = format!("&cursor={}", next.as_str().unwrap()),
+            None => break,
+        }
+    }
+    assert_eq!(rows.len(), 13, "{rows:?}");
+    assert_eq!(rows[..4], ["Each 1", "Check 1", "Remove 1", "Check 2"], "{rows:?}");
+    assert_eq!(rows.iter().collect::<std::collections::BTreeSet<_>>().len(), 13, "{rows:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_executions_of_a_long_loop_have_pages() {
+    let world = World::new().await;
+    let many = requested(
+        r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 150)", "runAfter": {}, "runtimeConfiguration": {"concurrency": {"repetitions": 1}},
+            "actions": {"One": {"type": "Compose", "inputs": 1, "runAfter": {}}}}}"#,
+    );
+    world.deploy("many", &many).await;
+    let run = world.run("many", "").await;
+    let base = format!("/ui/runs/{}?tab=timeline", text(&run, "id"));
+    let first = page(&world, &base).await;
+    assert!(first.contains("Executions 1 to 100") && first.contains("cursor=100\">Later"), "{first}");
+    assert!(first.contains("One [99]") && !first.contains("One [100]") && !first.contains("Earlier"), "{first}");
+    let second = page(&world, &format!("{base}&cursor=100")).await;
+    assert!(second.contains("One [100]") && second.contains("One [150]") && second.contains("Earlier"), "{second}");
+    assert!(second.contains("Executions 101 to 151") && !second.contains("Later"), "{second}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_turns_of_an_agent_are_calls_of_the_model_and_not_attempts() {
+    let call = Answer::calls([ToolCall::new("c1", "add", r#"{"a":1,"b":2}"#)]);
+    let replies = [Reply::stream(Api::ChatCompletions, &call), Reply::stream(Api::ChatCompletions, &Answer::text("3"))];
+    let world = with_model(&Wire::start(replies).await.unwrap()).await;
+    world.deploy("agent", AGENT).await;
+    let run = world.run("agent", "").await;
+    let id = text(&run, "id");
+    let html = page(&world, &format!("/ui/runs/{id}?action=Sums")).await;
+    for shown in ["Sums, Agent, Succeeded, 2 model calls", "<h3>Model calls</h3>", "Model call 1<", "Model call 2<"] {
+        assert!(html.contains(shown), "{shown}: {html}");
+    }
+    assert!(!html.contains("Attempt") && !html.contains("attempts"), "{html}");
+    let html = page(&world, &format!("/ui/runs/{id}?tab=timeline")).await;
+    assert!(html.contains("2 model calls") && !html.contains("attempts"), "{html}");
+    world.stop().await;
+}
+
+/// An agent with a tool.
+const AGENT: &str = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {"Sums": {"type": "Agent", "inputs": {"parameters": {"modelId": "m",
+    "messages": [{"role": "System", "content": "Add."}, {"role": "User", "content": "1 + 2"}]}},
+    "tools": {"add": {"description": "adds", "actions": {"Sum": {"type": "Compose", "inputs": "@add(agentParameters('a'), agentParameters('b'))"}}}}}}}}"#;
+
+/// A server whose model `m` is `wire`.
+async fn with_model(wire: &Wire) -> World {
+    let file = r#"{"models": {"m": {"api": "compatible", "baseUrl": "BASE", "model": "m-1"}}}"#;
+    let mut plan = Plan::default();
+    plan.requests.connections =
+        Connections::from_json(&json(&file.replace("BASE", &wire.base_url())), &Sources::default()).unwrap();
+    World::start(plan).await
+}
+
+#[tokio::test]
+async fn a_form_that_is_refused_keeps_what_was_typed() {
+    let world = World::new().await;
+    world.deploy("w", &requested(r#"{"Go": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#)).await;
+    let start = "/ui/workflows/w/triggers/manual/run";
+    let reply = visit(&world, Method::POST, start, "", "body=%7B%22a%22%3A+%3C%2Ftextarea%3E%3Cscript%3E").await;
+    assert_eq!(reply.status, 400);
+    let html = reply.text();
+    assert_confined(&html);
+    for shown in [
+        "<h1>w</h1>",
+        "<details class=\"start\" open",
+        "The body must be JSON: ",
+        "{&quot;a&quot;: &lt;/textarea&gt;&lt;script&gt;</textarea>",
+        "aria-invalid=\"true\"",
+    ] {
+        assert!(html.contains(shown), "{shown}: {html}");
+    }
+    assert_eq!(list(&world.get("/api/v1/runs").await.json(), "runs").len(), 0);
+    // The address of the form leads back when it is loaded anew.
+    let again = visit(&world, Method::GET, start, "", "").await;
+    assert_eq!((again.status, again.header("location")), (303, Some("/ui/workflows/w")));
     world.stop().await;
 }
 
@@ -167,6 +329,8 @@ async fn a_form_starts_a_run_from_the_schema_of_the_trigger() {
     let wrong = visit(&world, Method::POST, start, "", "field.id=seven").await;
     assert_eq!(wrong.status, 400);
     assert!(wrong.text().contains("must be a whole number"), "{}", wrong.text());
+    let wrong = visit(&world, Method::POST, start, "", "field.id=seven&field.note=%22kept%22").await;
+    assert!(wrong.text().contains("value=\"&quot;kept&quot;\""), "{}", wrong.text());
     world.stop().await;
 }
 

@@ -127,23 +127,52 @@ pub fn body_of<'e>(
     Ok(Some(body.into()))
 }
 
-/// The fields as elements of a form.
-pub(super) fn inputs(fields: &[Field]) -> Markup {
+/// What was entered into a form that was refused, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Refilled<'a> {
+    /// The trigger whose form it is.
+    pub trigger: &'a str,
+    /// The fields, by the names of their elements.
+    pub entered: &'a [(String, String)],
+    /// What is wrong.
+    pub message: &'a str,
+}
+
+impl<'a> Refilled<'a> {
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.entered.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The fields as elements of a form, with what was entered before.
+pub(super) fn inputs(fields: &[Field], before: Option<Refilled<'_>>) -> Markup {
+    let entered = |name: &str| before.and_then(|before| before.get(name)).unwrap_or_default();
     html! {
+        @if let Some(before) = before {
+            p class="error" role="alert" id="refused" tabindex="-1" { (clean(before.message)) }
+        }
         @if fields.is_empty() {
-            label { "Body as JSON" textarea name="body" rows="6" spellcheck="false" placeholder="{}" {} }
+            label { "Body as JSON"
+                textarea name="body" rows="6" spellcheck="false" placeholder="{}"
+                    aria-invalid=[before.map(|_| "true")] aria-describedby=[before.map(|_| "refused")] autofocus[before.is_some()] {
+                    // A parser of HTML drops the first line break.
+                    @if entered("body").starts_with(['\n', '\r']) { "\n" }
+                    (entered("body"))
+                }
+            }
         }
         @for field in fields {
             @let name = format!("field.{}", field.name);
+            @let known = entered(&name);
             @let title = clean(&field.name);
             label {
                 span { (title) @if field.is_required { " " abbr title="required" { "*" } } }
                 @match &field.kind {
-                    FieldKind::Text => input name=(name) required[field.is_required] autocomplete="off";,
-                    FieldKind::Number(whole) => input type="number" name=(name) step=(if *whole { "1" } else { "any" }) required[field.is_required];,
-                    FieldKind::Switch => select name=(name) { option value="" { "Not given" } option { "true" } option { "false" } },
-                    FieldKind::Choice(choices) => select name=(name) { option value="" { "Not given" } @for choice in choices { option { (choice) } } },
-                    FieldKind::Json => textarea name=(name) rows="3" spellcheck="false" placeholder="JSON" {},
+                    FieldKind::Text => input name=(name) value=(known) required[field.is_required] autocomplete="off";,
+                    FieldKind::Number(whole) => input type="number" name=(name) value=(known) step=(if *whole { "1" } else { "any" }) required[field.is_required];,
+                    FieldKind::Switch => select name=(name) { option value="" { "Not given" } @for choice in ["true", "false"] { option selected[choice == known] { (choice) } } },
+                    FieldKind::Choice(choices) => select name=(name) { option value="" { "Not given" } @for choice in choices { option selected[choice == known] { (choice) } } },
+                    FieldKind::Json => textarea name=(name) rows="3" spellcheck="false" placeholder="JSON" { @if known.starts_with(['\n', '\r']) { "\n" } (known) },
                 }
                 @if !field.description.is_empty() { span class="muted" { (clean(&field.description)) } }
             }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     document::{count, error, items, present, text, time},
     graph::text::clean,
+    states::FAILURES,
 };
 
 /// The panel. `action` is `GET /api/v1/runs/{id}/actions/{action}?cursor=…&limit=1`.
@@ -25,23 +26,33 @@ pub(super) fn panel(visit: &Visit<'_>, action: &Value, id: &str) -> Markup {
             (execution(visit, occurrence))
         } @else {
             p { (badge(text(action, "status"))) }
-            p class="muted" { "This action has not been executed." }
+            p class="muted" {
+                @if text(action, "status") == "Waiting" { "This action has not been executed yet." }
+                @else { "This action was not executed." }
+            }
         }
     }
 }
 
-/// Leads to the other executions of an action in a loop, by number.
+/// Leads to the other executions of an action in a loop: by number, and from one that failed to the next.
 fn pager(action: &Value, occurrence: &Value, id: &str, total: u64) -> Markup {
     let (name, number) = (text(action, "name"), count(occurrence, "number"));
-    let to = |number: u64| {
-        let cursor = number.saturating_sub(1).to_string();
-        format!("/ui/runs/{id}{}#details", query(&[("action", name), ("execution", &cursor)]))
-    };
+    let to = |number: u64| address(id, name, Some(number));
+    let statuses = action.get("occurrenceStatuses").cloned().unwrap_or_default();
+    let failed: u64 = FAILURES.map(|status| count(&statuses, status)).iter().sum();
+    let (before, after) = (count(action, "previousFailed"), count(action, "nextFailed"));
     html! {
         nav class="pager" aria-label="Executions" {
             @if number > 1 { a class="button" rel="prev" href=(to(number - 1)) aria-label="Previous execution" { "‹" } }
             span { "Execution " (number) " of " (total) }
             @if number < total { a class="button" rel="next" href=(to(number + 1)) aria-label="Next execution" { "›" } }
+        }
+        @if failed > 0 {
+            nav class="pager" aria-label="Failed executions" {
+                span class="bad" { (failed) " failed" }
+                @if before > 0 { a class="button" href=(to(before)) { "Previous failed" } }
+                @if after > 0 { a class="button" href=(to(after)) { "Next failed" } }
+            }
         }
         form class="pager" method="get" action={ "/ui/runs/" (id) "#details" } {
             input type="hidden" name="action" value=(name);
@@ -49,6 +60,12 @@ fn pager(action: &Value, occurrence: &Value, id: &str, total: u64) -> Markup {
             button { "Show" }
         }
     }
+}
+
+/// The address of an execution of an action; without a number, of the one that a reader wants to see first.
+pub(super) fn address(id: &str, action: &str, number: Option<u64>) -> String {
+    let number = number.map(|number| number.to_string()).unwrap_or_default();
+    format!("/ui/runs/{id}{}#details", query(&[("action", action), ("number", &number)]))
 }
 
 fn execution(visit: &Visit<'_>, occurrence: &Value) -> Markup {
@@ -61,7 +78,7 @@ fn execution(visit: &Visit<'_>, occurrence: &Value) -> Markup {
             @for step in items(occurrence, "path") {
                 @let name = step.index(0).and_then(Value::as_str).unwrap_or_default();
                 @let index = step.index(1).and_then(Value::as_i64).unwrap_or_default();
-                (term("Iteration", &html! { (index) " of " (clean(name)) }))
+                (term("Iteration", &html! { (index + 1) " of " (clean(name)) }))
             }
         }
         @if let Some((code, message)) = error(occurrence) {
@@ -80,14 +97,15 @@ fn execution(visit: &Visit<'_>, occurrence: &Value) -> Markup {
 }
 
 fn attempts(visit: &Visit<'_>, occurrence: &Value) -> Markup {
+    let is_agent = items(occurrence, "attempts").any(|attempt| present(attempt, "turn").is_some());
     html! {
         section {
-            h3 { "Attempts" }
+            h3 { @if is_agent { "Model calls" } @else { "Attempts" } }
             ol class="attempts" {
                 @for attempt in items(occurrence, "attempts") {
                     li {
                         div class="line" {
-                            strong { "Attempt " (count(attempt, "attempt")) }
+                            strong { (attempt_name(attempt)) }
                             @if text(attempt, "phase") != "call" { " (" (clean(text(attempt, "phase"))) ")" }
                             @if present(attempt, "status").is_some() { " " (badge(text(attempt, "status"))) }
                             @else { " " (badge("Running")) }
@@ -100,6 +118,16 @@ fn attempts(visit: &Visit<'_>, occurrence: &Value) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// `Attempt 2`; `Model call 3` of an agent, with the attempt if it is not the first.
+fn attempt_name(attempt: &Value) -> String {
+    let (turn, number) = (count(attempt, "turn"), count(attempt, "attempt"));
+    match (turn, number) {
+        (0, number) => format!("Attempt {number}"),
+        (turn, 0 | 1) => format!("Model call {turn}"),
+        (turn, number) => format!("Model call {turn}, attempt {number}"),
     }
 }
 

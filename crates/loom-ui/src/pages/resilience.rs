@@ -20,7 +20,7 @@ pub fn resilience(visit: &Visit<'_>, services: &Value, word: &str) -> String {
         div id="services" data-swap {
             @if items(services, "services").next().is_none() {
                 div class="empty" {
-                    p { strong { "No service has been called yet" } }
+                    p { strong { "No service with a policy has been called yet" } }
                     p { "A service appears here when an action with a circuit breaker, a rate limit, a bulkhead or a retry budget calls it." }
                 }
             } @else {

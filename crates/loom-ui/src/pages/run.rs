@@ -5,14 +5,14 @@ use maud::{Markup, html};
 
 use super::{
     json,
-    panel::panel,
+    panel::{address, panel},
     shell::{Live, Visit, badge, confirmed, done, instant, moment, page, post, query, term, took},
     timeline::timeline,
 };
 use crate::{
-    document::{error, is, items, present, text, time},
+    document::{count, error, is, items, present, text, time},
     graph::{Drawing, Links, embedded_svg, percent_encoded, text::clean},
-    states::{State, States},
+    states::States,
 };
 
 /// A part of the page.
@@ -67,6 +67,10 @@ pub struct RunPage<'a> {
     pub run: &'a Value,
     /// `GET /api/v1/runs/{id}/actions`.
     pub actions: &'a Value,
+    /// `GET /api/v1/runs/{id}/executions?cursor=…`.
+    pub executions: &'a Value,
+    /// The number of executions before those.
+    pub skipped: u64,
     /// The drawing of the run's definition.
     pub drawing: Option<&'a Drawing>,
     /// `GET /api/v1/runs/{id}/actions/{action}?cursor=…&limit=1` of the selected action.
@@ -106,7 +110,7 @@ pub fn run(visit: &Visit<'_>, parts: &RunPage<'_>) -> String {
         }
         @match parts.tab {
             Tab::Graph => (graph(visit, parts, id)),
-            Tab::Timeline => div id="timeline" data-swap { (timeline(visit, run, parts.actions, id)) },
+            Tab::Timeline => div id="timeline" data-swap { (timeline(visit, run, parts.executions, parts.skipped)) },
             Tab::Events => div id="events" data-swap { (events(parts.events, id)) },
             Tab::Data => div id="data" data-swap { (data(run)) },
             Tab::Definition => (json::boxed("Definition", &super::shell::value_of(parts.definition, "definition").unwrap_or_default())),
@@ -170,9 +174,10 @@ fn graph(visit: &Visit<'_>, parts: &RunPage<'_>, id: &str) -> Markup {
     let selected = present(parts.action, "name").map(|_| text(parts.action, "name"));
     let before = format!("/ui/runs/{id}?action=");
     let links = Links::To { before: &before, after: "#details", selected };
-    let first =
-        items(parts.actions, "actions").find(|action| text(action, "status") == State::Failed.as_str());
-    let is_selected = |action: &Value| selected == Some(text(action, "name"));
+    let first = present(parts.actions, "firstFailure").cloned().unwrap_or_default();
+    let (failed, number) = (text(&first, "action"), count(&first, "number"));
+    let shown = items(parts.action, "occurrences").next().map(|shown| count(shown, "number"));
+    let is_shown = selected == Some(failed) && shown == Some(number);
     html! {
         div class="split" {
             div class="canvas" id="graph" data-swap-parts tabindex="0" role="region" aria-label="Graph" {
@@ -180,10 +185,8 @@ fn graph(visit: &Visit<'_>, parts: &RunPage<'_>, id: &str) -> Markup {
                 @else { p class="muted" { "The definition of this run is no longer available." } }
             }
             aside id="details" class="panel" aria-label="Action" data-swap {
-                @if let Some(failed) = first.filter(|action| !is_selected(action)) {
-                    p { a class="button" href={ "/ui/runs/" (id) "?action=" (percent_encoded(text(failed, "name"))) "#details" } {
-                        "Go to the first failed action"
-                    } }
+                @if !failed.is_empty() && !is_shown {
+                    p { a class="button" href=(address(id, failed, Some(number))) { "Go to the first failed action" } }
                 }
                 @if selected.is_some() { (panel(visit, parts.action, id)) }
                 @else { div class="empty" { p { strong { "No action selected" } } p { "Select an action in the graph to see its inputs, outputs and attempts." } } }
@@ -200,7 +203,7 @@ fn events(events: &Value, id: &str) -> Markup {
                 thead { tr { th scope="col" class="number" { "No." } th scope="col" { "Time" } th scope="col" { "Event" } th scope="col" { "Action" } th scope="col" { "Data" } } }
                 tbody {
                     @for event in items(events, "events") {
-                        @let seq = crate::document::count(event, "seq");
+                        @let seq = count(event, "seq");
                         tr {
                             td class="number" { (seq) }
                             td { (moment(time(event, "ts"))) }
@@ -223,11 +226,11 @@ fn events(events: &Value, id: &str) -> Markup {
     }
 }
 
-/// The iterations around an action: `[3]`, `[3][0]`.
-fn place(document: &Value) -> Markup {
+/// The iterations around an action, counted from 1: `[4]`, `[4][1]`.
+pub(super) fn place(document: &Value) -> Markup {
     html! {
         @for step in items(document, "path") {
-            @if let Some(index) = step.index(1).and_then(Value::as_i64) { span class="muted" { "[" (index) "]" } }
+            @if let Some(index) = step.index(1).and_then(Value::as_i64) { span class="muted" { "[" (index + 1) "]" } }
         }
     }
 }

@@ -1,13 +1,16 @@
-//! The actions of a run as bars over time, with their attempts.
+//! The executions of a run's actions as bars over time, with their attempts.
 
 use loom_expression::{Timestamp, Value};
 use maud::{Markup, html};
 
-use super::shell::{Visit, query};
+use super::{
+    panel::address,
+    shell::{Visit, query},
+};
 use crate::{
     document::{between, count, items, present, text, time},
     graph::text::{clean, fit},
-    states::short,
+    states::{Calls, short},
 };
 
 /// The places in a row: the label ends, the bars begin and end.
@@ -17,20 +20,27 @@ const WIDTH: f64 = 1000.0;
 const AFTER: f64 = 170.0;
 const ROW: f64 = 28.0;
 const TOP: f64 = 26.0;
+/// How far the label of an action in a loop is moved for each loop around it.
+const INDENT: f64 = 12.0;
 
-/// The chart. `actions` is `GET /api/v1/runs/{id}/actions`.
-pub(super) fn timeline(visit: &Visit<'_>, run: &Value, actions: &Value, id: &str) -> Markup {
+/// The number of executions on a page.
+pub const EXECUTIONS: u64 = 100;
+
+/// The chart. `executions` is a page of `GET /api/v1/runs/{id}/executions`, after the first `skipped`.
+pub(super) fn timeline(visit: &Visit<'_>, run: &Value, executions: &Value, skipped: u64) -> Markup {
+    let id = text(run, "id");
     let Some(start) = time(run, "startTime") else {
         return html! { div class="empty" { p { strong { "The run has not started" } } } };
     };
+    let rows: Vec<&Value> =
+        items(executions, "executions").filter(|execution| present(execution, "startTime").is_some()).collect();
+    if rows.is_empty() {
+        return html! { div class="empty" { p { strong { "No action has been executed" } } } };
+    }
     let end = time(run, "endTime").unwrap_or(visit.now);
     let span = between(start, end).as_secs_f64().max(0.001);
     let x = |at: Timestamp| LABEL + (WIDTH - LABEL) * (between(start, at).as_secs_f64() / span).min(1.0);
-    let timed: Vec<&Value> =
-        items(actions, "actions").filter(|action| present(action, "startTime").is_some()).collect();
-    let repeated: Vec<&Value> =
-        items(actions, "actions").filter(|action| count(action, "occurrenceCount") > 1).collect();
-    let height = (timed.len() as f64).mul_add(ROW, TOP) + 8.0;
+    let height = (rows.len() as f64).mul_add(ROW, TOP) + 8.0;
     html! {
         div class="scroll" {
             svg class="timeline" role="group" aria-label="Timeline" width=(WIDTH + AFTER) height=(height)
@@ -42,29 +52,49 @@ pub(super) fn timeline(visit: &Visit<'_>, run: &Value, actions: &Value, id: &str
                         (short(std::time::Duration::from_secs_f64(span * f64::from(tick) / 4.0)))
                     }
                 }
-                @for (row, action) in timed.iter().enumerate() {
-                    (bars(visit, action, id, (row as f64).mul_add(ROW, TOP), &x))
+                @for (row, execution) in rows.iter().enumerate() {
+                    (bars(visit, execution, id, (row as f64).mul_add(ROW, TOP), &x))
                 }
             }
         }
-        @if !repeated.is_empty() {
-            p class="muted" { "Actions in loops are listed in the graph, with a picker for their executions: "
-                @for (at, action) in repeated.iter().take(20).enumerate() {
-                    @if at > 0 { ", " }
-                    a href=(address(id, text(action, "name"))) { (clean(text(action, "name"))) } " (" (count(action, "occurrenceCount")) "×)"
-                }
-                "."
-            }
+        (pages(executions, id, skipped, rows.len() as u64))
+    }
+}
+
+/// Leads to the executions before and after those that are shown.
+fn pages(executions: &Value, id: &str, skipped: u64, shown: u64) -> Markup {
+    let next = text(executions, "next");
+    if skipped == 0 && next.is_empty() {
+        return Markup::default();
+    }
+    let to = |cursor: &str| format!("/ui/runs/{id}{}", query(&[("tab", "timeline"), ("cursor", cursor)]));
+    let before = skipped.saturating_sub(EXECUTIONS);
+    html! {
+        nav class="pages" aria-label="Pages" {
+            @if skipped > 0 { a class="button" rel="prev" href=(to(&if before == 0 { String::new() } else { before.to_string() })) { "Earlier" } }
+            span class="muted" { "Executions " (skipped + 1) " to " (skipped + shown) }
+            @if !next.is_empty() { a class="button" rel="next" href=(to(next)) { "Later" } }
         }
     }
 }
 
-fn address(id: &str, action: &str) -> String {
-    format!("/ui/runs/{id}{}#details", query(&[("action", action)]))
+/// An action with the iterations around it, counted from 1: `Send [4]`, `Send [4][1]`.
+fn label(execution: &Value) -> String {
+    let mut label = clean(text(execution, "action")).into_owned();
+    for (at, step) in items(execution, "path").enumerate() {
+        let iteration = step.index(1).and_then(Value::as_i64).unwrap_or_default().saturating_add(1);
+        label.push_str(if at == 0 { " [" } else { "[" });
+        label.push_str(&iteration.to_string());
+        label.push(']');
+    }
+    label
 }
 
 fn bars(visit: &Visit<'_>, action: &Value, id: &str, y: f64, x: &impl Fn(Timestamp) -> f64) -> Markup {
-    let (name, status) = (text(action, "name"), text(action, "status"));
+    let (label, status) = (label(action), text(action, "status"));
+    let indent = (items(action, "path").count() as f64 * INDENT).min(LABEL / 3.0);
+    let is_looped = items(action, "path").next().is_some();
+    let address = address(id, text(action, "action"), is_looped.then(|| count(action, "number")));
     let Some(start) = time(action, "startTime") else { return Markup::default() };
     let end = time(action, "endTime").unwrap_or(visit.now);
     let took = short(between(start, end));
@@ -77,16 +107,16 @@ fn bars(visit: &Visit<'_>, action: &Value, id: &str, y: f64, x: &impl Fn(Timesta
         })
         .collect();
     html! {
-        a href=(address(id, name)) aria-label={ (clean(name)) ", " (status) ", " (took) } {
-            title { (clean(name)) ", " (status) ", " (took) }
-            text class="label" x="0" y=(y + 17.0) { (fit(&clean(name), LABEL - 16.0, 12.5)) }
+        a href=(address) aria-label={ (label) ", " (status) ", " (took) } {
+            title { (label) ", " (status) ", " (took) }
+            text class="label" x=(indent) y=(y + 17.0) { (fit(&label, LABEL - 16.0 - indent, 12.5)) }
             rect class=(if attempts.len() > 1 { "whole waits" } else { "whole" }) data-state=(status) x=(left) y=(y + 6.0) width=((right - left).max(3.0)) height="16" rx="4" {}
             @if attempts.len() > 1 {
                 @for (left, width, status) in &attempts {
                     rect class="attempt" data-state=(status) x=(left) y=(y + 10.0) width=(width) height="8" rx="2" {}
                 }
             }
-            text class="axis" x=(right + 6.0) y=(y + 18.0) { (took) @if attempts.len() > 1 { " · " (attempts.len()) " attempts" } }
+            text class="axis" x=(right + 6.0) y=(y + 18.0) { (took) @for part in Calls::of(action).note() { " · " (part) } }
         }
     }
 }

@@ -5,7 +5,8 @@ use loom_expression::Value;
 use maud::{Markup, html};
 
 use super::{
-    form, json,
+    form::{self, Refilled},
+    json,
     shell::{Live, Visit, badge, confirmed, done, instant, page, post},
 };
 use crate::{
@@ -29,6 +30,8 @@ pub struct WorkflowPage<'a> {
     pub drawing: Option<&'a Drawing>,
     /// What was done just now.
     pub done: &'a str,
+    /// A form that was refused just now.
+    pub refilled: Option<Refilled<'a>>,
 }
 
 /// The list. `workflows` is the response of `GET /api/v1/workflows`.
@@ -128,9 +131,10 @@ fn trigger_card(visit: &Visit<'_>, parts: &WorkflowPage<'_>, workflow: &str, tri
                 label { "URL" input class="mono" readonly value=(text(trigger, "url")) data-copy; }
             }
             @if let Some(recurrence) = present(trigger, "evaluatedRecurrence") { (json::boxed("Recurrence", recurrence)) }
-            details class="start" {
+            @let before = parts.refilled.filter(|before| before.trigger == name);
+            details class="start" open[before.is_some()] {
                 summary class="button primary" { "Start a run" }
-                (post(visit, &format!("{base}/run"), &html! { (form::inputs(&fields)) button class="primary" { "Start" } }))
+                (post(visit, &format!("{base}/run"), &html! { (form::inputs(&fields, before)) button class="primary" { "Start" } }))
             }
             @if present(trigger, "url").is_some() {
                 (confirmed(visit, "Issue a new URL", "Issue a new signed URL? The old one stops working immediately.", &format!("{base}/rotate"), &[]))

@@ -193,7 +193,7 @@ fn the_state_of_an_action_is_a_mark_a_description_and_a_colour() {
     let actions = r#"{"actions": [
       {"name": "Check", "type": "If", "status": "Succeeded", "occurrenceCount": 1, "durationMs": 12},
       {"name": "Lines", "type": "Foreach", "status": "Failed", "occurrenceCount": 1, "code": "ActionFailed"},
-      {"name": "Reserve", "type": "Http", "status": "Failed", "occurrenceCount": 2, "occurrenceStatuses": {"Failed": 1, "Succeeded": 1}},
+      {"name": "Reserve", "type": "Http", "status": "Succeeded", "worstStatus": "Failed", "occurrenceCount": 2, "occurrenceStatuses": {"Failed": 1, "Succeeded": 1}},
       {"name": "Poll", "type": "Until", "status": "Skipped", "occurrenceCount": 1}]}"#;
     let states = States::from_actions(&Value::from_json_str(actions).unwrap());
     let svg = standalone_svg(&Graph::of(&parsed(ORDER)), &states);

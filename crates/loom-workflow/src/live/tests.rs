@@ -160,6 +160,34 @@ fn a_loop_counts_its_iterations() {
 }
 
 #[test]
+fn a_failure_among_several_executions_is_what_a_line_says_first() {
+    let mut calls = 0;
+    let scene = Scene::new(LOOP).start(1_000, |_| {
+        calls += 1;
+        answered(if calls == 40 { 500 } else { 200 })
+    });
+    let tree = scene.tree(Duration::ZERO, 80, 20);
+    assert_eq!(tree[2], "│  └─ ✘ Call  50 times: 1 Failed, 49 Succeeded", "{tree:?}");
+}
+
+#[test]
+fn what_may_still_be_used_is_not_said_to_be_unused() {
+    let scene = Scene::new(
+        r#"{"Each": {"type": "Foreach", "foreach": "@range(0, 2)", "operationOptions": "Sequential", "runAfter": {}, "actions": {
+             "Check": {"type": "If", "expression": {"equals": ["@item()", 1]}, "runAfter": {},
+               "actions": {"Odd": {"type": "Compose", "inputs": 1, "runAfter": {}}},
+               "else": {"actions": {"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s/a"}, "runAfter": {}}}}}}},
+           "Outside": {"type": "If", "expression": {"equals": [1, 1]}, "runAfter": {},
+               "actions": {"Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s/a"}, "runAfter": {}}},
+               "else": {"actions": {"Never": {"type": "Compose", "inputs": 1, "runAfter": {}}}}}}"#,
+    )
+    .start(0, |_| answered(200));
+    let tree = scene.tree(Duration::ZERO, 80, 20).join("\n");
+    assert!(tree.contains("then: 1 action not taken yet"), "the next iteration may take it: {tree}");
+    assert!(tree.contains("else: 1 action not taken\n") || tree.ends_with("else: 1 action not taken"), "{tree}");
+}
+
+#[test]
 fn a_long_loop_without_a_terminal_shows_the_first_iterations_and_those_that_fail() {
     let mut calls = 0;
     let scene = Scene::new(LOOP).start(1_000, |_| {

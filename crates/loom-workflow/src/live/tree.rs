@@ -105,16 +105,18 @@ impl Tree<'_> {
         let workflow = self.history.workflow();
         let order = run_order(workflow, workflow.block(index));
         for (place, action) in order.iter().enumerate() {
-            let last = place + 1 == order.len();
-            self.action(workflow.action(*action), indent, last, rows);
+            let is_last = place + 1 == order.len();
+            self.action(workflow.action(*action), indent, is_last, rows);
         }
     }
 
-    fn action(&self, action: &Action, indent: &str, last: bool, rows: &mut Vec<Row>) {
+    fn action(&self, action: &Action, indent: &str, is_last: bool, rows: &mut Vec<Row>) {
         let occurrences = self.history.occurrences(action.index);
         let ended = occurrences.iter().any(|occurrence| occurrence.status.is_some());
         let running = occurrences.iter().any(|occurrence| occurrence.status.is_none());
-        let status = self.history.status_of(action.index);
+        let last = self.history.status_of(action.index);
+        // Of several executions, the worst one.
+        let status = if occurrences.len() > 1 { self.history.worst_status(action.index).or(last) } else { last };
         let waiting = occurrences.is_empty() && status.is_none();
         let (sign, tone) = match status {
             _ if waiting => ("·", Tone::Dim),
@@ -137,20 +139,47 @@ impl Tree<'_> {
                 format!("  {}", words::reason_of(error, only.outputs.as_ref(), 100)),
             ));
         }
-        let (branch, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        let (branch, below) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
         rows.push(self.row(format!("{indent}{branch}"), &parts, running || !ended));
         let below = format!("{indent}{below}");
         self.story(occurrences, &below, rows);
         if waiting || status == Some(Status::Skipped) {
             return;
         }
+        let unused = self.unused(action);
         for (heading, block) in children(action) {
-            self.child(heading.as_deref(), block, &below, rows);
+            self.child(heading.as_deref(), unused, block, &below, rows);
         }
     }
 
-    /// A block inside an action. A branch that was not taken is one line.
-    fn child(&self, heading: Option<&str>, block: BlockIdx, indent: &str, rows: &mut Vec<Row>) {
+    /// What is said of a branch or a tool in which nothing has been executed.
+    fn unused(&self, action: &Action) -> &'static str {
+        let workflow = self.history.workflow();
+        let mut around = workflow.block(action.block).owner;
+        let mut may_repeat = false;
+        while let Some(owner) = around {
+            let owner = workflow.action(owner);
+            may_repeat |= owner.kind.repeats() && self.history.status_of(owner.index).is_none();
+            around = workflow.block(owner.block).owner;
+        }
+        let is_running = self.history.status_of(action.index).is_none();
+        match action.kind {
+            ActionKind::Agent { .. } if may_repeat || is_running => "not used yet",
+            ActionKind::Agent { .. } => "not used",
+            _ if may_repeat => "not taken yet",
+            _ => "not taken",
+        }
+    }
+
+    /// A block inside an action. A branch in which nothing was executed is one line.
+    fn child(
+        &self,
+        heading: Option<&str>,
+        unused: &str,
+        block: BlockIdx,
+        indent: &str,
+        rows: &mut Vec<Row>,
+    ) {
         let actions = &self.history.workflow().block(block).actions;
         let Some(heading) = heading else { return self.block(block, indent, rows) };
         if actions.is_empty() {
@@ -158,7 +187,7 @@ impl Tree<'_> {
         }
         let untaken = actions.iter().all(|action| self.history.occurrences(*action).is_empty());
         if untaken {
-            let text = format!("{heading}: {} not taken", words::count(actions.len(), "action"));
+            let text = format!("{heading}: {} {unused}", words::count(actions.len(), "action"));
             rows.push(self.row(indent.to_owned(), &[(Tone::Dim, text)], false));
         } else {
             rows.push(self.row(indent.to_owned(), &[(Tone::Dim, format!("{heading}:"))], false));
@@ -312,10 +341,10 @@ fn iterations(history: &History, action: &Action) -> usize {
         .unwrap_or(0)
 }
 
-/// `5 times: 3 Succeeded, 2 Failed`.
+/// `5 times: 2 Failed, 3 Succeeded`.
 fn tally(occurrences: &[Occurrence]) -> String {
     let mut parts = Vec::new();
-    for status in Status::ALL {
+    for status in Status::WORST_FIRST {
         let count = occurrences.iter().filter(|occurrence| occurrence.status == Some(status)).count();
         if count > 0 {
             parts.push(format!("{count} {status}"));

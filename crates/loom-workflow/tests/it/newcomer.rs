@@ -292,7 +292,7 @@ fn the_version_is_that_of_the_package() {
 fn runs_are_shown_down_to_the_iterations_of_their_loops() {
     let directory = tempfile::tempdir().expect("there is room");
     let data = directory.path().join("data").display().to_string();
-    let flow = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"Each": {"type": "Foreach", "foreach": [7, 0], "actions": {
+    let flow = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"Each": {"type": "Foreach", "foreach": [7, 0, 2], "actions": {
         "Divide": {"type": "Compose", "inputs": "@div(14, item())"}}}}}"#;
     let flow = file("looked-at", "flow.json", flow).display().to_string();
     assert_eq!(loom(&["run", &flow, "--durable", "--data", &data]).code, Some(1));
@@ -302,11 +302,16 @@ fn runs_are_shown_down_to_the_iterations_of_their_loops() {
     assert_eq!(watched.code, Some(1), "{}", watched.stderr);
     assert!(watched.stdout.contains("Each[2] › Divide: Failed"), "{}", watched.stdout);
     let shown = loom(&["runs", "show", run, "--data", &data]).stdout;
-    assert!(shown.contains("2 times: 1 Succeeded, 1 Failed"), "{shown}");
+    assert!(
+        shown.contains("  Failed     Divide    2 times: 1 Failed, 2 Succeeded; execution 2 failed first"),
+        "{shown}"
+    );
     let rounds = loom(&["runs", "show", run, "Divide", "--json", "--data", &data]).stdout;
     let rounds: Vec<_> = rounds.lines().map(crate::json).collect();
-    assert_eq!(rounds.len(), 2);
-    assert_eq!(rounds[0].get("outputs").and_then(loom_expression::Value::as_i64), Some(2), "{rounds:?}");
+    let numbers: Vec<_> =
+        rounds.iter().filter_map(|round| round.get("number").and_then(loom_expression::Value::as_i64)).collect();
+    assert_eq!(numbers, [2, 1, 3], "the one that failed comes first");
+    assert_eq!(rounds[1].get("outputs").and_then(loom_expression::Value::as_i64), Some(2), "{rounds:?}");
     let missing = |arguments: &[&str]| {
         let all: Vec<&str> = arguments.iter().copied().chain(["--data", &data]).collect();
         assert_eq!(loom(&all).code, Some(3), "{arguments:?}");

@@ -223,7 +223,8 @@ async fn the_executions_of_a_long_loop_have_pages() {
 async fn the_turns_of_an_agent_are_calls_of_the_model_and_not_attempts() {
     let call = Answer::calls([ToolCall::new("c1", "add", r#"{"a":1,"b":2}"#)]);
     let replies = [Reply::stream(Api::ChatCompletions, &call), Reply::stream(Api::ChatCompletions, &Answer::text("3"))];
-    let world = with_model(&Wire::start(replies).await.unwrap()).await;
+    let wire = Wire::start(replies).await.unwrap();
+    let world = with_model(&wire).await;
     world.deploy("agent", AGENT).await;
     let run = world.run("agent", "").await;
     let id = text(&run, "id");

@@ -293,7 +293,8 @@ impl History {
 
     /// The worst status of the occurrences of an action that have ended, by [`Status::WORST_FIRST`].
     pub fn worst_status(&self, action: ActionIdx) -> Option<Status> {
-        let ended = |status: &Status| self.occurrence_statuses(action).any(|(of, count)| of == *status && count > 0);
+        let ended =
+            |status: &Status| self.occurrence_statuses(action).any(|(of, count)| of == *status && count > 0);
         Status::WORST_FIRST.into_iter().find(ended)
     }
 

@@ -7,7 +7,8 @@ use axum::{
     extract::{Request, State},
     http::{Response, StatusCode, Uri},
 };
-use loom_engine::{Order as RunOrder, RecoverError, ResubmitError, StartError,
+use loom_engine::{
+    Order as RunOrder, RecoverError, ResubmitError, StartError,
     history::{History, Window},
 };
 use loom_expression::Object;
@@ -88,11 +89,7 @@ async fn show_actions(shared: Shared, id: String) -> Answer {
 }
 
 /// `GET /api/v1/runs/{id}/executions?cursor=&limit=`: the executions of all actions, in the order in which they started.
-pub(crate) async fn executions(
-    State(shared): State<Shared>,
-    Path(id): Path<String>,
-    uri: Uri,
-) -> Answer {
+pub(crate) async fn executions(State(shared): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
     request::only(&uri, &["cursor", "limit"])?;
     let (skip, size) = numbered_page(&uri)?;
     let reading = shared.clone();
@@ -109,7 +106,8 @@ async fn show_executions(shared: Shared, id: String, skip: usize, size: usize) -
 /// The number of entries before a page, and its size.
 fn numbered_page(uri: &Uri) -> Result<(usize, usize), Problem> {
     let size = request::query(uri, "limit").map_or(Ok(PAGE), |text| limit(&text))?;
-    let skip = request::query(uri, "cursor").map_or(Ok(0), |text| text.parse().map_err(|_| not_a_cursor()))?;
+    let skip =
+        request::query(uri, "cursor").map_or(Ok(0), |text| text.parse().map_err(|_| not_a_cursor()))?;
     Ok((skip, size))
 }
 

@@ -44,7 +44,10 @@ pub(crate) fn router(shared: Shared, api: Router) -> Router {
         .route("/ui/status", get(views::status))
         .route("/ui/runs/{id}/{change}", post(changes::run))
         .route("/ui/workflows/{name}/{change}", post(changes::workflow))
-        .route("/ui/workflows/{name}/triggers/{trigger}/{change}", get(changes::of_trigger).post(changes::trigger))
+        .route(
+            "/ui/workflows/{name}/triggers/{trigger}/{change}",
+            get(changes::of_trigger).post(changes::trigger),
+        )
         .route("/ui/resilience/{service}/{change}", post(changes::service))
         .route("/ui/logout", post(logout))
         .route_layer(middleware::from_fn_with_state(ui.clone(), only_visitors));

@@ -167,7 +167,9 @@ pub(crate) fn executions(history: &History, now: Timestamp, skip: usize) -> Valu
     let mut page: Vec<(&Action, &Occurrence)> = workflow
         .actions
         .iter()
-        .flat_map(|action| history.occurrences(action.index).iter().map(move |occurrence| (action, occurrence)))
+        .flat_map(|action| {
+            history.occurrences(action.index).iter().map(move |occurrence| (action, occurrence))
+        })
         .collect();
     page.sort_unstable_by_key(|(_, occurrence)| occurrence.position);
     let end = skip.saturating_add(page.len());

@@ -84,7 +84,8 @@ pub struct Calls {
 impl Calls {
     /// Reads the attempts of an execution, as the API lists them. Polls of one attempt have its number.
     pub(crate) fn of(execution: &Value) -> Calls {
-        let most = |name| items(execution, "attempts").map(|attempt| count(attempt, name)).max().unwrap_or_default();
+        let most =
+            |name| items(execution, "attempts").map(|attempt| count(attempt, name)).max().unwrap_or_default();
         Calls { turns: most("turn"), attempts: most("attempt") }
     }
 
@@ -152,8 +153,7 @@ impl NodeState {
         let status = Some(text(action, "worstStatus")).filter(|worst| !worst.is_empty());
         let mut state = State::parse(status.unwrap_or_else(|| text(action, "status")))?;
         let counts = action.get("occurrenceStatuses").cloned().unwrap_or_default();
-        let waits =
-            items(action, "attempts").last().is_some_and(|last| present(last, "nextDue").is_some());
+        let waits = items(action, "attempts").last().is_some_and(|last| present(last, "nextDue").is_some());
         if state == State::Running && waits {
             state = State::Retrying;
         }
@@ -167,7 +167,9 @@ impl NodeState {
             duration: present(action, "durationMs")
                 .map(|_| Duration::from_millis(count(action, "durationMs"))),
             calls: Calls::of(action),
-            error: message.or_else(|| Some(code).filter(|code| is_bad && !code.is_empty())).map(str::to_owned),
+            error: message
+                .or_else(|| Some(code).filter(|code| is_bad && !code.is_empty()))
+                .map(str::to_owned),
         })
     }
 

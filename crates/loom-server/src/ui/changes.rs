@@ -120,8 +120,7 @@ pub(super) async fn trigger(
     match done.await {
         // What was typed must not be lost, so the form is shown again with the reason.
         Err(refused) if change == "run" && refused.status.is_client_error() => {
-            let refilled =
-                Refilled { trigger: &trigger, entered: entered.all(), message: &refused.message };
+            let refilled = Refilled { trigger: &trigger, entered: entered.all(), message: &refused.message };
             match workflow_page(&ui, &visitor, &name, "", "", Some(refilled)).await {
                 Ok(page) => html(refused.status, page),
                 Err(_) => led(&ui, &visitor, Err(refused)),

@@ -90,8 +90,10 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
                     let number = number.or_else(|| first_to_see(&actions, &name));
                     let cursor = number.map(|number| format!("&cursor={}", number.saturating_sub(1)));
                     let query = format!("?limit=1{}", cursor.unwrap_or_default());
-                    action =
-                        ui.documents.get(&format!("{base}/actions/{}{query}", percent::encode(&name))).await?;
+                    action = ui
+                        .documents
+                        .get(&format!("{base}/actions/{}{query}", percent::encode(&name)))
+                        .await?;
                 }
             }
             Tab::Timeline => {

@@ -163,7 +163,10 @@ async fn a_failure_among_several_executions_is_shown_first_everywhere() {
     }
     assert!(!first.contains("Previous failed") && !first.contains("Go to the first failed"), "{first}");
     let second = page(&world, &format!("/ui/runs/{id}?action=Remove&number=5")).await;
-    assert!(second.contains("number=2#details\">Previous failed") && !second.contains("Next failed"), "{second}");
+    assert!(
+        second.contains("number=2#details\">Previous failed") && !second.contains("Next failed"),
+        "{second}"
+    );
     let good = page(&world, &format!("/ui/runs/{id}?action=Remove&number=3")).await;
     assert!(good.contains("Execution 3 of 6") && good.contains("Previous failed"), "{good}");
 
@@ -186,9 +189,11 @@ async fn a_failure_among_several_executions_is_shown_first_everywhere() {
     let (mut rows, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = world.get(&format!("{base}/executions?limit=5{cursor}")).await.json();
-        rows.extend(list(&page, "executions").iter().map(|row| {
-            format!("{} {}", text(row, "action"), row.get("number").unwrap().to_json_text())
-        }));
+        rows.extend(
+            list(&page, "executions")
+                .iter()
+                .map(|row| format!("{} {}", text(row, "action"), row.get("number").unwrap().to_json_text())),
+        );
         match page.get("next") {
             Some(next) => cursor = format!("&cursor={}", next.as_str().unwrap()),
             None => break,
@@ -212,9 +217,15 @@ async fn the_executions_of_a_long_loop_have_pages() {
     let base = format!("/ui/runs/{}?tab=timeline", text(&run, "id"));
     let first = page(&world, &base).await;
     assert!(first.contains("Executions 1 to 100") && first.contains("cursor=100\">Later"), "{first}");
-    assert!(first.contains("One [99]") && !first.contains("One [100]") && !first.contains("Earlier"), "{first}");
+    assert!(
+        first.contains("One [99]") && !first.contains("One [100]") && !first.contains("Earlier"),
+        "{first}"
+    );
     let second = page(&world, &format!("{base}&cursor=100")).await;
-    assert!(second.contains("One [100]") && second.contains("One [150]") && second.contains("Earlier"), "{second}");
+    assert!(
+        second.contains("One [100]") && second.contains("One [150]") && second.contains("Earlier"),
+        "{second}"
+    );
     assert!(second.contains("Executions 101 to 151") && !second.contains("Later"), "{second}");
     world.stop().await;
 }
@@ -222,14 +233,17 @@ async fn the_executions_of_a_long_loop_have_pages() {
 #[tokio::test]
 async fn the_turns_of_an_agent_are_calls_of_the_model_and_not_attempts() {
     let call = Answer::calls([ToolCall::new("c1", "add", r#"{"a":1,"b":2}"#)]);
-    let replies = [Reply::stream(Api::ChatCompletions, &call), Reply::stream(Api::ChatCompletions, &Answer::text("3"))];
+    let replies =
+        [Reply::stream(Api::ChatCompletions, &call), Reply::stream(Api::ChatCompletions, &Answer::text("3"))];
     let wire = Wire::start(replies).await.unwrap();
     let world = with_model(&wire).await;
     world.deploy("agent", AGENT).await;
     let run = world.run("agent", "").await;
     let id = text(&run, "id");
     let html = page(&world, &format!("/ui/runs/{id}?action=Sums")).await;
-    for shown in ["Sums, Agent, Succeeded, 2 model calls", "<h3>Model calls</h3>", "Model call 1<", "Model call 2<"] {
+    for shown in
+        ["Sums, Agent, Succeeded, 2 model calls", "<h3>Model calls</h3>", "Model call 1<", "Model call 2<"]
+    {
         assert!(html.contains(shown), "{shown}: {html}");
     }
     assert!(!html.contains("Attempt") && !html.contains("attempts"), "{html}");
@@ -257,7 +271,8 @@ async fn a_form_that_is_refused_keeps_what_was_typed() {
     let world = World::new().await;
     world.deploy("w", &requested(r#"{"Go": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#)).await;
     let start = "/ui/workflows/w/triggers/manual/run";
-    let reply = visit(&world, Method::POST, start, "", "body=%7B%22a%22%3A+%3C%2Ftextarea%3E%3Cscript%3E").await;
+    let reply =
+        visit(&world, Method::POST, start, "", "body=%7B%22a%22%3A+%3C%2Ftextarea%3E%3Cscript%3E").await;
     assert_eq!(reply.status, 400);
     let html = reply.text();
     assert_confined(&html);

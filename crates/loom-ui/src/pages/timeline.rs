@@ -32,8 +32,9 @@ pub(super) fn timeline(visit: &Visit<'_>, run: &Value, executions: &Value, skipp
     let Some(start) = time(run, "startTime") else {
         return html! { div class="empty" { p { strong { "The run has not started" } } } };
     };
-    let rows: Vec<&Value> =
-        items(executions, "executions").filter(|execution| present(execution, "startTime").is_some()).collect();
+    let rows: Vec<&Value> = items(executions, "executions")
+        .filter(|execution| present(execution, "startTime").is_some())
+        .collect();
     if rows.is_empty() {
         return html! { div class="empty" { p { strong { "No action has been executed" } } } };
     }

@@ -184,7 +184,10 @@ fn what_may_still_be_used_is_not_said_to_be_unused() {
     .start(0, |_| answered(200));
     let tree = scene.tree(Duration::ZERO, 80, 20).join("\n");
     assert!(tree.contains("then: 1 action not taken yet"), "the next iteration may take it: {tree}");
-    assert!(tree.contains("else: 1 action not taken\n") || tree.ends_with("else: 1 action not taken"), "{tree}");
+    assert!(
+        tree.contains("else: 1 action not taken\n") || tree.ends_with("else: 1 action not taken"),
+        "{tree}"
+    );
 }
 
 #[test]

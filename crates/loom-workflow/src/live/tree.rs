@@ -116,7 +116,8 @@ impl Tree<'_> {
         let running = occurrences.iter().any(|occurrence| occurrence.status.is_none());
         let last = self.history.status_of(action.index);
         // Of several executions, the worst one.
-        let status = if occurrences.len() > 1 { self.history.worst_status(action.index).or(last) } else { last };
+        let status =
+            if occurrences.len() > 1 { self.history.worst_status(action.index).or(last) } else { last };
         let waiting = occurrences.is_empty() && status.is_none();
         let (sign, tone) = match status {
             _ if waiting => ("·", Tone::Dim),
@@ -172,14 +173,7 @@ impl Tree<'_> {
     }
 
     /// A block inside an action. A branch in which nothing was executed is one line.
-    fn child(
-        &self,
-        heading: Option<&str>,
-        unused: &str,
-        block: BlockIdx,
-        indent: &str,
-        rows: &mut Vec<Row>,
-    ) {
+    fn child(&self, heading: Option<&str>, unused: &str, block: BlockIdx, indent: &str, rows: &mut Vec<Row>) {
         let actions = &self.history.workflow().block(block).actions;
         let Some(heading) = heading else { return self.block(block, indent, rows) };
         if actions.is_empty() {

@@ -308,8 +308,10 @@ fn runs_are_shown_down_to_the_iterations_of_their_loops() {
     );
     let rounds = loom(&["runs", "show", run, "Divide", "--json", "--data", &data]).stdout;
     let rounds: Vec<_> = rounds.lines().map(crate::json).collect();
-    let numbers: Vec<_> =
-        rounds.iter().filter_map(|round| round.get("number").and_then(loom_expression::Value::as_i64)).collect();
+    let numbers: Vec<_> = rounds
+        .iter()
+        .filter_map(|round| round.get("number").and_then(loom_expression::Value::as_i64))
+        .collect();
     assert_eq!(numbers, [2, 1, 3], "the one that failed comes first");
     assert_eq!(rounds[1].get("outputs").and_then(loom_expression::Value::as_i64), Some(2), "{rounds:?}");
     let missing = |arguments: &[&str]| {

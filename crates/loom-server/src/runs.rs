@@ -135,9 +135,12 @@ async fn show_action(shared: Shared, id: String, name: String, page: ActionPage)
     let history = history(&shared, &id, move |workflow| {
         let wanted = workflow.find_action(&wanted);
         let none = Window::Numbers(0..0);
-        History::within(workflow, move |action| {
-            if Some(action) == wanted { page.window() } else { none.clone() }
-        })
+        History::within(
+            workflow,
+            move |action| {
+                if Some(action) == wanted { page.window() } else { none.clone() }
+            },
+        )
     });
     let history = history.await?;
     let index = history.workflow().find_action(&name).ok_or_else(|| {

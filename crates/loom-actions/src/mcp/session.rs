@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use loom_engine::{RunId, http_status, ports::Call};
+use loom_engine::{Presence, RunId, http_status, ports::Call};
 use rmcp::{
     ClientHandler, RoleClient, ServiceError,
     model::{
@@ -64,8 +64,11 @@ pub(crate) struct Sessions {
 }
 
 /// Where the session of a run with a server is.
-#[derive(Default)]
-struct Slot(tokio::sync::Mutex<Option<Arc<Session>>>);
+struct Slot {
+    /// The stay of the run in memory for which the session is.
+    presence: Presence,
+    session: tokio::sync::Mutex<Option<Arc<Session>>>,
+}
 
 /// A session with a server.
 pub(crate) struct Session {
@@ -129,22 +132,34 @@ impl Sessions {
         let (slot, is_new) = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             match open.get(&key) {
-                Some(slot) => (Arc::clone(slot), false),
-                None => (Arc::clone(open.entry(key.clone()).or_default()), true),
+                // That of an earlier stay of the run is about to end.
+                Some(slot) if !slot.presence.has_ended() => (Arc::clone(slot), false),
+                _ => {
+                    let slot =
+                        Slot { presence: call.presence.clone(), session: tokio::sync::Mutex::default() };
+                    let slot = Arc::new(slot);
+                    open.insert(key.clone(), Arc::clone(&slot));
+                    (slot, true)
+                }
             }
         };
         if is_new {
-            let (open, ending, presence) = (Arc::clone(&self.open), Arc::clone(&slot), call.presence.clone());
+            let (open, ending) = (Arc::clone(&self.open), Arc::clone(&slot));
             self.tasks.spawn(async move {
-                presence.ended().await;
-                open.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-                let session = ending.0.lock().await.take();
+                ending.presence.ended().await;
+                {
+                    let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+                    if open.get(&key).is_some_and(|slot| Arc::ptr_eq(slot, &ending)) {
+                        open.remove(&key);
+                    }
+                }
+                let session = ending.session.lock().await.take();
                 if let Some(session) = session {
                     session.end().await;
                 }
             });
         }
-        let mut held = slot.0.lock().await;
+        let mut held = slot.session.lock().await;
         if let Some(session) = held.as_ref().filter(|session| !session.is_over()) {
             return Ok(Arc::clone(session));
         }
@@ -182,9 +197,8 @@ impl Session {
             McpWay::Program(program) => {
                 let mut child = start(program, &server.name)?;
                 let complaints = Complaints::default();
-                if let Some(errors) = child.stderr.take() {
-                    tasks.spawn(listen(errors, Arc::clone(&complaints)));
-                }
+                let listening =
+                    child.stderr.take().map(|errors| tasks.spawn(listen(errors, Arc::clone(&complaints))));
                 let (Some(output), Some(input)) = (child.stdout.take(), child.stdin.take()) else {
                     return Err(Failure::transient(
                         UNAVAILABLE,
@@ -193,6 +207,13 @@ impl Session {
                 };
                 let transport = AsyncRwTransport::new_client(output, input);
                 let started = tokio::time::timeout(timeout, client.serve(transport)).await;
+                if !matches!(started, Ok(Ok(_)))
+                    && let Some(listening) = listening
+                {
+                    // What it complained about says more than that it did not answer.
+                    drop(child.start_kill());
+                    drop(tokio::time::timeout(GRACE, listening).await);
+                }
                 (started, Way::Program { child: Mutex::new(Some(child)), complaints })
             }
         };

@@ -304,7 +304,7 @@ async fn wrong_inputs_are_refused_before_anything_is_sent() {
         ),
         (
             r#""role": "User""#,
-            r#""role": "Robot""#,
+            r#""role": "@concat('Rob', 'ot')""#,
             "'parameters.messages[1]' must have the role System, User or Assistant.",
         ),
         (

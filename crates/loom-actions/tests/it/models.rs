@@ -263,5 +263,5 @@ fn models_of_the_connections_file_are_checked_when_they_are_used() {
     let file = json(r#"{"models": {"a": {"api": "telepathy", "model": "m"}}}"#);
     assert!(Connections::from_json(&file, &sources).is_ok(), "one wrong model does not disable the others");
     let unknown = Connections::from_json(&json(r#"{"modells": {}}"#), &sources).unwrap_err();
-    assert!(unknown.reason.contains("actionTypes, models or the"), "{}", unknown.reason);
+    assert!(unknown.reason.contains("actionTypes, models, mcpServers or the"), "{}", unknown.reason);
 }

@@ -117,7 +117,6 @@ impl Lowerer<'_, '_, '_> {
             }
             let message = format!("unknown property `{}` in {what}", member.name);
             let hint = did_you_mean(&member.name, known.iter().copied());
-            let hint = hint.or_else(|| Some(format!("use {}", known.join(", "))));
             self.found.error(code::BAD_EMIT, member.name_place, message).hint = hint;
         }
     }

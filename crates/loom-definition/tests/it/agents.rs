@@ -103,9 +103,12 @@ fn a_misspelled_type_of_a_model_action_has_a_suggestion() {
 #[test]
 fn only_what_sends_data_out_of_the_run_can_refuse_untrusted_data() {
     let refuses = |kind: &str, value: &str| {
-        format!(
-            r#"{{"A": {{"type": "{kind}", "inputs": {{"statusCode": 200, "uri": "http://s", "event": "e"}}, "acceptsUntrusted": {value}}}}}"#
-        )
+        let inputs = match kind {
+            "Emit" => r#"{"event": "e"}"#,
+            "Response" => r#"{"statusCode": 200}"#,
+            _ => r#"{"uri": "http://s"}"#,
+        };
+        format!(r#"{{"A": {{"type": "{kind}", "inputs": {inputs}, "acceptsUntrusted": {value}}}}}"#)
     };
     for kind in ["Http", "Response", "Emit", "McpClientTool"] {
         let loaded = Definition::parse(text(&refuses(kind, "false")).as_bytes(), &LoadOptions::default());
@@ -147,7 +150,7 @@ fn a_misspelt_property_of_an_emit_is_marked() {
     let emit = |inputs: &str| format!(r#"{{"A": {{"type": "Emit", "inputs": {inputs}}}}}"#);
     for (inputs, name, hint) in [
         (r#"{"event": "e", "dta": 1}"#, r#""dta""#, "did you mean `data`?"),
-        (r#"{"event": "e", "volume": 1}"#, r#""volume""#, "use event, data, progress"),
+        (r#"{"event": "e", "volume": 1}"#, r#""volume""#, "available: `event`, `data`, `progress`"),
         (r#"{"progress": {"current": 1, "totl": 2}}"#, r#""totl""#, "did you mean `total`?"),
     ] {
         let (code, marked, words) = problem(&emit(inputs));

@@ -366,8 +366,8 @@ fn tool_result(returned: &ToolReturned, name: &str) -> ToolResult {
         None => format!("the tool ended as {status}"),
     };
     let body = outputs.as_ref().and_then(|outputs| outputs.get("body"));
-    let body =
-        body.map(|body| format!("\n{}", body.as_str().map_or_else(|| body.to_json_text(), str::to_owned)));
+    let body = body.map(|body| body.as_str().map_or_else(|| body.to_json_text(), str::to_owned));
+    let body = body.filter(|body| !why.contains(body.as_str())).map(|body| format!("\n{body}"));
     ToolResult::failed(id, name, cut(format!("{why}{}", body.unwrap_or_default())))
 }
 

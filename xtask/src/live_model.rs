@@ -55,7 +55,7 @@ pub(crate) fn command(root: &Path) -> Result<()> {
         .spawn()
         .context("the server cannot be started")?;
     let mut server = Server(child);
-    wait("the server is ready", Duration::from_secs(300), || {
+    wait("the server is ready", Duration::from_mins(5), || {
         if let Ok(Some(status)) = server.0.try_wait() {
             bail!("the server ended with {status}; see target/live-model/server.txt");
         }
@@ -185,6 +185,7 @@ fn fetch(url: &str) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+#[expect(clippy::disallowed_methods, reason = "waits for a real server")]
 fn wait(what: &str, most: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let began = Instant::now();
     while !done()? {

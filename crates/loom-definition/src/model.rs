@@ -255,6 +255,7 @@ pub enum BlockRole {
 
 /// One action.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Action {
     /// The name as the file spells it.
     pub name: Arc<str>,

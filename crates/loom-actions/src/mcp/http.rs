@@ -76,9 +76,10 @@ impl HttpClient {
         for (name, value) in more {
             headers.insert(*name, *value);
         }
-        for (name, value) in custom {
-            headers.insert(name.as_str(), String::from_utf8_lossy(value.as_bytes()).as_ref());
-        }
+        let custom = custom.iter().map(|(name, value)| {
+            (name.as_str(), Value::from(String::from_utf8_lossy(value.as_bytes()).as_ref()))
+        });
+        headers.extend(custom);
         let parts: Object = [("headers", Value::from(headers)), ("body", body)].into_iter().collect();
         let made = Spec::at(self.service.base.clone(), &parts.into(), method);
         let mut spec = made.map_err(|failure| self.failed(failure))?;

@@ -58,10 +58,13 @@ const COMPLAINTS_MAX: usize = 2 << 10;
 pub(crate) struct Sessions {
     requests: Arc<Requests>,
     /// By run and server.
-    open: Arc<Mutex<BTreeMap<(RunId, Arc<str>), Arc<Slot>>>>,
+    open: Arc<Mutex<Open>>,
     /// The tasks that end sessions, and those that read what programs complain about.
     tasks: TaskTracker,
 }
+
+/// The sessions by run and server.
+type Open = BTreeMap<(RunId, Arc<str>), Arc<Slot>>;
 
 /// Where the session of a run with a server is.
 struct Slot {

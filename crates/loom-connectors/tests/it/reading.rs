@@ -192,7 +192,7 @@ fn reading_builds_nothing_but_the_index() {
 #[test]
 fn arguments_are_described_for_language_models() {
     let made = with_paths(
-        r##"{"/orders/{id}": {"put": {"operationId": "Change", "summary": "Changes an order", "parameters": [
+        r#"{"/orders/{id}": {"put": {"operationId": "Change", "summary": "Changes an order", "parameters": [
             {"name": "id", "in": "path", "required": true, "type": "integer", "minimum": 1, "x-ms-summary": "Number", "description": "the order"},
             {"name": "api-version", "in": "query", "required": true, "type": "string", "default": "1", "x-ms-visibility": "internal"},
             {"name": "tags", "in": "query", "type": "array", "items": {"type": "string", "enum": ["a", "b"]}},
@@ -200,7 +200,7 @@ fn arguments_are_described_for_language_models() {
                 "kind": {"type": "string", "x-ms-visibility": "internal", "default": "x"},
                 "id": {"type": "string", "readOnly": true},
                 "lines": {"type": "array", "items": {"allOf": [{"properties": {"sku": {"type": "string"}}}, {"required": ["sku"]}]}}}}}],
-            "responses": {"200": {"description": "ok"}}}}}"##,
+            "responses": {"200": {"description": "ok"}}}}}"#,
     );
     let expected = json(
         r#"{"type": "object", "properties": {

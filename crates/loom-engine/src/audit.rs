@@ -44,11 +44,13 @@ pub enum Operation {
     Purge,
     /// Everything was encrypted with a new key.
     Rotate,
+    /// Its newest version is about to expire.
+    Expiring,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Operation; 11] = [
+    pub const ALL: [Operation; 12] = [
         Operation::Read,
         Operation::Denied,
         Operation::Declassify,
@@ -60,6 +62,7 @@ impl Operation {
         Operation::Undelete,
         Operation::Purge,
         Operation::Rotate,
+        Operation::Expiring,
     ];
 
     /// Its name in entries.
@@ -76,6 +79,7 @@ impl Operation {
             Operation::Undelete => "undelete",
             Operation::Purge => "purge",
             Operation::Rotate => "rotate",
+            Operation::Expiring => "expiring",
         }
     }
 

@@ -5,6 +5,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use loom_definition::{ActionIdx, Workflow, model::Action};
 use loom_expression::{Timestamp, Value};
 
+pub use crate::call_memory::CallMemory;
 use crate::{
     event::{EffectId, EffectResult, Outcome, Phase, RunId},
     live_text::Show,
@@ -54,6 +55,8 @@ pub struct Call {
     pub show: Show,
     /// Until when what the handler keeps for the run is needed.
     pub presence: Presence,
+    /// Shared memory: what the call writes is committed with the end of the action.
+    pub memory: CallMemory,
 }
 
 /// What an agent has done so far, and what came of it.
@@ -162,6 +165,16 @@ pub trait SecretSource: Send + Sync {
     /// # Cancel safety
     /// The future is dropped when the secret takes too long. It must not block the thread that polls it.
     fn read<'a>(&'a self, name: &'a str, version: Option<&'a str>) -> SecretFuture<'a>;
+
+    /// Whether the runs and triggers of a workflow may have a secret that was read for them. It is not asked about the versions
+    /// that a run has used before.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check_reader(&self, secret: &Secret, workflow: &str) -> Result<(), String> {
+        let _ = (secret, workflow);
+        Ok(())
+    }
 }
 
 /// One request that a trigger makes automatically: a poll, or a webhook's subscription.

@@ -42,15 +42,19 @@ pub(crate) async fn read(
     }
 }
 
-/// Reads several secrets at once. The results are in the order of the names.
+/// Reads several secrets at once for a workflow. The results are in the order of the names.
 pub(crate) async fn read_all(
     source: Option<&dyn SecretSource>,
+    workflow: &str,
     names: Vec<Arc<str>>,
 ) -> Vec<(Arc<str>, Result<Secret, String>)> {
     use futures_util::{StreamExt, stream};
     let read = |name: Arc<str>| async move {
         let result = match source {
-            Some(source) => read(source, &name, None).await,
+            Some(source) => match read(source, &name, None).await {
+                Ok(secret) => source.check_reader(&secret, workflow).map(|()| secret),
+                Err(why) => Err(why),
+            },
             None => Err(format!("Cannot access secret '{name}': No secrets client configured")),
         };
         (name, result)
@@ -295,7 +299,7 @@ pub(crate) async fn with_reads<T>(
             }
             return result;
         }
-        for (name, read) in read_all(environment.secrets.as_deref(), missing).await {
+        for (name, read) in read_all(environment.secrets.as_deref(), workflow, missing).await {
             if let Some(value) = reads.provide(name, &read) {
                 environment.masker.learn(&value);
             }

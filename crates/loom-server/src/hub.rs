@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
 };
 
 use loom_engine::{Event, RunId, RunState, Watcher};
@@ -21,6 +21,8 @@ pub(crate) struct Hub {
     pub(crate) recorder: Option<Recorder>,
     /// Notified when a run has ended.
     pub(crate) ended: Notify,
+    /// Secrets that expire soon.
+    pub(crate) secrets_expiring: AtomicU64,
     watched: Mutex<HashMap<RunId, watch::Sender<u64>>>,
 }
 

@@ -92,6 +92,8 @@ fn runs(page: &mut Page, host: &Host) {
         "Accepted runs waiting for the concurrency limit of their trigger.",
     );
     page.sample("loom_runs_waiting", &[], host.engine.runs_waiting());
+    page.head("loom_secrets_expiring", "gauge", "Secrets in use that expire within `secret-expiry-days`.");
+    page.sample("loom_secrets_expiring", &[], read(&host.hub.secrets_expiring));
     page.head("loom_workflows", "gauge", "Deployed workflows.");
     page.sample("loom_workflows", &[], host.deployments.all().len());
 }

@@ -1,7 +1,11 @@
 //! What a host does about secrets while it runs: keeps those of other machines at hand, stores what command lines recorded, and
 //! warns before a secret expires.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use loom_actions::secrets::{SecretError, SecretProperties};
 use loom_engine::audit::{AuditEntry, AuditSink as _, Operation};
@@ -77,6 +81,8 @@ impl Host {
         // A file that cannot be read is reported when a secret is read from it.
         let Ok(Ok(newest)) = tokio::task::spawn_blocking(move || vault.list()).await else { return };
         let now = self.now();
+        let count = expiring(&newest, now, days).count();
+        self.hub.secrets_expiring.store(count as u64, Ordering::Relaxed);
         for secret in expiring(&newest, now, days) {
             let key = (Arc::clone(&secret.name), secret.version);
             let is_known = warned
@@ -86,6 +92,10 @@ impl Host {
                 continue;
             }
             warned.insert(key, now);
+            let mut entry = AuditEntry::new(now, Operation::Expiring, "server");
+            entry.secret = Some(format!("embedded:{}", secret.name).into());
+            entry.version = Some(secret.version.to_string().into());
+            self.audit.record(vec![entry]);
             tracing::warn!(
                 secret = &*secret.name,
                 version = secret.version,

@@ -62,8 +62,8 @@ pub(crate) fn source(values: &Values, egress: &Egress) -> Result<Secrets> {
     if let Some(endpoint) = &values.identity_endpoint {
         settings.managed_identity.endpoint = Url::parse(endpoint).context("identity-endpoint")?;
     }
-    let providers = configured(&files::read_json(path)?, own, &settings);
-    Ok(Secrets::of(providers.with_context(|| path.display().to_string())?))
+    let secrets = configured(&files::read_json(path)?, own, &settings);
+    secrets.with_context(|| path.display().to_string())
 }
 
 fn variables() -> Vec<(String, String)> {
@@ -199,7 +199,7 @@ enum SecretsCommand {
         /// Only the entries of this run.
         #[arg(long, value_name = "RUN")]
         run: Option<String>,
-        /// Only this operation: read, denied, declassify, reveal, set, enable, disable, delete, undelete, purge or rotate.
+        /// Only this operation: read, denied, declassify, reveal, set, enable, disable, delete, undelete, purge, rotate or expiring.
         #[arg(long, value_name = "NAME")]
         operation: Option<String>,
         /// The maximum number of entries.

@@ -38,7 +38,7 @@ use crate::{
     signals::{self, Asked, Signals},
 };
 use definitions::Watched;
-use reload::{PolicyFile, Serving};
+use reload::{Seen, Serving};
 
 /// Options of `loom serve`.
 #[derive(Args, Debug)]
@@ -174,7 +174,9 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         config: config.clone(),
         token: server.token(),
         shown: server.shown_settings(),
-        policies: PolicyFile::seen(&config),
+        policies: Seen::policies(&config),
+        providers: Seen::providers(&config),
+        secrets: secrets.providers.clone(),
         watched,
         console,
     };

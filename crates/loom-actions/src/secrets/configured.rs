@@ -6,7 +6,8 @@
 //!           "auth": {"type": "appRole", "roleId": {"file": "/etc/loom/role"}, "secretId": {"file": "/run/secret-id"}},
 //!           "names": ["billing/*"], "cache": "PT1M", "staleOnError": "PT10M", "timeout": "PT3S"},
 //!    "azure": {"type": "azureKeyVault", "url": "https://loom.vault.azure.net", "auth": {"type": "managedIdentity"}}},
-//!  "order": ["embedded", "kv"]}
+//!  "order": ["embedded", "kv"],
+//!  "grants": {"kv:billing/*": ["orders", "bill-*"]}}
 //! ```
 
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc, time::Duration};
@@ -18,12 +19,13 @@ use loom_expression::{Object, Value};
 use zeroize::Zeroizing;
 
 use super::{
-    FixedSecrets, NamedProvider, SecretDirectory, SecretProvider,
+    FixedSecrets, NamedProvider, SecretDirectory, SecretProvider, Secrets,
     hashicorp::{self, HashiCorpVault},
     http::{Credential, RESPONSE_BYTES_MAX, Wire},
     key_vault::{self, AzureKeyVault},
     name::Allowed,
     remote::{Guarded, Keeping, RemoteSecrets},
+    sources::Grant,
 };
 use crate::{Client, ClientOptions, Egress, ManagedIdentity, Resolve, SystemResolver, TokenSettings, Url};
 
@@ -80,7 +82,8 @@ pub struct ProvidersError {
     pub reason: String,
 }
 
-/// Adds the providers of a file to those that the host has anyway, in the order that the file gives.
+/// Adds the providers of a file to those that the host has anyway, in the order that the file gives, with the grants of the
+/// file.
 ///
 /// # Errors
 /// [`ProvidersError`], which says where.
@@ -88,7 +91,7 @@ pub fn configured(
     file: &Value,
     own: Vec<NamedProvider>,
     settings: &ProviderSettings<'_>,
-) -> Result<Vec<NamedProvider>, ProvidersError> {
+) -> Result<Secrets, ProvidersError> {
     let mut file = Members::of(file, "the file")?;
     let providers = file.object("providers")?;
     let mut known = own;
@@ -115,8 +118,41 @@ pub fn configured(
     if let Some(order) = file.list("order")? {
         known = ordered(known, &order)?;
     }
+    let grants = grants(&file.object("grants")?, &known)?;
     file.done()?;
-    Ok(known)
+    Ok(Secrets::granting(known, grants))
+}
+
+/// Which workflows may read secrets that not all may read: `{"PROVIDER:NAME": [WORKFLOW, …]}`.
+fn grants(listed: &Object, known: &[NamedProvider]) -> Result<Vec<Grant>, ProvidersError> {
+    let mut grants = Vec::with_capacity(listed.len());
+    for (secrets, workflows) in listed {
+        let wrong = |reason: String| ProvidersError { place: format!("grants.{secrets}"), reason };
+        let Some((provider, _)) = secrets.split_once(':') else {
+            return Err(wrong(
+                "a grant names a secret with its provider, such as 'embedded:api-key'".to_owned(),
+            ));
+        };
+        if !provider.contains('*') && !known.iter().any(|known| known.name.eq_ignore_ascii_case(provider)) {
+            let names: Vec<&str> = known.iter().map(|named| &*named.name).collect();
+            return Err(wrong(format!(
+                "there is no provider '{provider}' (there are: {})",
+                names.join(", ")
+            )));
+        }
+        if secrets.contains(['#', '@']) {
+            return Err(wrong(
+                "a grant is for all fields and versions of a secret; remove what follows the name".to_owned(),
+            ));
+        }
+        let names = workflows.as_array().and_then(|items| {
+            items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<String>>>()
+        });
+        let workflows = names.ok_or_else(|| wrong("expected an array with names of workflows".to_owned()))?;
+        let secrets = Allowed::only(vec![secrets.to_string()]);
+        grants.push(Grant { secrets, workflows: Allowed::only(workflows) });
+    }
+    Ok(grants)
 }
 
 /// The providers, those of `order` first and as the only defaults.

@@ -72,6 +72,16 @@ pub enum SecretError {
         /// The configured providers.
         known: Vec<String>,
     },
+    /// The operator lets only other workflows read this secret.
+    #[error(
+        "the workflow '{workflow}' may not read the secret '{name}': no entry of `grants` in the file of the secret providers names it"
+    )]
+    NotGranted {
+        /// The provider and the name.
+        name: String,
+        /// The workflow.
+        workflow: String,
+    },
     /// The operator does not let the provider give this secret.
     #[error("the secret provider '{provider}' may not give '{name}': no entry of its `names` matches")]
     NotAllowed {

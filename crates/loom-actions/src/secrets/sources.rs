@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 
 use loom_engine::{Secret, SecretFuture, SecretSource};
@@ -44,11 +44,27 @@ pub struct Secrets {
 
 #[derive(Default)]
 struct Shared {
-    providers: Vec<NamedProvider>,
+    current: RwLock<Arc<Current>>,
     /// The secrets of other machines that [`Secrets::get`] was asked for, as they were last read.
     wanted: Mutex<BTreeMap<Arc<str>, Wanted>>,
     /// See [`Secrets::on_read`].
     listener: OnceLock<ReadListener>,
+}
+
+/// What the operator has configured.
+#[derive(Clone, Debug, Default)]
+struct Current {
+    providers: Vec<NamedProvider>,
+    grants: Vec<Grant>,
+}
+
+/// Secrets that only some workflows may read.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    /// `provider:name`.
+    pub(super) secrets: Allowed,
+    /// Names of workflows.
+    pub(super) workflows: Allowed,
 }
 
 /// A secret that is kept at hand; `None` until it has been read.
@@ -59,7 +75,7 @@ const WANTED_MAX: usize = 10_000;
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secrets").field("providers", &self.shared.providers).finish_non_exhaustive()
+        f.debug_struct("Secrets").field("current", &self.current()).finish_non_exhaustive()
     }
 }
 
@@ -85,7 +101,23 @@ impl Secrets {
 
     /// Asks these providers, in this order.
     pub fn of(providers: Vec<NamedProvider>) -> Secrets {
-        Secrets { shared: Arc::new(Shared { providers, ..Shared::default() }) }
+        Secrets::granting(providers, Vec::new())
+    }
+
+    /// Asks these providers, in this order. What a grant names is given to its workflows only.
+    pub(super) fn granting(providers: Vec<NamedProvider>, grants: Vec<Grant>) -> Secrets {
+        let current = RwLock::new(Arc::new(Current { providers, grants }));
+        Secrets { shared: Arc::new(Shared { current, ..Shared::default() }) }
+    }
+
+    /// Takes over the providers and the grants of another value, for everything that is read from now on.
+    pub fn replace(&self, with: &Secrets) {
+        let new = with.current();
+        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+    }
+
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.shared.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The providers, in order.
@@ -96,7 +128,7 @@ impl Secrets {
             is_default: named.is_default,
             state: named.provider.state(),
         };
-        self.shared.providers.iter().map(status).collect()
+        self.current().providers.iter().map(status).collect()
     }
 
     /// Calls `listener` for each secret that is read outside of runs, by [`Secrets::get`]. Only the first listener counts.
@@ -105,8 +137,9 @@ impl Secrets {
     }
 
     /// The providers to ask for a name, each with the name as it writes it.
-    fn to_ask(&self, asked: &Asked<'_>) -> Result<Vec<(&NamedProvider, String)>, SecretError> {
-        let providers = &self.shared.providers;
+    fn to_ask(&self, asked: &Asked<'_>) -> Result<Vec<(NamedProvider, String)>, SecretError> {
+        let current = self.current();
+        let providers = &current.providers;
         if let Some(selected) = asked.provider {
             let known = providers.iter().find(|named| named.name.eq_ignore_ascii_case(selected));
             let named = known.ok_or_else(|| SecretError::UnknownProvider {
@@ -117,13 +150,13 @@ impl Secrets {
             if !named.allowed.has(&name) {
                 return Err(SecretError::NotAllowed { provider: named.name.to_string(), name });
             }
-            return Ok(vec![(named, name)]);
+            return Ok(vec![(named.clone(), name)]);
         }
         let mut to_ask = Vec::new();
         let mut invalid = None;
         for named in providers.iter().filter(|named| named.is_default) {
             match named.provider.checked(asked.name) {
-                Ok(name) if named.allowed.has(&name) => to_ask.push((named, name)),
+                Ok(name) if named.allowed.has(&name) => to_ask.push((named.clone(), name)),
                 Ok(_) => {}
                 Err(error) => invalid = invalid.or(Some(error)),
             }
@@ -147,7 +180,7 @@ impl Secrets {
             let provider = Arc::clone(&named.provider);
             let read = provider.read(name.as_str().into(), asked.version.map(Arc::from)).await?;
             if let Some(provided) = read {
-                return Ok(qualified(named, &name, provided));
+                return Ok(qualified(&named, &name, provided));
             }
         }
         Err(SecretError::NotFound { name: asked.name.to_owned() })
@@ -162,7 +195,7 @@ impl Secrets {
         let asked = Asked::parse(name, None);
         for (named, known_as) in self.to_ask(&asked)? {
             let secret = match named.provider.read_now(&known_as, asked.version) {
-                Some(found) => found?.map(|provided| qualified(named, &known_as, provided)),
+                Some(found) => found?.map(|provided| qualified(&named, &known_as, provided)),
                 None => {
                     return self.at_hand(name).inspect(|secret| self.tell(secret)).map(|secret| secret.value);
                 }
@@ -200,7 +233,7 @@ impl Secrets {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn tend(&self, masker: &Masker) {
-        for named in &self.shared.providers {
+        for named in &self.current().providers {
             Arc::clone(&named.provider).renew().await;
         }
         let names: Vec<Arc<str>> = self.wanted().keys().cloned().collect();
@@ -216,7 +249,7 @@ impl Secrets {
     /// Registers every secret that can be read on this machine with `masker`, so that they are masked from the start and
     /// not only once a run has read them.
     pub fn teach(&self, masker: &Masker) {
-        for named in &self.shared.providers {
+        for named in &self.current().providers {
             for name in named.provider.names() {
                 // Reading a secret that is not available reports the reason.
                 if let Some(Ok(Some(provided))) = named.provider.read_now(&name, None) {
@@ -236,5 +269,15 @@ fn qualified(named: &NamedProvider, name: &str, provided: Provided) -> Secret {
 impl SecretSource for Secrets {
     fn read<'a>(&'a self, name: &'a str, version: Option<&'a str>) -> SecretFuture<'a> {
         Box::pin(async move { self.find(name, version).await.map_err(|error| error.whole_text()) })
+    }
+
+    fn check_reader(&self, secret: &Secret, workflow: &str) -> Result<(), String> {
+        let current = self.current();
+        let mut grants = current.grants.iter().filter(|grant| grant.secrets.has(&secret.name)).peekable();
+        if grants.peek().is_none() || grants.any(|grant| grant.workflows.has(workflow)) {
+            return Ok(());
+        }
+        Err(SecretError::NotGranted { name: secret.name.to_string(), workflow: workflow.to_owned() }
+            .to_string())
     }
 }

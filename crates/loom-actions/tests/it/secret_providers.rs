@@ -46,7 +46,7 @@ fn settings() -> ProviderSettings<'static> {
 }
 
 fn secrets_of(file: &str) -> Secrets {
-    Secrets::of(configured(&json(file), Vec::new(), &settings()).unwrap())
+    configured(&json(file), Vec::new(), &settings()).unwrap()
 }
 
 /// `kv`: a vault with a token that needs no renewal, behind `wire`.
@@ -458,7 +458,7 @@ async fn an_authority_of_the_operator_is_required_for_tls() {
                 "auth": {{"type": "token", "token": {{"variable": "VAULT_TOKEN"}}}}{more}}}}}}}"#
         );
         let settings = ProviderSettings { directory: directory.path().to_owned(), ..settings() };
-        configured(&json(&file), Vec::new(), &settings).map(Secrets::of)
+        configured(&json(&file), Vec::new(), &settings)
     };
     let why = refused(&of("").unwrap(), "kv:key").await;
     assert!(why.to_lowercase().contains("certificate"), "{why}");
@@ -480,7 +480,7 @@ async fn egress_rules_bind_definitions_and_not_providers() {
         ))
     };
     let settings = ProviderSettings { egress: egress.clone(), ..settings() };
-    let secrets = Secrets::of(configured(&file(&wire.base_url()), Vec::new(), &settings).unwrap());
+    let secrets = configured(&file(&wire.base_url()), Vec::new(), &settings).unwrap();
     assert_eq!(value(&secrets, "kv:key").await, "a");
     let requests = requests(Settings { egress, ..Settings::default() });
     let failed =
@@ -491,7 +491,7 @@ async fn egress_rules_bind_definitions_and_not_providers() {
     let wire = Wire::start([lasting_token(), kv(1, r#"{"value": "mapped"}"#)]).await.unwrap();
     let egress = Egress::default().map("vault.example.com", &wire.base_url()).unwrap();
     let settings = ProviderSettings { egress, ..self::settings() };
-    let secrets = Secrets::of(configured(&file("https://vault.example.com"), Vec::new(), &settings).unwrap());
+    let secrets = configured(&file("https://vault.example.com"), Vec::new(), &settings).unwrap();
     assert_eq!(value(&secrets, "kv:key").await, "mapped");
 }
 
@@ -507,7 +507,7 @@ async fn only_what_the_operator_named_is_given() {
         "mounted": {"type": "files", "directory": "mounted", "names": ["pl*", "out*", "pipe"]},
         "app": {"type": "env", "prefix": "APP_SECRET_"}}, "order": ["app", "mounted"]}"#;
     let settings = ProviderSettings { directory: directory.path().to_owned(), ..settings() };
-    let secrets = Secrets::of(configured(&json(file), Vec::new(), &settings).unwrap());
+    let secrets = configured(&json(file), Vec::new(), &settings).unwrap();
     assert_eq!(value(&secrets, "one").await, "from a variable");
     assert_eq!(value(&secrets, "app:one").await, "from a variable");
     assert_eq!(value(&secrets, "plain").await, "from a file");
@@ -559,6 +559,55 @@ async fn what_connections_need_is_kept_at_hand() {
     assert_eq!(&*secrets.get(name).unwrap(), "b");
 }
 
+/// What an entry of `grants` names is only for its workflows. The providers and the grants can be replaced.
+#[tokio::test]
+async fn grants_restrict_secrets_to_workflows() {
+    let variables = |_: &str| None;
+    let all =
+        || vec![("APP_BILLING_KEY".to_owned(), "b".to_owned()), ("APP_PLAIN".to_owned(), "p".to_owned())];
+    let settings = ProviderSettings::new(Arc::new(NewYear), &variables, &all);
+    let of = |grants: &str| {
+        let file = format!(
+            r#"{{"providers": {{"app": {{"type": "env", "prefix": "APP_"}}}}, "order": ["app"], "grants": {grants}}}"#
+        );
+        configured(&json(&file), Vec::new(), &settings)
+    };
+    let secrets = of(r#"{"app:BILLING-*": ["orders", "bill-*"], "*:billing-key": ["audit"]}"#).unwrap();
+    let may = async |secrets: &Secrets, name: &str, workflow: &str| {
+        let secret = secrets.find(name, None).await.unwrap();
+        secrets.check_reader(&secret, workflow)
+    };
+    for (name, workflow, expected) in [
+        ("app:billing-key", "orders", true),
+        // The name that the provider is asked under counts, not the one in the expression.
+        ("billing-key", "Bill-Daily", true),
+        ("billing-key", "audit", true),
+        ("billing-key", "other", false),
+        ("app:billing-key", "my-orders", false),
+        ("plain", "other", true),
+    ] {
+        assert_eq!(may(&secrets, name, workflow).await.is_ok(), expected, "{name} {workflow}");
+    }
+    let why = may(&secrets, "billing-key", "other").await.unwrap_err();
+    assert!(why.contains("the workflow 'other' may not read the secret 'app:billing-key'"), "{why}");
+    secrets.replace(&of("{}").unwrap());
+    assert!(may(&secrets, "billing-key", "other").await.is_ok());
+    for (grants, expected) in [
+        (
+            r#"{"billing-key": []}"#,
+            "grants.billing-key: a grant names a secret with its provider, such as 'embedded:api-key'",
+        ),
+        (r#"{"kv:key": []}"#, "grants.kv:key: there is no provider 'kv' (there are: app)"),
+        (
+            r#"{"app:key#field": []}"#,
+            "grants.app:key#field: a grant is for all fields and versions of a secret; remove what follows the name",
+        ),
+        (r#"{"app:key": "orders"}"#, "grants.app:key: expected an array with names of workflows"),
+    ] {
+        assert_eq!(of(grants).unwrap_err().to_string(), expected);
+    }
+}
+
 #[test]
 fn mistakes_in_the_file_say_where_they_are() {
     let check = |file: &str, expected: &str| {
@@ -567,7 +616,7 @@ fn mistakes_in_the_file_say_where_they_are() {
     };
     let auth = r#""auth": {"type": "token", "token": {"variable": "VAULT_TOKEN"}}"#;
     check("[]", "the file: expected an object, found Array");
-    check(r#"{"provider": {}}"#, "the file: unknown property 'provider'; use order, providers");
+    check(r#"{"provider": {}}"#, "the file: unknown property 'provider'; use grants, order, providers");
     check(r#"{"order": ["kv"]}"#, "order: there is no provider 'kv' (there are: )");
     check(
         r#"{"providers": {"a b": {}}}"#,

@@ -27,7 +27,8 @@ impl Driver {
     async fn read_secrets(&mut self) {
         let names = self.run.missing_secrets();
         let environment = Arc::clone(self.run.environment());
-        for (name, read) in reads::read_all(environment.secrets.as_deref(), names).await {
+        let workflow = Arc::clone(&self.run.state().workflow().name);
+        for (name, read) in reads::read_all(environment.secrets.as_deref(), &workflow, names).await {
             let value = self.run.provide(name, &read);
             if let (Ok(secret), Some(value), Some(journal)) = (read, value, &mut self.journal) {
                 journal.read_secret(&secret, &value);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hyper::Method;
 use loom_actions::secrets::{MasterKey, NamedProvider, NewSecret, Secrets, TrailFile, Vault};
-use loom_engine::clock::SystemClock;
-use loom_expression::Value;
+use loom_engine::{clock::SystemClock, ports::Clock as _};
+use loom_expression::{Timestamp, Value};
 use loom_server::{SecretStore, ServerSettings};
 
 use crate::support::{Plan, Reply, World, list, requested, text};
@@ -188,6 +188,30 @@ async fn what_command_lines_record_reaches_the_store() {
     let done: Vec<(&str, &str)> =
         all.iter().map(|entry| (text(entry, "operation"), text(entry, "by"))).collect();
     assert_eq!(done, [("reveal", "command line (uid 7)"), ("set", "command line (uid 7)")]);
+}
+
+/// Before a secret expires, the audit and the metrics say so; a warning in the log alone is easily missed.
+#[tokio::test]
+async fn a_secret_that_expires_soon_is_recorded_and_counted() {
+    let safe = Safe::new().await;
+    let now = SystemClock.now().unix_millis();
+    let in_days = |days: i64| Some(Timestamp::from_unix_millis(now + days * 86_400_000 + 1_000));
+    for (name, days) in [("soon", 3), ("later", 90)] {
+        let new = NewSecret { expires_on: in_days(days), ..NewSecret::default() };
+        safe.vault.set(name, VALUE, new).unwrap();
+    }
+    let attended = safe.world.host.attend_secrets(&safe.secrets, 14);
+    tokio::select! {
+        () = attended => {}
+        () = async { while safe.audit("").await.is_empty() { tokio::task::yield_now().await } } => {}
+    }
+    let all = safe.audit("").await;
+    let entry = |name| text(&all[0], name);
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!((entry("operation"), entry("secret"), entry("by")), ("expiring", "embedded:soon", "server"));
+    assert_eq!(entry("version"), "1");
+    let metrics = safe.world.get("/metrics").await.text();
+    assert!(metrics.contains("\nloom_secrets_expiring 1\n"), "{metrics}");
 }
 
 /// Runs read while keys are rotated and versions are set: no read fails, and none sees half a change.

@@ -3,13 +3,14 @@
 use std::{
     cell::Cell,
     fs,
+    path::Path,
     rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use anyhow::Result;
-use loom_actions::RESILIENCE;
+use loom_actions::{RESILIENCE, secrets::Secrets};
 use loom_expression::Visible;
 use loom_server::{Host, ShownSettings, Token};
 use tokio::sync::mpsc;
@@ -21,23 +22,30 @@ use crate::{
     run::{Settings, read_policies},
 };
 
-/// What is known of the file of named policies.
-#[derive(Debug, Default)]
-pub(super) struct PolicyFile(Option<(SystemTime, u64)>);
+/// What is known of a file that takes effect when it changes: the time and the length.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Seen(Option<(SystemTime, u64)>);
 
-impl PolicyFile {
-    /// The file as it is now.
-    pub(super) fn seen(config: &Config) -> PolicyFile {
-        let named = config.values.resilience.clone();
-        let path = named.or_else(|| Some(config.project.as_ref()?.join(RESILIENCE)));
+impl Seen {
+    fn of(path: Option<&Path>) -> Seen {
         let found = path.and_then(|path| fs::metadata(path).ok());
-        PolicyFile(found.and_then(|found| Some((found.modified().ok()?, found.len()))))
+        Seen(found.and_then(|found| Some((found.modified().ok()?, found.len()))))
+    }
+
+    /// The file of named policies as it is now.
+    pub(super) fn policies(config: &Config) -> Seen {
+        let named = config.values.resilience.clone();
+        Seen::of(named.or_else(|| Some(config.project.as_ref()?.join(RESILIENCE))).as_deref())
+    }
+
+    /// The file of secret providers as it is now.
+    pub(super) fn providers(config: &Config) -> Seen {
+        Seen::of(config.values.secret_providers.as_deref())
     }
 
     /// Whether the file differs from what was known.
-    fn has_changed(&mut self, config: &Config) -> bool {
-        let now = PolicyFile::seen(config);
-        let changed = now.0 != self.0;
+    fn has_changed(&mut self, now: Seen) -> bool {
+        let changed = now != *self;
         *self = now;
         changed
     }
@@ -75,7 +83,10 @@ pub(super) struct Serving<'a> {
     pub(super) token: Token,
     pub(super) shown: ShownSettings,
     pub(super) watched: Watched,
-    pub(super) policies: PolicyFile,
+    pub(super) policies: Seen,
+    pub(super) providers: Seen,
+    /// The secrets of the server, whose providers can be replaced.
+    pub(super) secrets: Secrets,
     pub(super) console: Console,
 }
 
@@ -86,7 +97,18 @@ impl Serving<'_> {
         loop {
             tokio::select! {
                 _ = polls.tick() => {
-                    if self.policies.has_changed(&self.config) {
+                    if self.providers.has_changed(Seen::providers(&self.config)) {
+                        match Settings::read(&self.config) {
+                            Ok(settings) => {
+                                self.secrets.replace(settings.secrets());
+                                eprintln!("loom: secret providers changed");
+                            }
+                            Err(error) => {
+                                console::error(format_args!("the secret providers have not changed: {error:#}"));
+                            }
+                        }
+                    }
+                    if self.policies.has_changed(Seen::policies(&self.config)) {
                         match adopt_policies(&self.config, host) {
                             // A definition may have waited for a policy. One that is deployed already does not change.
                             Ok(()) => drop(self.watched.deploy_all(host, self.console, true).await),
@@ -115,7 +137,9 @@ impl Serving<'_> {
         let settings = Settings::read(&config)?;
         settings.warn_of_others();
         adopt_policies(&config, host)?;
-        self.policies = PolicyFile::seen(&config);
+        self.policies = Seen::policies(&config);
+        self.secrets.replace(settings.secrets());
+        self.providers = Seen::providers(&config);
         host.set_disabled(settings.project().disabled());
         self.watched.deploy_all(host, self.console, true).await?;
         let asked = token.is_some();

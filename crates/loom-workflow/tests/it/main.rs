@@ -32,6 +32,7 @@ mod rotated;
 mod run;
 mod run_ended;
 mod secrets;
+mod secrets_served;
 mod served;
 mod settings;
 mod store_faults;

@@ -91,10 +91,16 @@ impl Loom {
 
     /// Like [`Loom::serve`], with standard error where it is wanted.
     pub(crate) fn serve_with(arguments: &[&OsStr], stderr: Stdio) -> Loom {
+        Loom::serve_under(&[], arguments, stderr)
+    }
+
+    /// Like [`Loom::serve_with`], with environment variables.
+    pub(crate) fn serve_under(variables: &[(&str, &str)], arguments: &[&OsStr], stderr: Stdio) -> Loom {
         let mut child = Command::new(env!("CARGO_BIN_EXE_loom"))
             .arg("serve")
             .args(["--addr", "127.0.0.1:0"])
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(stderr)
             .spawn()

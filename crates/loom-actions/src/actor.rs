@@ -1,7 +1,8 @@
-//! Actors: stateful objects with an id. One call at a time for each id; the state outlives the call.
+//! Actors: stateful objects with an id. One call at a time for each id; the state outlives the call, and is committed with the end
+//! of the action that made it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     future::Future,
     pin::Pin,
@@ -12,18 +13,15 @@ use loom_engine::{
     event::EffectResult,
     ports::{ActionHandler, Call, CallFuture},
 };
-use loom_expression::Value;
+use loom_expression::{Object, Value};
+use loom_memory::{Address, Error, Key, Namespace, Operation, Request, Reserved, Type};
 
 use crate::{
     Failure, UserError,
     activity::done,
     handlers::{ended, failed, marks, named, posted},
-    requests::{Behaviour, Requests},
+    requests::{Behaviour, Progress, Requests},
 };
-
-mod durable;
-
-pub use durable::DurableActorStore;
 
 /// The arguments of a call to an actor.
 #[derive(Clone, Debug)]
@@ -47,36 +45,6 @@ pub struct ActorReply {
     pub result: Value,
     /// The state for the next call.
     pub state: Value,
-}
-
-/// The future that methods of [`ActorStore`] return.
-pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, UserError>> + Send + 'a>>;
-
-/// Stores the states of actors. A state is saved before the result of its call is returned.
-pub trait ActorStore: Send + Sync {
-    /// Reads the state with a key; null when there is none.
-    fn load<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Value>;
-    /// Replaces the state.
-    fn save<'a>(&'a self, key: &'a str, state: Value) -> StoreFuture<'a, ()>;
-}
-
-/// Keeps states in memory, for as long as the process lives.
-#[derive(Debug, Default)]
-pub struct MemoryActorStore {
-    states: Mutex<BTreeMap<String, Value>>,
-}
-
-impl ActorStore for MemoryActorStore {
-    fn load<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Value> {
-        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = states.get(key).cloned().unwrap_or_default();
-        Box::pin(async move { Ok(state) })
-    }
-
-    fn save<'a>(&'a self, key: &'a str, state: Value) -> StoreFuture<'a, ()> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), state);
-        Box::pin(async { Ok(()) })
-    }
 }
 
 type UserFuture = Pin<Box<dyn Future<Output = Result<ActorReply, UserError>> + Send>>;
@@ -109,14 +77,16 @@ impl fmt::Debug for Actors {
 
 /// Executes `Actor` actions: calls registered types, or else sends `POST endpoint/{id}/{method}` with the arguments
 /// as the body.
+///
+/// The state of an actor is a value in shared memory, `actor:TYPE/ID`, and is committed with the end of the action. A call that
+/// a crash interrupts is repeated, with the state that the actor had before it.
 pub struct ActorHandler {
     actors: Actors,
-    store: Arc<dyn ActorStore>,
     requests: Arc<Requests>,
     turns: Turns,
 }
 
-/// The lock of each actor. An entry exists while a call holds the lock or waits for it.
+/// The locks of actors whose state is not kept here. An entry exists while a call holds the lock or waits for it.
 #[derive(Default)]
 struct Turns {
     by_key: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -146,10 +116,78 @@ impl Drop for QueueEntry<'_> {
     }
 }
 
+/// The state of an actor, which no other call reads or writes meanwhile.
+struct State<'a> {
+    call: &'a Call,
+    address: Address,
+    reserved: Reserved,
+}
+
+impl State<'_> {
+    async fn reserve<'a>(call: &'a Call, actor_type: &str, id: &str) -> Result<State<'a>, Failure> {
+        let wrong = |what: &str, why: Error| {
+            Failure::bad_request(format!("The action's '{what}' is invalid: {why}."))
+        };
+        let name = format!("actor:{}", actor_type.to_lowercase());
+        let namespace = Namespace::parse(&name, None).map_err(|why| wrong("actorType", why))?;
+        let key = Key::new(id).map_err(|why| wrong("actorId", why))?;
+        let reserved = call.memory.reserve(&namespace, &key).await.map_err(|why| lost(id, &why))?;
+        let address = Address { namespace, key };
+        if let Some(entry) = reserved.entry(&address.key)
+            && entry.content.kind() != Type::Value
+        {
+            let message = format!(
+                "The state of the actor at '{address}' must be a value, but it is a {}.",
+                entry.content.kind()
+            );
+            return Err(Failure::lasting("WrongType", message));
+        }
+        Ok(State { call, address, reserved })
+    }
+
+    /// The state that the last call left; null before the first.
+    fn value(&self) -> Value {
+        self.reserved.entry(&self.address.key).map(|entry| entry.content.value().clone()).unwrap_or_default()
+    }
+
+    /// What came from the actor, with the secrets in it that the actor was given.
+    fn received(&self, value: Value) -> Value {
+        let was_given = self.value().contains_secret() || self.call.inputs.contains_secret();
+        if was_given { self.call.memory.labelled(value) } else { value }
+    }
+
+    /// Replaces the state when the action ends. Null deletes it.
+    async fn replace(self, state: Value) -> Result<(), Failure> {
+        let state = self.received(state).secret_if(self.call.definition().secure.outputs);
+        let State { call, address, reserved } = self;
+        let operation = if state.is_null() { Operation::Delete } else { Operation::Set { value: state } };
+        let prepared = async {
+            let request = Request::new(address.key.as_arc_str(), operation)?;
+            reserved.prepare(&[request]).await
+        };
+        match prepared.await {
+            Ok(prepared) => call.memory.commit_with_end(prepared),
+            Err(why @ (Error::TooLarge { .. } | Error::TooDeep { .. })) => {
+                let message = format!("The state that the actor returned cannot be stored: {why}.");
+                return Err(Failure::lasting(why.code(), message));
+            }
+            Err(why) => return Err(lost(address.key.as_arc_str(), &why)),
+        }
+        Ok(())
+    }
+}
+
+/// Transient, because the store may work again at the next attempt.
+fn lost(id: &str, why: &Error) -> Failure {
+    UserError::new(format!("The state of the actor '{id}' cannot be read or written: {why}."))
+        .transient()
+        .into()
+}
+
 impl ActorHandler {
     /// A handler for registered types and endpoints.
-    pub fn new(actors: Actors, store: Arc<dyn ActorStore>, requests: Arc<Requests>) -> ActorHandler {
-        ActorHandler { actors, store, requests, turns: Turns::default() }
+    pub fn new(actors: Actors, requests: Arc<Requests>) -> ActorHandler {
+        ActorHandler { actors, requests, turns: Turns::default() }
     }
 
     async fn run(&self, call: &Call) -> Result<EffectResult, Failure> {
@@ -160,31 +198,72 @@ impl ActorHandler {
         let (actor_type, method) = (needed("actorType")?, needed("method")?);
         let id = text("actorId").unwrap_or("default");
         let args = call.inputs.get("args").cloned().unwrap_or_default();
+        if let Some(code) = self.actors.by_type.get(&actor_type.to_lowercase()) {
+            let state = State::reserve(call, actor_type, id).await?;
+            let reply = code(ActorCall {
+                id: id.to_owned(),
+                method: method.to_owned(),
+                args,
+                state: state.value(),
+                idempotency_key: Arc::clone(&call.idempotency_key),
+            });
+            let ActorReply { result, state: next } = reply.await?;
+            let result = state.received(result);
+            state.replace(next).await?;
+            return Ok(done(result));
+        }
+        let service = self.requests.settings().connections.actor(actor_type)?;
+        let marks = marks(call);
+        if service.keeps_state {
+            let state = State::reserve(call, actor_type, id).await?;
+            let body: Object = [("args", args), ("state", state.value())].into_iter().collect();
+            let spec = posted(&service, &[id, method], body.into())?;
+            // The state must not change between a request and its result, so there is no polling.
+            let at_once = Behaviour { no_polling: true, ..Behaviour::default() };
+            let answered = self.requests.perform(&spec, &marks, &at_once, None).await?;
+            return returned(state, answered).await;
+        }
         let key = format!("{}/{id}", actor_type.to_lowercase());
         let seat = QueueEntry { turns: &self.turns, key: &key, turn: self.turns.of(&key) };
         // Fair: tokio's mutex serves in the order of arrival.
         let turn = seat.turn.lock().await;
-        let result = if let Some(code) = self.actors.by_type.get(&actor_type.to_lowercase()) {
-            let state = self.store.load(&key).await?;
-            let call = ActorCall {
-                id: id.to_owned(),
-                method: method.to_owned(),
-                args,
-                state,
-                idempotency_key: Arc::clone(&call.idempotency_key),
-            };
-            let reply = code(call).await?;
-            self.store.save(&key, reply.state).await?;
-            done(reply.result)
-        } else {
-            let service = self.requests.settings().connections.actor(actor_type)?;
-            let spec = posted(&service, &[id, method], args)?;
-            let (marks, plain) = (marks(call), Behaviour::default());
-            ended(self.requests.perform(&spec, &marks, &plain, call.resume.as_ref()).await)
-        };
+        let spec = posted(&service, &[id, method], args)?;
+        let result =
+            ended(self.requests.perform(&spec, &marks, &Behaviour::default(), call.resume.as_ref()).await);
         drop(turn);
         Ok(result)
     }
+}
+
+/// The result of a call to an actor behind an endpoint whose state is kept here: `{"result": …, "state": …}`. Without `state`,
+/// it stays as it is.
+async fn returned(state: State<'_>, answered: Progress) -> Result<EffectResult, Failure> {
+    let mut answer = match answered {
+        Progress::Final(answer) if answer.is_success() => answer,
+        other => return Ok(ended(Ok(other))),
+    };
+    let mut outputs = answer.outputs.as_object().cloned().unwrap_or_default();
+    let body = outputs.remove("body").unwrap_or_default();
+    let Some(members) = body.as_object() else {
+        let found = body.kind();
+        let message = format!("The actor must return an object with `result` and `state` (got {found}).");
+        return Err(Failure::lasting("InvalidActorResponse", message));
+    };
+    if let Some(stranger) = members.keys().find(|name| !matches!(&***name, "result" | "state")) {
+        let stranger: String = stranger.chars().take(64).collect();
+        let message = format!(
+            "The actor must return an object with `result` and `state` (got the unknown property `{stranger}`)."
+        );
+        return Err(Failure::lasting("InvalidActorResponse", message));
+    }
+    if let Some(result) = members.get("result") {
+        outputs.insert("body", state.received(result.clone()));
+    }
+    answer.outputs = state.received(outputs.into());
+    if let Some(next) = members.get("state") {
+        state.replace(next.clone()).await?;
+    }
+    Ok(ended(Ok(Progress::Final(answer))))
 }
 
 impl ActionHandler for ActorHandler {

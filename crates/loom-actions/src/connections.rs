@@ -11,7 +11,7 @@
 //!   "functions":   {"pricing": {"baseUrl": "https://pricing.example.com/api/price"}},
 //!   "workflows":   {"child": "https://flows.example.com/child"},
 //!   "activities":  {"send-mail": "http://127.0.0.1:7001/send-mail"},
-//!   "actors":      {"Counter": "http://127.0.0.1:7001/counters"},
+//!   "actors":      {"Counter": "http://127.0.0.1:7001/counters", "Cart": {"baseUrl": "http://127.0.0.1:7001/carts", "state": true}},
 //!   "actionTypes": {"RuleExecute": "http://127.0.0.1:7001/rules"},
 //!   "models":      {"fast": {"api": "openai", "model": "gpt-5-mini", "key": "@secret('openai')"}},
 //!   "mcpServers":  {"docs": {"url": "https://docs.example.com/mcp"}, "files": {"command": "/usr/bin/files-server", "args": ["/srv"]}}
@@ -114,6 +114,8 @@ pub struct Service {
     pub authentication: Value,
     /// The property of a subscription's body that takes the callback URL: a path of names, separated by `/`.
     pub notification_url: Option<String>,
+    /// Of an actor: whether the requests contain its state, and the responses replace it.
+    pub keeps_state: bool,
 }
 
 /// Why a connections file cannot be read.
@@ -620,7 +622,13 @@ fn find<'a>(
 impl Service {
     /// A service without headers and credentials.
     pub fn new(base: Url) -> Service {
-        Service { base, headers: Object::new(), authentication: Value::NULL, notification_url: None }
+        Service {
+            base,
+            headers: Object::new(),
+            authentication: Value::NULL,
+            notification_url: None,
+            keeps_state: false,
+        }
     }
 
     fn from_value(value: &Value, members: &[&str]) -> Result<Service, String> {
@@ -635,11 +643,18 @@ impl Service {
         if let Some(key) = value.get("subscriptionKey").filter(|key| !key.is_null()) {
             headers.insert(SUBSCRIPTION_KEY, key.clone());
         }
+        let keeps_state = match value.get("state").filter(|state| !state.is_null()) {
+            None => false,
+            Some(state) => state
+                .as_bool()
+                .ok_or_else(|| format!("'state' must be true or false (got {}).", state.kind()))?,
+        };
         Ok(Service {
             base,
             headers,
             authentication: value.get("authentication").cloned().unwrap_or_default(),
             notification_url: value.get("notificationUrl").and_then(Value::as_str).map(str::to_owned),
+            keeps_state,
         })
     }
 }

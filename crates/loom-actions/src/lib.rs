@@ -36,10 +36,7 @@ pub use loom_engine::http_status::{is_transient, status_code};
 pub use self::script::check_javascript;
 pub use self::{
     activity::{Activities, ActivityCall, ActivityHandler, UserError},
-    actor::{
-        ActorCall, ActorHandler, ActorReply, ActorStore, Actors, DurableActorStore, MemoryActorStore,
-        StoreFuture,
-    },
+    actor::{ActorCall, ActorHandler, ActorReply, Actors},
     agent::AgentHandler,
     artifacts::{ArtifactKind, Artifacts},
     auth::{ManagedIdentity, TokenSettings},

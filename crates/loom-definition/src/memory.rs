@@ -39,10 +39,10 @@ pub(crate) fn wrong_pattern(text: &str) -> Option<&'static str> {
         return Some("`*` may only be the last character");
     }
     match text.split_once(':').map(|(kind, _)| kind) {
-        Some("run" | "workflow" | "chat" | "agent") if !text.ends_with(':') => None,
+        Some("run" | "workflow" | "chat" | "agent" | "actor") if !text.ends_with(':') => None,
         None if text == "global" || text == "*" => None,
         _ => Some(
-            "expected `global`, `workflow:NAME`, `chat:ID`, `agent:ID` or `run:ID`, where the name may end with `*`",
+            "expected `global`, `workflow:NAME`, `chat:ID`, `agent:ID`, `actor:TYPE` or `run:ID`, where the name may end with `*`",
         ),
     }
 }
@@ -52,8 +52,10 @@ pub(crate) fn wrong_namespace(text: &str) -> Option<&'static str> {
     let Some((kind, name)) = text.split_once(':') else {
         return match text {
             "global" | "run" | "workflow" => None,
-            "chat" | "agent" => Some("expected a name after the namespace, as in `chat:42`"),
-            _ => Some("expected `global`, `run`, `workflow`, `workflow:NAME`, `chat:ID` or `agent:ID`"),
+            "chat" | "agent" | "actor" => Some("expected a name after the namespace, as in `chat:42`"),
+            _ => Some(
+                "expected `global`, `run`, `workflow`, `workflow:NAME`, `chat:ID`, `agent:ID` or `actor:TYPE`",
+            ),
         };
     };
     if name.is_empty() || name.len() > 256 {
@@ -63,8 +65,10 @@ pub(crate) fn wrong_namespace(text: &str) -> Option<&'static str> {
         return Some("the name must not contain `/` or control characters");
     }
     match kind {
-        "run" | "workflow" | "chat" | "agent" => None,
-        _ => Some("expected `global`, `run`, `workflow`, `workflow:NAME`, `chat:ID` or `agent:ID`"),
+        "run" | "workflow" | "chat" | "agent" | "actor" => None,
+        _ => Some(
+            "expected `global`, `run`, `workflow`, `workflow:NAME`, `chat:ID`, `agent:ID` or `actor:TYPE`",
+        ),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The lowered triggers of a workflow: what starts a run.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, num::NonZeroU32, sync::Arc};
 
 use loom_expression::{Condition, Template, Value};
 
@@ -106,6 +106,15 @@ pub enum TriggerKind {
         /// Statuses of runs, all of them final.
         statuses: Vec<RunStatus>,
     },
+    /// A change of shared memory starts a run, or several changes start one together.
+    MemoryChanged {
+        /// The namespace, such as `global` or `workflow` for the workflow's own.
+        namespace: Arc<str>,
+        /// What the keys begin with; empty for all keys.
+        prefix: Arc<str>,
+        /// The most changes of one run; `None` for a run for each change.
+        batch_size: Option<NonZeroU32>,
+    },
     /// A named event of the host program.
     Event {
         /// The name of the event.
@@ -119,6 +128,9 @@ pub enum TriggerKind {
 }
 
 impl TriggerKind {
+    /// The most changes that a MemoryChanged trigger hands to one run.
+    pub const CHANGES_MAX: u32 = 1_000;
+
     /// The JSON schema of the body, if the trigger has one. The names in it are not escaped.
     pub fn schema(&self) -> Option<Cow<'_, Value>> {
         match self {
@@ -142,6 +154,7 @@ impl TriggerKind {
             | TriggerKind::SlidingWindow { .. }
             | TriggerKind::Manual
             | TriggerKind::RunEnded { .. }
+            | TriggerKind::MemoryChanged { .. }
             | TriggerKind::Other { .. } => None,
         }
     }

@@ -26,7 +26,7 @@ use futures_util::{
     future::{AbortHandle, Abortable},
     stream::FuturesUnordered,
 };
-use happened::{Finished, Happened};
+use happened::{Along, Finished, Happened};
 use loom_definition::{
     Status,
     model::{ActionKind, EffectKind},
@@ -52,7 +52,7 @@ use crate::{
     machine::Run,
     orders::Given,
     other_runs::OtherRuns,
-    ports::Call,
+    ports::{Call, CallMemory},
     run_report::RunReport,
     shared::{Shared, gate::Pass, late_pass::LatePass},
     signals::{self, Mailbox},
@@ -331,9 +331,18 @@ impl Driver {
     fn finished(&mut self, finished: Finished) -> Option<Envelope> {
         let mut received = None;
         let (effect, result, notes) = match finished {
-            Finished::Call(effect, result, notes, guarded, message) => {
+            Finished::Call(effect, result, notes, guarded, along) => {
                 self.store_services(guarded.as_deref());
-                received = message;
+                match along {
+                    Along::Message(message) => received = Some(message),
+                    // An action that has ended meanwhile writes nothing.
+                    Along::Writes(place, prepared)
+                        if self.journal.is_some() && self.run.state().waits_for(effect) =>
+                    {
+                        self.memory.prepare(effect, place, prepared);
+                    }
+                    Along::Writes(..) | Along::Nothing => {}
+                }
                 (effect, self.with_echoes_labelled(effect, result), notes)
             }
             Finished::Signal(effect, signals::Received { result, .. }) => {
@@ -564,7 +573,7 @@ impl Driver {
                 opens.await;
             }
             match Box::pin(service.hold(left, &mut notes, admitted_sender)).await {
-                Some(refusal) => Finished::Call(effect, refusal, notes, None, None),
+                Some(refusal) => Finished::Call(effect, refusal, notes, None, Along::Nothing),
                 None => Finished::Nothing,
             }
         });
@@ -586,6 +595,8 @@ impl Driver {
         // A draining engine does not wait for a child workflow: it is a run, which continues in the next process.
         let flight = (!is_child(&call)).then(|| self.shared.flights.begin());
         let call = self.showing(call, place);
+        let memory = CallMemory::new(shared.memory.clone(), self.run.environment().masker.clone());
+        let (call, has_journal) = (Call { memory, ..call }, self.journal.is_some());
         let limit = Arc::new(TimeLimit::default());
         let waits = Arc::<AtomicBool>::default();
         let (keeper, waiting) = (Arc::clone(&limit), Arc::clone(&waits));
@@ -593,9 +604,16 @@ impl Driver {
             let mut notes = Vec::new();
             // Boxed, because a large future is copied several times on its way to its task.
             let made = Box::pin(make_call((&shared, &others), &call, left, &keeper, &mut notes, &waiting));
-            let (result, guarded) = made.await;
-            let message = if is_child(&call) { children::end_message(&shared, &call).await } else { None };
-            Finished::Call(effect, result, notes, guarded, message)
+            let (mut result, guarded) = made.await;
+            let mut along = Along::Nothing;
+            if is_child(&call) {
+                along = children::end_message(&shared, &call).await.map_or(along, Along::Message);
+            } else if !has_journal {
+                result = call.memory.commit_now(result).await;
+            } else if let Some(prepared) = call.memory.writes_of(&result) {
+                along = Along::Writes(place, prepared);
+            }
+            Finished::Call(effect, result, notes, guarded, along)
         });
         let aborts = [Some(abort), None];
         self.under_way.insert(effect, UnderWay { place, aborts, limit: Some(limit), flight, waits });

@@ -35,6 +35,7 @@ mod apply;
 pub mod audit;
 mod budgets;
 mod call_kinds;
+mod call_memory;
 mod callback;
 mod chaos;
 mod children;

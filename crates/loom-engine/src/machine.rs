@@ -22,7 +22,7 @@ use crate::{
     live_text::Show,
     memory,
     patience::UNLIMITED,
-    ports::{Call, Secret},
+    ports::{Call, CallMemory, Secret},
     presence::Presence,
     random,
     reads::Use,
@@ -173,6 +173,7 @@ impl Run {
             turn: turn.map(Box::new),
             show: Show::default(),
             presence: Presence::default(),
+            memory: CallMemory::default(),
         })
     }
 

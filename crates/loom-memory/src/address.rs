@@ -20,6 +20,8 @@ pub enum Namespace {
     Chat(Arc<str>),
     /// `agent:ID`: an agent.
     Agent(Arc<str>),
+    /// `actor:TYPE`: the states of the actors of a type, each under the id of its actor.
+    Actor(Arc<str>),
     /// `global`: shared by all.
     Global,
 }
@@ -45,11 +47,11 @@ impl Namespace {
                 ("global", _) => Ok(Namespace::Global),
                 ("run", Some(own)) => Ok(Namespace::Run(own.run)),
                 ("workflow", Some(own)) => Ok(Namespace::Workflow(Arc::clone(&own.workflow))),
-                ("run" | "workflow" | "chat" | "agent", _) => {
+                ("run" | "workflow" | "chat" | "agent" | "actor", _) => {
                     Err(invalid("expected a name after the namespace, as in `chat:42`"))
                 }
                 _ => Err(invalid(
-                    "expected `global`, `run:ID`, `workflow:NAME`, `chat:ID` or `agent:ID`, or `run` or `workflow` in a workflow",
+                    "expected `global`, `run:ID`, `workflow:NAME`, `chat:ID`, `agent:ID` or `actor:TYPE`, or `run` or `workflow` in a workflow",
                 )),
             };
         };
@@ -66,7 +68,10 @@ impl Namespace {
             "workflow" => Ok(Namespace::Workflow(name.into())),
             "chat" => Ok(Namespace::Chat(name.into())),
             "agent" => Ok(Namespace::Agent(name.into())),
-            _ => Err(invalid("expected `global`, `run:ID`, `workflow:NAME`, `chat:ID` or `agent:ID`")),
+            "actor" => Ok(Namespace::Actor(name.into())),
+            _ => Err(invalid(
+                "expected `global`, `run:ID`, `workflow:NAME`, `chat:ID`, `agent:ID` or `actor:TYPE`",
+            )),
         }
     }
 
@@ -74,7 +79,11 @@ impl Namespace {
     pub const fn run(&self) -> Option<RunId> {
         match self {
             Namespace::Run(run) => Some(*run),
-            Namespace::Workflow(_) | Namespace::Chat(_) | Namespace::Agent(_) | Namespace::Global => None,
+            Namespace::Workflow(_)
+            | Namespace::Chat(_)
+            | Namespace::Agent(_)
+            | Namespace::Actor(_)
+            | Namespace::Global => None,
         }
     }
 }
@@ -86,6 +95,7 @@ impl fmt::Display for Namespace {
             Namespace::Workflow(name) => write!(f, "workflow:{name}"),
             Namespace::Chat(id) => write!(f, "chat:{id}"),
             Namespace::Agent(id) => write!(f, "agent:{id}"),
+            Namespace::Actor(kind) => write!(f, "actor:{kind}"),
             Namespace::Global => f.write_str("global"),
         }
     }
@@ -130,8 +140,14 @@ mod tests {
 
     #[test]
     fn addresses_read_back_as_written() {
-        for text in ["global/a", "workflow:orders/a/b", "chat:4:2/x y", "agent:bob/ä", "run:0000000000000/a"]
-        {
+        for text in [
+            "global/a",
+            "workflow:orders/a/b",
+            "chat:4:2/x y",
+            "agent:bob/ä",
+            "actor:counter/a/1",
+            "run:0000000000000/a",
+        ] {
             assert_eq!(Address::parse(text, None).expect(text).to_string(), text);
         }
         let of = |text| Address::parse(text, Some(&own())).expect(text).to_string();

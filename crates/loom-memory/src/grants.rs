@@ -41,11 +41,11 @@ impl Pattern {
         }
         let kind = text.split_once(':').map(|(kind, _)| kind);
         match kind {
-            Some("run" | "workflow" | "chat" | "agent") if !text.ends_with(':') => {}
+            Some("run" | "workflow" | "chat" | "agent" | "actor") if !text.ends_with(':') => {}
             None if text == "global" || text == "*" => {}
             _ => {
                 return Err(invalid(
-                    "expected `global`, `workflow:NAME`, `chat:ID`, `agent:ID` or `run:ID`, where the name may end with `*`",
+                    "expected `global`, `workflow:NAME`, `chat:ID`, `agent:ID`, `actor:TYPE` or `run:ID`, where the name may end with `*`",
                 ));
             }
         }
@@ -82,7 +82,7 @@ impl Grants {
             Namespace::Run(run) => *run == own.run,
             Namespace::Workflow(name) => *name == own.workflow,
             Namespace::Global => access == Access::Read,
-            Namespace::Chat(_) | Namespace::Agent(_) => false,
+            Namespace::Chat(_) | Namespace::Agent(_) | Namespace::Actor(_) => false,
         };
         let in_list = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.includes(namespace));
         let is_granted = match access {
@@ -117,7 +117,7 @@ mod tests {
             assert!(allowed(Access::Read, text) && allowed(Access::Write, text), "{text}");
         }
         assert!(allowed(Access::Read, "global") && !allowed(Access::Write, "global"));
-        for text in ["workflow:bills", "chat:1", "agent:bob", "run:0000000000001"] {
+        for text in ["workflow:bills", "chat:1", "agent:bob", "actor:counter", "run:0000000000001"] {
             assert!(!allowed(Access::Read, text) && !allowed(Access::Write, text), "{text}");
         }
     }

@@ -51,9 +51,9 @@ pub use self::{
     grants::{Access, Grants, Pattern},
     operation::{Condition, Expiry, KEY_BYTES_MAX, Key, Operation, Request},
     port::{ListQuery, Listed, Outcome, Page, Reply, SharedMemory},
-    stored::{Clock, Held, Prepared, StoredMemory},
+    stored::{Clock, Held, Prepared, Reserved, StoredMemory},
     transact::{Transacted, transact},
-    watch::{Notice, Position, Watch, WatchFrom, WatchQuery},
+    watch::{ChangedPage, Changes, Notice, Position, Watch, WatchFrom, WatchQuery},
 };
 
 /// The examples of README.md, which run as tests.

@@ -40,6 +40,7 @@ impl fmt::Debug for Locks {
 }
 
 /// A lock that is held. Dropping it lets the next one have it.
+#[derive(Debug)]
 pub(crate) struct Locked {
     locks: Arc<Locks>,
     name: Arc<str>,

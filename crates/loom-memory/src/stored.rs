@@ -13,8 +13,8 @@ use loom_store::{
 use tokio::sync::{Mutex, watch};
 
 use crate::{
-    Change, Entry, Error, Key, ListQuery, Listed, Namespace, Outcome, Page, Reply, Request, Revision,
-    SharedMemory, Watch, WatchQuery,
+    Change, Changes, Entry, Error, Key, ListQuery, Listed, Namespace, Outcome, Page, Reply, Request,
+    Revision, SharedMemory, Watch, WatchQuery,
     encoding::{self, Encoded, Unfit},
     locks::{Locked, Locks},
     transact,
@@ -94,6 +94,7 @@ impl fmt::Debug for Held {
 }
 
 /// A key as it was read.
+#[derive(Debug)]
 struct Read {
     /// The store's version, also of an expired key.
     version: Option<u64>,
@@ -126,57 +127,62 @@ impl StoredMemory {
     /// # Cancel safety
     /// Dropping the future, or what it returned, changes nothing.
     pub async fn prepare(&self, namespace: &Namespace, requests: &[Request]) -> Result<Prepared, Error> {
-        let is_write = requests.iter().any(|request| request.operation.writes());
         let mut keys: Vec<&Key> = requests.iter().map(|request| &request.key).collect();
         keys.sort_unstable();
         keys.dedup();
         let mut locked = Vec::new();
         // In the order of their names, so that transactions never wait for each other in a circle. One key can be read as of
         // one moment without a lock.
-        if is_write || keys.len() > 1 {
+        if requests.iter().any(|request| request.operation.writes()) || keys.len() > 1 {
             for key in &keys {
-                locked.push(self.shared.locks.lock(format!("{namespace}/{key}").into()).await);
+                locked.push(self.lock(namespace, key).await);
             }
         }
         let mut found = BTreeMap::new();
         for key in keys {
             found.insert(key.clone(), self.read(namespace, key).await?);
         }
-        let now = (self.shared.now)();
-        let current: BTreeMap<Key, Entry> =
-            found.iter().filter_map(|(key, read)| Some((key.clone(), read.entry.clone()?))).collect();
-        let transacted = transact(requests, &current, now)?;
-        let mut writes = Vec::new();
-        let mut after = current;
-        after.retain(|_, entry| !entry.is_expired(now));
-        if !transacted.changes.is_empty() {
-            let newest =
-                found.values().filter_map(|read| read.entry.as_ref()).map(|entry| entry.revision).max();
-            let revision = self.revision_after(newest).await?;
-            for (key, change) in &transacted.changes {
-                self.write(namespace, key, &found[key], change, revision, &mut writes)?;
-                match change {
-                    Change::Put { content, expires } => {
-                        let entry = Entry { content: content.clone(), revision, expires: *expires };
-                        after.insert(key.clone(), entry);
-                    }
-                    Change::Delete => drop(after.remove(key)),
-                    Change::None => {}
-                }
-            }
+        let memory = self.clone();
+        Reserved { memory, namespace: namespace.clone(), found, locked }.prepare(requests).await
+    }
+
+    /// Waits until no other transaction of this process holds the lock of a key, and reads it. Until the result is dropped,
+    /// others wait. Do not wait for another key meanwhile: two callers could wait for each other.
+    ///
+    /// # Errors
+    /// Like [`SharedMemory::transact`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future, or what it returned, changes nothing.
+    pub async fn reserve(&self, namespace: &Namespace, key: &Key) -> Result<Reserved, Error> {
+        let locked = vec![self.lock(namespace, key).await];
+        let found = BTreeMap::from([(key.clone(), self.read(namespace, key).await?)]);
+        Ok(Reserved { memory: self.clone(), namespace: namespace.clone(), found, locked })
+    }
+
+    /// Commits a prepared transaction. False when another process has changed a key, and nothing was written.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn commit_prepared(&self, prepared: Prepared) -> Result<bool, Error> {
+        let Prepared { writes, held, .. } = prepared;
+        if writes.is_empty() {
+            return Ok(true);
         }
-        let outcome = |(request, value): (&Request, _)| {
-            let entry = after.get(&request.key);
-            Outcome {
-                value,
-                revision: entry.map(|entry| entry.revision),
-                kind: entry.map(|entry| entry.content.kind()),
-                expires: entry.and_then(|entry| entry.expires),
-            }
-        };
-        let outcomes = requests.iter().zip(transacted.results).map(outcome).collect();
-        let writer = (!writes.is_empty()).then(|| Arc::clone(&self.shared));
-        Ok(Prepared { outcomes, writes, held: Held { locks: locked, writer } })
+        let mut commit = Commit::new();
+        commit.keys = writes;
+        let is_committed = self.commit(commit).await;
+        drop(held);
+        is_committed
+    }
+
+    async fn lock(&self, namespace: &Namespace, key: &Key) -> Locked {
+        self.shared.locks.lock(format!("{namespace}/{key}").into()).await
+    }
+
+    /// Reads the changes of keys that begin with `prefix`, for a reader that stores its own position.
+    pub fn changes(&self, namespace: Namespace, prefix: &str) -> Changes {
+        Changes::new(self.clone(), namespace, prefix)
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -280,7 +286,7 @@ impl StoredMemory {
         let newest = newest.map_or(0, |newest| newest.0);
         let mut block = self.shared.revisions.lock().await;
         if block.is_empty() || block.start <= newest {
-            *block = self.reserve(newest).await?;
+            *block = self.reserve_revisions(newest).await?;
         }
         let revision = Revision(block.start);
         block.start += 1;
@@ -288,7 +294,7 @@ impl StoredMemory {
     }
 
     /// Reserves a block of revisions greater than `newest`, durably, so that no process ever uses them again.
-    async fn reserve(&self, newest: u64) -> Result<Range<u64>, Error> {
+    async fn reserve_revisions(&self, newest: u64) -> Result<Range<u64>, Error> {
         let (namespace, name) = REVISIONS;
         loop {
             let stored = self.shared.store.key(namespace, name).await?;
@@ -319,19 +325,76 @@ impl StoredMemory {
     }
 }
 
+/// Keys that were read, and that no other transaction of this process writes meanwhile.
+#[derive(Debug)]
+pub struct Reserved {
+    memory: StoredMemory,
+    namespace: Namespace,
+    found: BTreeMap<Key, Read>,
+    locked: Vec<Locked>,
+}
+
+impl Reserved {
+    /// What a key holds, unless it is absent or has expired.
+    pub fn entry(&self, key: &Key) -> Option<&Entry> {
+        let now = (self.memory.shared.now)();
+        self.found.get(key)?.entry.as_ref().filter(|entry| !entry.is_expired(now))
+    }
+
+    /// Applies operations on the reserved keys without committing their writes; see [`StoredMemory::prepare`].
+    ///
+    /// # Errors
+    /// Like [`SharedMemory::transact`].
+    ///
+    /// # Panics
+    /// If a request has a key that was not reserved.
+    pub async fn prepare(self, requests: &[Request]) -> Result<Prepared, Error> {
+        let Reserved { memory, namespace, found, locked } = self;
+        let now = (memory.shared.now)();
+        let current: BTreeMap<Key, Entry> =
+            found.iter().filter_map(|(key, read)| Some((key.clone(), read.entry.clone()?))).collect();
+        let transacted = transact(requests, &current, now)?;
+        let mut writes = Vec::new();
+        let mut after = current;
+        after.retain(|_, entry| !entry.is_expired(now));
+        if !transacted.changes.is_empty() {
+            let newest =
+                found.values().filter_map(|read| read.entry.as_ref()).map(|entry| entry.revision).max();
+            let revision = memory.revision_after(newest).await?;
+            for (key, change) in &transacted.changes {
+                memory.write(&namespace, key, &found[key], change, revision, &mut writes)?;
+                match change {
+                    Change::Put { content, expires } => {
+                        let entry = Entry { content: content.clone(), revision, expires: *expires };
+                        after.insert(key.clone(), entry);
+                    }
+                    Change::Delete => drop(after.remove(key)),
+                    Change::None => {}
+                }
+            }
+        }
+        let outcome = |(request, value): (&Request, _)| {
+            let entry = after.get(&request.key);
+            Outcome {
+                value,
+                revision: entry.map(|entry| entry.revision),
+                kind: entry.map(|entry| entry.content.kind()),
+                expires: entry.and_then(|entry| entry.expires),
+            }
+        };
+        let outcomes = requests.iter().zip(transacted.results).map(outcome).collect();
+        let writer = (!writes.is_empty()).then(|| Arc::clone(&memory.shared));
+        Ok(Prepared { outcomes, writes, held: Held { locks: locked, writer } })
+    }
+}
+
 impl SharedMemory for StoredMemory {
     fn transact<'a>(&'a self, namespace: &'a Namespace, requests: Vec<Request>) -> Reply<'a, Vec<Outcome>> {
         Box::pin(async move {
             for _ in 0..ATTEMPTS_MAX {
-                let Prepared { outcomes, writes, held } = self.prepare(namespace, &requests).await?;
-                if writes.is_empty() {
-                    return Ok(outcomes);
-                }
-                let mut commit = Commit::new();
-                commit.keys = writes;
-                let is_committed = self.commit(commit).await?;
-                drop(held);
-                if is_committed {
+                let mut prepared = self.prepare(namespace, &requests).await?;
+                let outcomes = std::mem::take(&mut prepared.outcomes);
+                if self.commit_prepared(prepared).await? {
                     return Ok(outcomes);
                 }
             }

@@ -84,81 +84,87 @@ const KEYS: &str = "keys";
 /// How often the store is asked without a reason: other processes write, and sweeps remove what has expired.
 const POLL: Duration = Duration::from_secs(1);
 
-/// A watcher of a [`StoredMemory`].
-pub(crate) struct StoredWatch {
+/// Reads the changes of a namespace in pages, for a reader that stores its own position.
+pub struct Changes {
     memory: StoredMemory,
     news: tokio::sync::watch::Receiver<u64>,
     namespace: Namespace,
     prefix: String,
-    /// After the notices in `found`; none before the first read.
-    cursor: Option<Cursor>,
-    /// Whether all keys have to be reported first.
-    resets: bool,
-    found: VecDeque<(Position, Notice)>,
 }
 
-impl fmt::Debug for StoredWatch {
+impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredWatch").field("cursor", &self.cursor).finish_non_exhaustive()
+        f.debug_struct("Changes").field("namespace", &self.namespace).finish_non_exhaustive()
     }
 }
 
-impl StoredWatch {
-    pub(crate) async fn begin(memory: StoredMemory, query: WatchQuery) -> Result<StoredWatch, Error> {
-        let WatchQuery { namespace, prefix, from } = query;
+/// Some changes, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangedPage {
+    /// The changes. The content of a key is read after its change, so it may be that of a change which comes later, and be
+    /// reported again there.
+    pub notices: Vec<Notice>,
+    /// The position after them.
+    pub next: Position,
+    /// Whether the page contains everything that was committed before it was read.
+    pub is_last: bool,
+}
+
+impl Changes {
+    pub(crate) fn new(memory: StoredMemory, namespace: Namespace, prefix: &str) -> Changes {
         // Before the first read, so that no change falls between the two.
         let news = memory.news();
-        let (cursor, resets) = match from {
-            WatchFrom::Now => (Some(memory.store().latest().await?), false),
-            WatchFrom::Keys => (None, true),
-            WatchFrom::After(position) if &*position.0 == KEYS => (None, true),
-            WatchFrom::After(position) => {
-                let invalid = |_| Error::InvalidRequest {
-                    why: "the position must be one that a watcher has returned".to_owned(),
-                };
-                (Some(position.0.parse().map_err(invalid)?), false)
-            }
-        };
-        Ok(StoredWatch { memory, news, namespace, prefix, cursor, resets, found: VecDeque::new() })
+        Changes { memory, news, namespace, prefix: prefix.to_owned() }
     }
 
-    /// Reads what has changed, if anything has.
-    async fn read(&mut self) -> Result<(), Error> {
-        if self.resets {
+    /// The position after everything that is durable now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn latest(&self) -> Result<Position, Error> {
+        Ok(position_at(&self.memory.store().latest().await?))
+    }
+
+    /// Reads the changes after a position. If the store no longer has them all, the page begins with [`Notice::Reset`] and has
+    /// every key that exists.
+    ///
+    /// # Errors
+    /// When the position is invalid, or a key cannot be read.
+    pub async fn read(&mut self, after: &Position) -> Result<ChangedPage, Error> {
+        self.news.borrow_and_update();
+        if &*after.0 == KEYS {
             return self.read_keys().await;
         }
-        let before = self.cursor.clone();
-        let page = self.memory.store().value_changes(before.clone(), PAGE).await?;
+        let page = self.memory.store().value_changes(Some(cursor_at(after)?), PAGE).await?;
         if page.is_incomplete {
-            self.resets = true;
-            return Ok(());
+            return self.read_keys().await;
         }
-        let (heads, mut found) = (heads_of(&self.namespace), Vec::new());
+        let (heads, mut notices) = (heads_of(&self.namespace), Vec::new());
         for change in page.changes {
             let Change::Value { namespace, key } = change else { continue };
             if *namespace != *heads || !key.starts_with(&self.prefix) {
                 continue;
             }
             let Ok(key) = Key::new(&key) else { continue };
-            found.push(self.notice_of(key).await?);
+            notices.push(self.notice_of(key).await?);
         }
-        // A reader that continues after a notice in the middle reads the whole page again, and misses nothing.
-        let position =
-            |cursor: Option<&Cursor>| Position(cursor.map(Cursor::to_string).unwrap_or_default().into());
-        let last = found.len();
-        for (index, notice) in found.into_iter().enumerate() {
-            let cursor = if index + 1 == last { Some(&page.next) } else { before.as_ref() };
-            self.found.push_back((position(cursor), notice));
-        }
-        self.cursor = Some(page.next);
-        Ok(())
+        Ok(ChangedPage { notices, next: position_at(&page.next), is_last: !page.has_more })
     }
 
-    /// Reports all keys that exist, and continues with what has changed since.
-    async fn read_keys(&mut self) -> Result<(), Error> {
+    /// Waits for a change by this process, or for a moment, because others may write too.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn changed(&mut self) {
+        // The sender lives as long as the memory, which this has.
+        tokio::time::timeout(POLL, self.news.changed()).await.ok();
+    }
+
+    /// All keys that exist, as changes.
+    async fn read_keys(&self) -> Result<ChangedPage, Error> {
         let store = Arc::clone(self.memory.store());
         let cursor = store.latest().await?;
-        let mut found = vec![Notice::Reset];
+        let mut notices = vec![Notice::Reset];
         let mut after = None;
         loop {
             let query = KeyQuery {
@@ -172,22 +178,14 @@ impl StoredWatch {
                 let Ok(key) = Key::new(&stored.key) else { continue };
                 let notice = self.notice_of(key).await?;
                 if matches!(notice, Notice::Written { .. }) {
-                    found.push(notice);
+                    notices.push(notice);
                 }
             }
             after = page.next;
             if after.is_none() {
-                break;
+                return Ok(ChangedPage { notices, next: position_at(&cursor), is_last: true });
             }
         }
-        // A reader that continues after a notice in the middle receives all keys again.
-        let last = found.len() - 1;
-        for (index, notice) in found.into_iter().enumerate() {
-            let position = if index == last { cursor.to_string() } else { KEYS.to_owned() };
-            self.found.push_back((Position(position.into()), notice));
-        }
-        (self.cursor, self.resets) = (Some(cursor), false);
-        Ok(())
     }
 
     async fn notice_of(&self, key: Key) -> Result<Notice, Error> {
@@ -204,6 +202,56 @@ impl StoredWatch {
     }
 }
 
+fn position_at(cursor: &Cursor) -> Position {
+    Position(cursor.to_string().into())
+}
+
+fn cursor_at(position: &Position) -> Result<Cursor, Error> {
+    position.0.parse().map_err(|_| Error::InvalidRequest {
+        why: "the position must be one that a watcher has returned".to_owned(),
+    })
+}
+
+/// A watcher of a [`StoredMemory`].
+#[derive(Debug)]
+pub(crate) struct StoredWatch {
+    changes: Changes,
+    /// After the notices in `found`.
+    position: Position,
+    found: VecDeque<(Position, Notice)>,
+}
+
+impl StoredWatch {
+    pub(crate) async fn begin(memory: StoredMemory, query: WatchQuery) -> Result<StoredWatch, Error> {
+        let WatchQuery { namespace, prefix, from } = query;
+        let changes = Changes::new(memory, namespace, &prefix);
+        let position = match from {
+            WatchFrom::Now => changes.latest().await?,
+            WatchFrom::Keys => Position(KEYS.into()),
+            WatchFrom::After(position) => position,
+        };
+        if &*position.0 != KEYS {
+            cursor_at(&position)?;
+        }
+        Ok(StoredWatch { changes, position, found: VecDeque::new() })
+    }
+
+    /// Puts the notices of a page into the queue. A reader that continues after a notice in the middle reads the whole page
+    /// again, and misses nothing.
+    fn take(&mut self, page: ChangedPage) {
+        let before = match page.notices.first() {
+            Some(Notice::Reset) => Position(KEYS.into()),
+            _ => self.position.clone(),
+        };
+        let last = page.notices.len();
+        for (index, notice) in page.notices.into_iter().enumerate() {
+            let position = if index + 1 == last { &page.next } else { &before };
+            self.found.push_back((position.clone(), notice));
+        }
+        self.position = page.next;
+    }
+}
+
 impl Watch for StoredWatch {
     fn next(&mut self) -> Reply<'_, (Position, Notice)> {
         Box::pin(async move {
@@ -211,12 +259,11 @@ impl Watch for StoredWatch {
                 if let Some(found) = self.found.pop_front() {
                     return Ok(found);
                 }
-                self.news.borrow_and_update();
-                let before = self.cursor.clone();
-                self.read().await?;
-                if self.found.is_empty() && self.cursor == before && !self.resets {
-                    // The sender lives as long as the memory, which this watcher has.
-                    tokio::time::timeout(POLL, self.news.changed()).await.ok();
+                let page = self.changes.read(&self.position).await?;
+                let is_last = page.is_last;
+                self.take(page);
+                if self.found.is_empty() && is_last {
+                    self.changes.changed().await;
                 }
             }
         })

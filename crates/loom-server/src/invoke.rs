@@ -101,7 +101,8 @@ async fn fire_request(
         | TriggerKind::HttpPoll { .. }
         | TriggerKind::ApiConnection { .. }
         | TriggerKind::Batch { .. }
-        | TriggerKind::RunEnded { .. } => {
+        | TriggerKind::RunEnded { .. }
+        | TriggerKind::MemoryChanged { .. } => {
             let message =
                 format!("The trigger '{}' fires automatically and does not accept requests.", found.name);
             return Err(Problem::new(StatusCode::BAD_REQUEST, "TriggerNotRequestable", message));

@@ -24,6 +24,7 @@ mod keys;
 mod listing;
 mod lookup;
 mod memory;
+mod memory_changed;
 mod metrics;
 mod open;
 mod openapi;

@@ -27,6 +27,7 @@ use crate::{
     deploy::{DeployError, Deployment, Deployments, Origin, Source},
     host::{Host, HostError, HostSettings, LiveSettings, Recovery},
     hub::Hub,
+    memory_changed,
     policies::Layers,
     remember, retain, revive, run_ended,
     sign::{KEY_BYTES, Signer},
@@ -154,6 +155,7 @@ impl Host {
             self.apply_disabled();
             if self.is_started() {
                 self.warn_of_unknown(&deployment);
+                memory_changed::begin(self, &deployment).await;
                 triggers::start(self, &deployment);
             }
         }
@@ -204,6 +206,7 @@ impl Host {
         self.ready.store(true, Ordering::Release);
         subscription::end_orphans(self).await?;
         for deployment in self.deployments.all() {
+            memory_changed::begin(self, &deployment).await;
             triggers::start(self, &deployment);
         }
         for deployment in self.deployments.all() {

@@ -1,4 +1,4 @@
-//! Automatic triggers: recurrences, polling, webhooks and batches.
+//! Automatic triggers: recurrences, polling, webhooks, batches and changes of shared memory.
 //!
 //! Each has a task that lives as long as its deployment. Its progress is stored in the same transaction as the run that it
 //! starts, so that after a crash nothing is fired twice and nothing is lost.
@@ -11,7 +11,7 @@ use crate::{
     batch,
     deploy::Deployment,
     host::Host,
-    poll, subscription, timetable,
+    memory_changed, poll, subscription, timetable,
     trigger_task::{AGAIN, TriggerTask},
 };
 
@@ -27,6 +27,7 @@ pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
             | TriggerKind::ApiConnection { .. }
             | TriggerKind::HttpWebhook { .. }
             | TriggerKind::ApiConnectionWebhook { .. }
+            | TriggerKind::MemoryChanged { .. }
             | TriggerKind::Batch { .. } => {}
             TriggerKind::Request { .. }
             | TriggerKind::Manual
@@ -82,6 +83,7 @@ async fn run_with_restarts(task: &TriggerTask) {
         let kept = match task.count_notes().await {
             Ok(()) => match task.trigger().kind {
                 TriggerKind::Recurrence | TriggerKind::SlidingWindow { .. } => timetable::keep(task).await,
+                TriggerKind::MemoryChanged { .. } => memory_changed::keep(task).await,
                 _ => poll::keep(task).await,
             },
             Err(error) => Err(error),

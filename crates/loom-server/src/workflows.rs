@@ -119,6 +119,7 @@ fn takes_requests(trigger: &Trigger) -> bool {
             | TriggerKind::ApiConnection { .. }
             | TriggerKind::Batch { .. }
             | TriggerKind::RunEnded { .. }
+            | TriggerKind::MemoryChanged { .. }
     )
 }
 

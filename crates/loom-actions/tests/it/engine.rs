@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use loom_actions::{
-    Activities, ActivityHandler, ActorHandler, ActorReply, Actors, Connections, DurableActorStore,
-    MemoryActorStore, Settings, Sources, UserError, remote_workflow_handler, request_handlers, requests,
+    Activities, ActivityHandler, ActorHandler, ActorReply, Actors, Connections, Settings, Sources, UserError,
+    remote_workflow_handler, request_handlers, requests,
 };
 use loom_definition::{Definition, LoadOptions, RunStatus, model::EffectKind};
 use loom_engine::{Callbacks, Engine, Environment, RunReport, RunRequest, clock::SystemClock};
@@ -29,7 +29,7 @@ async fn executed(
     let file = json(
         &r#"{"connections": {"crm": {"baseUrl": "{base}/crm/", "authentication": {"type": "Raw", "scheme": "Key", "parameter": "k"}}},
             "functions": {"price": {"baseUrl": "{base}/fn", "authentication": {"type": "QueryString", "name": "code", "value": "c"}}},
-            "workflows": {"child": "{base}/child"}, "actionTypes": {"RuleExecute": "{base}/rules", "ChunkText": "{base}/chunks"}, "activities": {"remote": "{base}/activity"}, "actors": {"Far": "{base}/actors"}}"#
+            "workflows": {"child": "{base}/child"}, "actionTypes": {"RuleExecute": "{base}/rules", "ChunkText": "{base}/chunks"}, "activities": {"remote": "{base}/activity"}, "actors": {"Far": "{base}/actors", "Cart": {"baseUrl": "{base}/carts", "state": true}, "Odd": {"baseUrl": "{base}/odd", "state": 1}}}"#
             .replace("{base}", &base),
     );
     let connections = Connections::from_json(&file, &Sources::default()).unwrap();
@@ -38,11 +38,10 @@ async fn executed(
     for (kind, handler) in request_handlers(&requests) {
         builder = builder.handler(kind, handler);
     }
-    let store = Arc::new(MemoryActorStore::default());
     let engine = builder
         .handler(EffectKind::Workflow, remote_workflow_handler(&requests))
         .handler(EffectKind::Activity, Arc::new(ActivityHandler::new(activities, Arc::clone(&requests))))
-        .handler(EffectKind::Actor, Arc::new(ActorHandler::new(actors, store, requests)))
+        .handler(EffectKind::Actor, Arc::new(ActorHandler::new(actors, requests)))
         .build();
     let text = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": ACTIONS, "outputs": OUTPUTS}}"#
         .replace("ACTIONS", actions)
@@ -185,6 +184,53 @@ async fn an_actor_handles_one_call_at_a_time_and_keeps_its_state() {
     assert_eq!(mock.problems(), Vec::<String>::new());
 }
 
+/// An actor behind an endpoint receives the state that the last call returned, and keeps it when it returns none or fails.
+#[tokio::test]
+async fn an_actor_behind_an_endpoint_is_handed_its_state() {
+    let mock = mock(
+        r#"[{"method": "POST", "path": "/carts/a%2F1/add", "body": {"args": "pear", "state": null}, "response": {"body": {"result": 1, "state": ["pear"]}}, "calls": 1},
+            {"method": "POST", "path": "/carts/a%2F1/count", "body": {"args": null, "state": ["pear"]}, "response": {"body": {"result": 1}}, "calls": 1},
+            {"method": "POST", "path": "/carts/a%2F1/fail", "body": {"args": null, "state": ["pear"]}, "response": {"status": 409, "body": {"result": 0, "state": "lost"}}, "calls": 1},
+            {"method": "POST", "path": "/carts/a%2F1/wrong", "body": {"args": null, "state": ["pear"]}, "response": {"body": [1]}, "calls": 1},
+            {"method": "POST", "path": "/carts/a%2F1/odd", "body": {"args": null, "state": ["pear"]}, "response": {"body": {"reslut": 1}}, "calls": 1},
+            {"method": "POST", "path": "/carts/a%2F1/clear", "body": {"args": null, "state": ["pear"]}, "response": {"body": {"state": null}}, "calls": 1},
+            {"method": "POST", "path": "/carts/a%2F1/last", "body": {"args": null, "state": null}, "response": {"body": {"result": "empty"}}, "calls": 1}]"#,
+    )
+    .await;
+    let call = |name: &str, args: &str, after: &str| {
+        let method = name.to_lowercase();
+        format!(
+            r#""{name}": {{"type": "Actor", "inputs": {{"actorType": "cart", "actorId": "a/1", "method": "{method}"{args}}}, "runAfter": {after}}}"#
+        )
+    };
+    let actions = [
+        call("Add", r#", "args": "pear""#, "{}"),
+        call("Count", "", r#"{"Add": ["Succeeded"]}"#),
+        call("Fail", "", r#"{"Count": ["Succeeded"]}"#),
+        call("Wrong", "", r#"{"Fail": ["Failed"]}"#),
+        call("Odd", "", r#"{"Wrong": ["Failed"]}"#),
+        call("Clear", "", r#"{"Odd": ["Failed"]}"#),
+        call("Last", "", r#"{"Clear": ["Succeeded"]}"#),
+        r#""Other": {"type": "Actor", "inputs": {"actorType": "odd", "method": "get"}, "runAfter": {"Last": ["Succeeded"]}},
+           "Unnamed": {"type": "Actor", "inputs": {"actorType": "cart", "actorId": "", "method": "get"}, "runAfter": {"Other": ["Failed"]}},
+           "End": {"type": "Compose", "inputs": "", "runAfter": {"Unnamed": ["Failed"]}}"#
+            .to_owned(),
+    ];
+    let outputs = r#"{"all": {"type": "array", "value": "@createArray(body('Add'), body('Count'), outputs('Clear')?['body'], body('Last'))"},
+        "errors": {"type": "array", "value": "@createArray(actions('Fail')['code'], actions('Wrong')['error']['message'], actions('Odd')['error']['message'], actions('Other')['error']['message'], actions('Unnamed')['error']['message'])"}}"#;
+    let actions = format!("{{{}}}", actions.join(",\n"));
+    let report = executed(&actions, outputs, &mock, Activities::default(), Actors::default()).await;
+    assert_eq!(output(&report, "all"), json(r#"[1, 1, null, "empty"]"#));
+    let errors = json(
+        r#"["Conflict", "The actor must return an object with `result` and `state` (got Array).",
+            "The actor must return an object with `result` and `state` (got the unknown property `reslut`).",
+            "The actor 'Odd' cannot be used: 'state' must be true or false (got Integer).",
+            "The action's 'actorId' is invalid: the key `` is not valid: it must not be empty."]"#,
+    );
+    assert_eq!(output(&report, "errors"), errors);
+    assert_eq!(mock.problems(), Vec::<String>::new());
+}
+
 /// Each process opens the directory again.
 #[tokio::test]
 async fn an_actor_keeps_its_state_after_a_restart() {
@@ -206,9 +252,8 @@ async fn an_actor_keeps_its_state_after_a_restart() {
             Ok(ActorReply { result, state: if secret { state.into_secret() } else { state } })
         });
         let requests = requests(Settings::default(), Arc::new(SystemClock)).unwrap();
-        let kept = Arc::new(DurableActorStore::new(Arc::clone(&store)));
-        let handler = Arc::new(ActorHandler::new(actors, kept, requests));
-        let engine = Engine::builder().handler(EffectKind::Actor, handler).build();
+        let handler = Arc::new(ActorHandler::new(actors, requests));
+        let engine = Engine::builder().store(Arc::clone(&store)).handler(EffectKind::Actor, handler).build();
         let request = RunRequest::manual(Arc::clone(&workflow), Vec::new(), None);
         let report = engine.run(request).await.unwrap().expect("the run ends");
         let found = output(&report, "sum");

@@ -134,6 +134,7 @@ codes! {
     BAD_SPLIT_ON = "L0603" "invalid splitOn": "`splitOn` must be one expression that returns an array.";
     BAD_BATCH = "L0604" "invalid batch": "A Batch trigger declares its batches under `configurations`, each with `releaseCriteria`: a `messageCount` between 1 and 8,000, a `batchSize` between 1 and 83,886,080 bytes, a `recurrence`, or several of these.";
     BAD_RUN_ENDED = "L0605" "invalid RunEnded trigger": "A RunEnded trigger names the workflows to watch in `inputs.workflows`, an array of strings. `inputs.statuses` may name final statuses of runs: Succeeded, Failed, Cancelled, TimedOut, Aborted. The default is Failed, TimedOut and Aborted.";
+    BAD_MEMORY_CHANGED = "L0606" "invalid MemoryChanged trigger": "A MemoryChanged trigger names the namespace of shared memory to watch in `inputs.namespace`, such as `workflow` or `chat:42`. `inputs.prefix` restricts it to keys that begin with a string. With `inputs.batchSize`, between 1 and 1,000, a run receives up to that many changes; without it, each change starts a run. The workflow needs the right to read the namespace.";
 
     // The project.
     CONNECTION_MISSING = "L0700" "connection without a definition": "An action uses a connection that no connections file defines, so it fails with `ConnectionNotFound`. Add it to `connections.json`, or to the file of `--connections`; `loom explain connections` shows the format.";

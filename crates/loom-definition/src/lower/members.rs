@@ -257,6 +257,7 @@ impl Lowerer<'_, '_, '_> {
             "http" => &REQUEST,
             "httpwebhook" => &WEBHOOK,
             "runended" => &flat(&["workflows", "statuses"]),
+            "memorychanged" => &flat(&["namespace", "prefix", "batchSize"]),
             _ => return,
         };
         self.inside(node, "inputs", inputs, &what);

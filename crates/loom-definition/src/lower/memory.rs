@@ -1,6 +1,6 @@
 //! Checks what a definition says about shared memory: its grants, its `Memory` actions, and the addresses in expressions.
 
-use std::{ops::Range, sync::Arc};
+use std::{num::NonZeroU32, ops::Range, sync::Arc};
 
 use loom_expression::{Reference, Value};
 
@@ -11,6 +11,7 @@ use crate::{
     findings::head,
     memory::{self, EXCLUSIVE, MEMORY_COMMON, MEMORY_OPERATIONS, MemoryGrants, MemoryOperation},
     text::{Node, Shape, Span32},
+    trigger::TriggerKind,
 };
 
 /// Policies for calls. Operations on shared memory are not calls: they are committed with the run.
@@ -282,6 +283,75 @@ impl Lowerer<'_, '_, '_> {
                 self.found.report(refusal, code::BAD_MEMORY, place, message).hint = Some(why.to_owned());
             }
         }
+    }
+
+    /// Reads the keys that a MemoryChanged trigger watches.
+    pub(super) fn memory_changed(&mut self, name: &str, node: &Node) -> TriggerKind {
+        let inputs = node.get("inputs");
+        let literal = |lowerer: &mut Self, property: &str| {
+            let node = inputs?.get(property)?;
+            if let Some(text) = node.text().filter(|text| !text.contains('@')) {
+                return Some((text.to_owned(), node.place));
+            }
+            let found =
+                if node.text().is_some() { "an expression".to_owned() } else { node.kind().to_string() };
+            let message = format!("`{property}` must be a string without expressions (got {found})");
+            lowerer.found.error(code::BAD_MEMORY_CHANGED, node.place, message);
+            None
+        };
+        let mut namespace = Arc::from("");
+        match literal(self, "namespace") {
+            Some((text, place)) => {
+                let why = match &*text {
+                    "run" => Some("a trigger has no run"),
+                    other => memory::wrong_namespace(other),
+                };
+                if let Some(why) = why {
+                    let message = format!("trigger `{name}` cannot watch the namespace `{text}`");
+                    self.found.error(code::BAD_MEMORY_CHANGED, place, message).hint = Some(why.to_owned());
+                } else {
+                    self.memory_grant(&text, Some(false), place, Severity::Error);
+                }
+                namespace = Arc::from(text);
+            }
+            None if inputs.and_then(|inputs| inputs.get("namespace")).is_some() => {}
+            None => {
+                let message = format!(
+                    "trigger `{name}` requires `inputs.namespace`, the namespace of shared memory to watch"
+                );
+                let place = inputs.map_or_else(|| head(node), head);
+                self.found.error(code::BAD_MEMORY_CHANGED, place, message).hint =
+                    Some("such as {\"namespace\": \"workflow\", \"prefix\": \"orders/\"}".to_owned());
+            }
+        }
+        let prefix = literal(self, "prefix").map_or_else(
+            || Arc::from(""),
+            |(text, place)| {
+                if !text.is_empty()
+                    && let Some(why) = memory::wrong_key(&text)
+                {
+                    let message = "the prefix is not valid: it must be the beginning of a key".to_owned();
+                    self.found.error(code::BAD_MEMORY_CHANGED, place, message).hint = Some(why.to_owned());
+                }
+                Arc::from(text)
+            },
+        );
+        let mut batch_size = None;
+        if let Some(node) = inputs.and_then(|inputs| inputs.get("batchSize")) {
+            let number = node.to_value().as_i64().and_then(|number| u32::try_from(number).ok());
+            batch_size =
+                number.filter(|number| *number <= TriggerKind::CHANGES_MAX).and_then(NonZeroU32::new);
+            if batch_size.is_none() {
+                let message = format!(
+                    "`batchSize` must be between 1 and {} (got {})",
+                    TriggerKind::CHANGES_MAX,
+                    found(node)
+                );
+                self.found.error(code::BAD_MEMORY_CHANGED, node.place, message).hint =
+                    Some("without `batchSize`, each change starts a run".to_owned());
+            }
+        }
+        TriggerKind::MemoryChanged { namespace, prefix, batch_size }
     }
 
     /// Reports an access that the definition does not grant. `writes` is none when an expression computes the operation.

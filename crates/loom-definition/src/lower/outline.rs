@@ -415,7 +415,9 @@ fn uses_loom_triggers(definition: &Node) -> bool {
     let triggers = definition.get("triggers").and_then(Node::members).unwrap_or_default();
     triggers.iter().any(|member| {
         let type_name = member.value.get("type").and_then(Node::text).unwrap_or_default();
-        ["schedule", "event", "RunEnded"].iter().any(|name| name.eq_ignore_ascii_case(type_name))
+        ["schedule", "event", "RunEnded", "MemoryChanged"]
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(type_name))
             || type_name == "manual"
     })
 }

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 20] = [
     "Request",
     "Recurrence",
     "SlidingWindow",
@@ -43,6 +43,7 @@ const KNOWN: [&str; 19] = [
     "EventGrid",
     "Workflow",
     "RunEnded",
+    "MemoryChanged",
 ];
 
 impl Lowerer<'_, '_, '_> {
@@ -94,6 +95,12 @@ impl Lowerer<'_, '_, '_> {
                 let message = "a Batch trigger does not take `splitOn`, because a batch starts one run";
                 let diagnostic = self.found.error(code::BAD_SPLIT_ON, split.place, message);
                 diagnostic.hint = Some("iterate over `triggerBody()?['items']` with a Foreach".to_owned());
+                return None;
+            }
+            if matches!(kind, TriggerKind::MemoryChanged { .. }) {
+                let message = "a MemoryChanged trigger does not take `splitOn`";
+                let diagnostic = self.found.error(code::BAD_SPLIT_ON, split.place, message);
+                diagnostic.hint = Some("without `batchSize`, each change starts a run".to_owned());
                 return None;
             }
             Some(self.template_of(split, &split.to_value(), None))
@@ -180,6 +187,7 @@ impl Lowerer<'_, '_, '_> {
             }
             "manual" => TriggerKind::Manual,
             "runended" => self.run_ended(name, node),
+            "memorychanged" => self.memory_changed(name, node),
             "event" => TriggerKind::Event { inputs: template(self) },
             other => {
                 let known = KNOWN.iter().any(|known| known.eq_ignore_ascii_case(other));

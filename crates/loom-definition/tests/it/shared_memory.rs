@@ -117,6 +117,20 @@ fn access_to_shared_memory_is_granted() {
         "'limit'",
         "the address `limit` is not valid",
     );
+    // A trigger needs the right to read what it watches.
+    let watches = |namespace: &str| {
+        format!(
+            r#"{{"memory": {{"read": ["chat:*"]}}, "triggers": {{"t": {{"type": "MemoryChanged", "inputs": {{"namespace": "{namespace}"}}}}}},
+                "actions": {{"C": {{"type": "Compose", "inputs": 1}}}}}}"#
+        )
+    };
+    let text = watches("agent:bob");
+    let found = find(&text, "L0225");
+    assert_eq!((found.severity, &text[found.span.clone()]), (Error, r#""agent:bob""#));
+    for granted in ["chat:7", "global", "workflow"] {
+        let text = watches(granted);
+        assert!(Definition::parse(text.as_bytes(), &LoadOptions::default()).is_ok(), "{granted}");
+    }
     let of = |grants: &str| {
         format!(r#"{{"memory": {grants}, "actions": {{"C": {{"type": "Compose", "inputs": 1}}}}}}"#)
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use loom_definition::Status;
 use loom_expression::Timestamp;
+use loom_memory::Prepared;
 use loom_store::InboxId;
 use tokio::sync::oneshot;
 
@@ -17,8 +18,8 @@ use crate::{
 
 /// The result of one of the run's futures.
 pub(super) enum Finished {
-    /// A call ended. For a child workflow, the message that says so.
-    Call(EffectId, EffectResult, Vec<Note>, Option<Arc<Guarded>>, Option<InboxId>),
+    /// A call ended.
+    Call(EffectId, EffectResult, Vec<Note>, Option<Arc<Guarded>>, Along),
     /// A wait for a signal ended; the mailbox keeps the signal for the call.
     Signal(EffectId, Received),
     /// An operation on shared memory is ready to be committed; or the store failed.
@@ -27,6 +28,16 @@ pub(super) enum Finished {
     Admitted(EffectId, Place, oneshot::Sender<Status>, Vec<Note>, Arc<Guarded>),
     /// Nothing that concerns the run.
     Nothing,
+}
+
+/// What is committed together with the end of a call.
+pub(super) enum Along {
+    /// Nothing else.
+    Nothing,
+    /// Of a child workflow: the message that says that it has ended.
+    Message(InboxId),
+    /// Writes to shared memory, for the action at this place.
+    Writes(Place, Prepared),
 }
 
 /// Something that has happened to a run.

@@ -1,5 +1,5 @@
-//! The driver's part in shared memory: reads keys before the machine decides, and commits what `Memory` actions write together
-//! with the end of the action.
+//! The driver's part in shared memory: reads keys before the machine decides, and commits what `Memory` actions and the calls
+//! of handlers write together with the end of the action.
 //!
 //! From its preparation to its commit, a write holds the locks of its keys. The driver waits for no other lock meanwhile, so
 //! runs never wait for each other in a circle.
@@ -10,7 +10,7 @@ use loom_definition::{
     Status,
     model::{ActionKind, EffectKind},
 };
-use loom_memory::Held;
+use loom_memory::{Held, Prepared};
 use loom_store::{Error as StoreError, KeyWrite};
 
 use super::{Driver, happened::Finished, under_way::UnderWay};
@@ -20,7 +20,7 @@ use crate::{
     ports::Call,
 };
 
-/// Writes of `Memory` actions on their way into the store.
+/// Writes to shared memory on their way into the store.
 #[derive(Debug, Default)]
 pub(super) struct MemoryWrites {
     /// Those of actions whose end is not recorded yet.
@@ -40,6 +40,12 @@ struct Write {
 }
 
 impl MemoryWrites {
+    /// Keeps what a call wants to write until the end of its action is recorded.
+    pub(super) fn prepare(&mut self, effect: EffectId, place: Place, prepared: Prepared) {
+        let Prepared { writes: keys, held, .. } = prepared;
+        self.prepared.push(Write { effect, place, keys, held: Some(held) });
+    }
+
     /// Releases the locks of what has been committed.
     pub(super) fn committed(&mut self) {
         self.held.clear();

@@ -13,14 +13,14 @@ use loom_engine::{
 };
 use loom_expression::Value;
 use loom_memory::{
-    Access, Address, Grants, Namespace, Operation, Own, Pattern, Request, SharedMemory, StoredMemory,
+    Access, Address, Grants, Key, Namespace, Operation, Own, Pattern, Request, SharedMemory, StoredMemory,
 };
 use loom_store::{
     MemoryStore, Runs, Shards, Store, UnixMillis,
     contract::{FaultRate, FaultyStore},
 };
 
-use crate::support::{Service, engine, json, load, now, ok, start, workflow};
+use crate::support::{Service, engine, json, load, now, ok, start, unavailable, workflow};
 
 fn open(store: &Arc<dyn Store>) -> Engine {
     let quiet = Service::new(|_, _| (Duration::ZERO, ok("{}")));
@@ -144,29 +144,67 @@ impl ActionHandler for Outside {
     }
 }
 
+/// Adds 1 to a counter that the call reserves, and appends the sum to a list that belongs to the test.
+struct Counting {
+    /// Writes before the call ends: the control.
+    outside: Option<StoredMemory>,
+}
+
+impl ActionHandler for Counting {
+    fn call<'a>(&'a self, call: &'a Call) -> CallFuture<'a> {
+        Box::pin(async move {
+            let (namespace, key) = (Namespace::Actor("counter".into()), Key::new("n").expect("a key"));
+            let fails = call.inputs.get("fails").and_then(Value::as_bool) == Some(true);
+            let add = Request::new("n", Operation::increment(1)).expect("a request");
+            if let Some(memory) = &self.outside {
+                let outcomes = memory.transact(&namespace, vec![add]).await.expect("the store works");
+                return ok(&format!(r#"{{"body": {}}}"#, outcomes[0].value.to_json_text()));
+            }
+            let reserved = match call.memory.reserve(&namespace, &key).await {
+                Ok(reserved) => reserved,
+                Err(why) => panic!("{why}"),
+            };
+            let prepared = reserved.prepare(&[add]).await.expect("it is a counter");
+            let sum = prepared.outcomes[0].value.to_json_text();
+            call.memory.commit_with_end(prepared);
+            if fails { unavailable() } else { ok(&format!(r#"{{"body": {sum}}}"#)) }
+        })
+    }
+}
+
 const WRITES: &str = r#"{
     "One": {"type": "Memory", "inputs": {"operation": "increment", "key": "global/n"}, "runAfter": {}},
     "Two": {"type": "Memory", "inputs": {"operation": "append", "key": "global/log", "value": "@body('One')"}, "runAfter": {"One": ["Succeeded"]}},
     "Three": {"type": "Memory", "inputs": {"operation": "increment", "key": "global/n"}, "runAfter": {"Two": ["Succeeded"]}},
     "Four": {"type": "Memory", "inputs": {"operation": "append", "key": "global/log", "value": "@body('Three')"}, "runAfter": {"Three": ["Succeeded"]}}}"#;
 
-/// Runs [`WRITES`] in a process that ends when the store has written `commits` commits, and again in the next one. Returns
-/// whether the first process was interrupted, and what was written.
-async fn interrupted(commits: usize, is_outside: bool) -> (bool, Value, Value) {
+/// The calls of [`Counting`] reserve a key; what they return is in a list.
+const CALLS: &str = r#"{
+    "One": {"type": "Actor", "inputs": {"actorType": "counter", "method": "add"}, "runAfter": {}},
+    "Two": {"type": "Memory", "inputs": {"operation": "append", "key": "global/log", "value": "@body('One')"}, "runAfter": {"One": ["Succeeded"]}},
+    "Three": {"type": "Actor", "inputs": {"actorType": "counter", "method": "add"}, "runAfter": {"Two": ["Succeeded"]}},
+    "Four": {"type": "Memory", "inputs": {"operation": "append", "key": "global/log", "value": "@body('Three')"}, "runAfter": {"Three": ["Succeeded"]}}}"#;
+
+/// Runs [`WRITES`], or [`CALLS`], in a process that ends when the store has written `commits` commits, and again in the next one.
+/// Returns whether the first process was interrupted, and what was written.
+async fn interrupted(commits: usize, actions: &str, is_outside: bool) -> (bool, Value, Value) {
     let faulty = FaultyStore::new(MemoryStore::default(), commits as u64, FaultRate::default());
     let build = |store: Arc<dyn Store>| {
         let quiet = Service::new(|_, _| (Duration::ZERO, ok("{}")));
         let memory = StoredMemory::new(Arc::clone(&store), Arc::new(|| UnixMillis(1)));
         let environment = Environment { memory: Some(memory.clone()), ..Environment::default() };
         let builder = engine(&quiet).store(store).environment(environment);
-        if is_outside {
+        if actions == CALLS {
+            let outside = is_outside.then_some(memory);
+            builder.handler(EffectKind::Actor, Arc::new(Counting { outside })).build()
+        } else if is_outside {
             builder.handler(EffectKind::Memory, Arc::new(Outside(memory))).build()
         } else {
             builder.build()
         }
     };
     let first = build(Arc::new(faulty.clone()));
-    let request = || RunRequest::manual(load(&of_actions(WRITES)), Vec::new(), None);
+    let request = || RunRequest::manual(load(&of_actions(actions)), Vec::new(), None);
     let Ok(Started::Runs(mut runs)) = first.start(request(), None) else { panic!("no run started") };
     let mut turns = 0;
     let was_interrupted = loop {
@@ -193,33 +231,65 @@ async fn interrupted(commits: usize, is_outside: bool) -> (bool, Value, Value) {
         second.run(request()).await.expect("it starts");
     }
     let memory = second.memory().clone();
-    let written = (held(&memory, "global/n").await, held(&memory, "global/log").await);
+    let count = if actions == CALLS { "actor:counter/n" } else { "global/n" };
+    let written = (held(&memory, count).await, held(&memory, "global/log").await);
     second.shut_down().await;
     (was_interrupted, written.0, written.1)
 }
 
 #[tokio::test]
 async fn a_crash_at_any_commit_neither_repeats_nor_loses_a_write() {
-    let mut points = 0;
-    loop {
-        let (was_interrupted, n, log) = interrupted(points, false).await;
-        assert_eq!((n, log), (Value::from(2), json("[1, 2]")), "after {points} commits");
-        if !was_interrupted {
-            break;
+    for actions in [WRITES, CALLS] {
+        let mut points = 0;
+        loop {
+            let (was_interrupted, n, log) = interrupted(points, actions, false).await;
+            assert_eq!((n, log), (Value::from(2), json("[1, 2]")), "after {points} commits of {actions}");
+            if !was_interrupted {
+                break;
+            }
+            points += 1;
         }
-        points += 1;
+        assert!(points >= 5, "the run has a commit for each action ({points})");
     }
-    assert!(points >= 5, "the run has a commit for each action ({points})");
 }
 
 #[tokio::test]
 async fn a_write_outside_the_commit_of_its_action_is_repeated_after_a_crash() {
-    let mut wrong = 0;
-    for commits in 0..12 {
-        let (_, n, log) = interrupted(commits, true).await;
-        wrong += usize::from((n, log) != (Value::from(2), json("[1, 2]")));
+    for actions in [WRITES, CALLS] {
+        let mut wrong = 0;
+        for commits in 0..12 {
+            let (_, n, log) = interrupted(commits, actions, true).await;
+            wrong += usize::from((n, log) != (Value::from(2), json("[1, 2]")));
+        }
+        assert!(wrong > 0, "the test above would find it for {actions}");
     }
-    assert!(wrong > 0, "the test above would find it");
+}
+
+/// Runs of one process take turns at a key that their calls reserve; a call that fails, or whose action has ended meanwhile,
+/// writes nothing and holds nobody up.
+#[tokio::test]
+async fn calls_that_reserve_a_key_take_turns() {
+    for has_store in [true, false] {
+        let quiet = Service::new(|_, _| (Duration::ZERO, ok("{}")));
+        let mut builder = engine(&quiet).handler(EffectKind::Actor, Arc::new(Counting { outside: None }));
+        if has_store {
+            builder = builder.store(in_memory());
+        }
+        let engine = builder.build();
+        let actions = r#"{
+            "Each": {"type": "Foreach", "foreach": "@range(0, 10)", "runAfter": {}, "actions": {
+                "Add": {"type": "Actor", "inputs": {"actorType": "counter", "method": "add"}, "runAfter": {}},
+                "Fail": {"type": "Actor", "inputs": {"actorType": "counter", "method": "add", "fails": true}, "runAfter": {}, "retryPolicy": {"type": "none"}},
+                "Go": {"type": "Compose", "inputs": "on", "runAfter": {"Fail": ["Failed"]}}}}}"#;
+        let request = || RunRequest::manual(load(&of_actions(actions)), Vec::new(), None);
+        let runs = (0..5).map(|_| engine.run(request()));
+        for report in futures_util::future::join_all(runs).await {
+            let report = report.expect("it starts").expect("it ends");
+            assert_eq!(report.status, RunStatus::Succeeded, "{:?}", report.error);
+        }
+        assert_eq!(held(engine.memory(), "actor:counter/n").await, Value::from(50), "{has_store}");
+        engine.shut_down().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

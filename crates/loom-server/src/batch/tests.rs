@@ -224,6 +224,7 @@ fn call(host: &Host, key: &str, inputs: &str) -> Call {
         turn: None,
         show: loom_engine::live_text::Show::default(),
         presence: loom_engine::Presence::default(),
+        memory: loom_engine::ports::CallMemory::default(),
     }
 }
 

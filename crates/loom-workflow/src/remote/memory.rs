@@ -9,7 +9,7 @@ use super::{From, Refusal, connection::Connection, follow::tail, members, text, 
 use crate::{args::whole_number, console, exit::Exit, files};
 
 const EXIT_CODES: &str = "\
-An ADDRESS is NAMESPACE/KEY. Namespaces are global, workflow:NAME, chat:ID, agent:ID and run:ID.
+An ADDRESS is NAMESPACE/KEY. Namespaces are global, workflow:NAME, chat:ID, agent:ID, actor:TYPE and run:ID.
 
 Examples:
   loom memory set global/limit 100

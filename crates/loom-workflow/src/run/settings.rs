@@ -7,9 +7,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use loom_actions::{
-    Activities, ActivityHandler, ActorHandler, Actors, Artifacts, Connections, Egress, MemoryActorStore,
-    PoliciesError, Project, Requests, Sources, Url, remote_workflow_handler, request_handlers, requests,
-    secrets::Secrets,
+    Activities, ActivityHandler, ActorHandler, Actors, Artifacts, Connections, Egress, PoliciesError,
+    Project, Requests, Sources, Url, remote_workflow_handler, request_handlers, requests, secrets::Secrets,
 };
 use loom_definition::{Surroundings, model::EffectKind, policy::Policies, render, template_parameters};
 use loom_engine::{Budgets, EngineBuilder, Environment, PolicyBook, SecretSource, clock::SystemClock};
@@ -247,7 +246,7 @@ impl Settings {
             builder = builder.handler(EffectKind::Workflow, remote_workflow_handler(&requests));
         }
         let activities = ActivityHandler::new(self.activities.clone(), Arc::clone(&requests));
-        let actors = ActorHandler::new(Actors::default(), Arc::new(MemoryActorStore::default()), requests);
+        let actors = ActorHandler::new(Actors::default(), requests);
         builder
             .handler(EffectKind::Activity, Arc::new(activities))
             .handler(EffectKind::Actor, Arc::new(actors))

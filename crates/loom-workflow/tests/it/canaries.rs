@@ -24,6 +24,9 @@ use serde_json::{Value, json};
 use self::cases::{ARTIFACTS, CASES, Case};
 use crate::served::{Request, Service, pause, request};
 
+/// Where watchers of shared memory look.
+const WATCH: &str = "a watcher of shared memory";
+
 /// Marks what was found in the data directory.
 const IN_DATA: &str = "data:";
 
@@ -136,6 +139,11 @@ impl World {
                 None if request.path.starts_with("/echo") => {
                     (200, serde_json::from_str(&request.body).unwrap_or(Value::Null))
                 }
+                // An actor that keeps its arguments, or responds with something else.
+                None if request.path.ends_with("/keep") => {
+                    let body: Value = serde_json::from_str(&request.body).unwrap_or(Value::Null);
+                    (200, json!({"result": body["args"], "state": body["args"]}))
+                }
                 None if request.path.starts_with("/fail") => (400, json!({"said": "no"})),
                 None => (200, json!({})),
             }
@@ -155,6 +163,7 @@ impl World {
         let connections = json!({
             "connections": {"provider": {"baseUrl": &service.address}},
             "functions": {"echo": {"baseUrl": format!("{}/ok", service.address)}},
+            "actors": {"keeper": {"baseUrl": format!("{}/actors", service.address), "state": true}},
         });
         fs::write(path("flows/connections.json"), connections.to_string()).expect("it can be written");
         for (file, text) in ARTIFACTS {
@@ -272,6 +281,24 @@ impl Served {
     }
 }
 
+impl Served {
+    /// What a watcher of shared memory is shown first: the keys of a namespace.
+    fn watched(&self, namespace: &str, keys: usize) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("it can be set");
+        let head = format!(
+            "GET /api/v1/memory/{namespace}?keys=true HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("it is taken");
+        let (mut text, mut reader) = (String::new(), BufReader::new(stream));
+        // An event ends with an empty line.
+        while text.matches("event: memory.written").count() < keys || !text.ends_with("\n\n") {
+            assert!(reader.read_line(&mut text).expect("it goes on") > 0, "the stream has ended: {text}");
+        }
+        text
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         self.child.kill().ok();
@@ -315,10 +342,16 @@ fn findings(labels: bool, encrypted: bool) -> Findings {
         "/api/v1/secrets",
         "/api/v1/secret-audit?limit=1000",
         "/api/v1/memory/global",
+        "/api/v1/memory/global/value",
+        "/api/v1/memory/global/list",
+        "/api/v1/memory/global/hash",
+        "/api/v1/memory/actor:keeper/default",
         "/ui/secrets",
     ] {
         findings.search(path, &server.get(path));
     }
+    findings.search(WATCH, &server.watched("global", 3));
+    findings.search(WATCH, &server.watched("actor:keeper", 1));
     for case in CASES.iter().filter(|case| case.polls()) {
         let path = format!("/api/v1/workflows/{}/triggers/manual/histories", case.name);
         let mut left = PATIENCE;
@@ -427,6 +460,9 @@ fn without_labels_every_case_is_caught() {
         .filter(|name| !caught.contains(name))
         .collect();
     assert!(missed.is_empty(), "no canary of {missed:?} was found");
+    let watched = findings.0.iter().filter(|(_, place)| place.contains(WATCH));
+    let watched: BTreeSet<&str> = watched.map(|(case, _)| CASES[*case].name).collect();
+    assert_eq!(watched, BTreeSet::from(["memory", "actor-state"]), "the watchers were shown canaries");
     // Without labels nothing is sealed.
     let stored = findings.in_data();
     let missed: Vec<&str> = CASES

@@ -1,13 +1,16 @@
 //! `loom memory` on a data directory, and shared memory in a server that is killed.
 
+mod actors;
+mod changed;
 mod kills;
 mod linear;
 
 use std::{
     collections::BTreeSet,
     fs,
+    io::{BufRead, BufReader},
     path::Path,
-    process::Command,
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -78,6 +81,71 @@ fn shared_memory_is_read_and_changed_in_a_data_directory() {
     fails(&["get", "limit"], 1, "expected NAMESPACE/KEY, such as `global/limit`");
     fails(&["set", "globe/limit", "1"], 1, "expected `global`, `run:ID`");
     fails(&["set", "global/limit", "1", "--ttl", "1h"], 1, "a duration such as PT1H");
+}
+
+/// `loom memory watch` against a server: the keys that exist, then changes, and from where another watcher continues.
+#[test]
+fn changes_are_watched_from_the_command_line() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let data = directory.path().join("data");
+    let server = Loom::serve(&["--data".as_ref(), data.as_os_str()]);
+    let url = format!("http://{}", server.address());
+    let write = |operations: &str| {
+        let body = format!(r#"{{"operations": [{operations}]}}"#);
+        let answer = server.request("POST", "/api/v1/memory/chat:1", body.as_bytes()).expect("it responds");
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let watch = |arguments: &[&str]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_loom"))
+            .args(["memory", "watch", "chat:1", "--server", &url])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        (Watching(child), lines.map(|line| line.expect("the output is text")))
+    };
+    write(r#"{"operation": "set", "key": "a", "value": 1}, {"operation": "set", "key": "b", "value": 0}"#);
+    let (_watching, mut lines) = watch(&["--keys", "--prefix", "a"]);
+    // It is connected once it has shown what exists.
+    let first = lines.next().expect("a line");
+    assert!(first.starts_with("value    revision ") && first.ends_with("  a  1"), "{first}");
+    write(
+        r#"{"operation": "append", "key": "a/list", "value": "x"}, {"operation": "set", "key": "b", "value": 2}"#,
+    );
+    let second = lines.next().expect("a line");
+    assert!(second.starts_with("list     revision ") && second.ends_with(r#"  a/list  ["x"]"#), "{second}");
+    write(r#"{"operation": "delete", "key": "a"}"#);
+    assert_eq!(lines.next().as_deref(), Some("deleted  a"));
+
+    let (_watching, mut lines) = watch(&["--keys", "--json"]);
+    let mut events = Vec::new();
+    while events.len() < 3 {
+        let event = json(&lines.next().expect("a line"));
+        let text = |name: &str| event.get(name).map(|value| value.text().into_owned());
+        events.push((text("key"), text("position").expect("a position")));
+    }
+    let keys: Vec<Option<&str>> = events.iter().map(|(key, _)| key.as_deref()).collect();
+    assert_eq!(keys, [None, Some("a/list"), Some("b")], "a reset, then the keys");
+    write(r#"{"operation": "set", "key": "c", "value": 3}"#);
+    let (_watching, mut lines) = watch(&["--after", &events[2].1]);
+    let next = lines.next().expect("a line");
+    assert!(next.ends_with("  c  3"), "{next}");
+
+    // Without a server there is nothing to watch.
+    server.kill();
+    let refused = loom(directory.path(), &["memory", "watch", "chat:1", "--data", "data"], "");
+    assert!(refused.code != Some(0) && refused.stderr.contains("needs a server"), "{}", refused.stderr);
+}
+
+/// A watcher, which is ended with the test.
+struct Watching(Child);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 /// Callers count and append in one transaction each, while the server is killed again and again.

@@ -246,4 +246,15 @@ pub(super) const CASES: &[Case] = &[
     case("flat-file", r#""actions": {"R": {"type": "FlatFileDecoding", "inputs": {"content": "@concat(PIECES[0], ',1')", "schema": {"name": "rows.xsd"}}, "runAfter": {}},
         "A": {"type": "Compose", "inputs": "@xpath(xml(body('R')), 'string(//Name)')", "runAfter": {"R": ["Succeeded"]}},
         "W": {"type": "FlatFileEncoding", "inputs": {"content": "@body('R')", "schema": {"name": "rows.xsd"}}, "runAfter": {"A": ["Succeeded"]}}}"#),
+    case("memory", r#""memory": {"write": ["global"]}, "actions": {
+        "S": {"type": "Memory", "inputs": {"operation": "set", "key": "global/value", "value": "@PIECES[0]"}, "runAfter": {}},
+        "L": {"type": "Memory", "inputs": {"operation": "append", "key": "global/list", "values": "@PIECES"}, "runAfter": {"S": ["Succeeded"]}},
+        "H": {"type": "Memory", "inputs": {"operation": "hashSet", "key": "global/hash", "field": "f", "value": "@PIECES[1]"}, "runAfter": {"L": ["Succeeded"]}},
+        "R": {"type": "Compose", "inputs": "@memory('global/value')", "runAfter": {"H": ["Succeeded"]}},
+        "F": {"type": "Foreach", "foreach": "@memoryList('global/list')", "actions": {"F1": {"type": "Compose", "inputs": "@item()", "runAfter": {}}}, "runAfter": {"H": ["Succeeded"]}},
+        "W": {"type": "Memory", "inputs": {"operation": "set", "key": "global/@{PIECES[2]}", "value": 1}, "runAfter": {"H": ["Succeeded"]}}}"#),
+    case("memory-changed", r#""triggers": {"manual": {"type": "MemoryChanged", "inputs": {"namespace": "global", "prefix": "value"}}}, "actions": {"A": {"type": "Compose", "inputs": "@triggerBody()", "runAfter": {}}}"#).using_other_secrets(),
+    case("actor-state", r#""actions": {"A": {"type": "Actor", "inputs": {"actorType": "keeper", "method": "keep", "args": "@PIECES"}, "runtimeConfiguration": {"secureData": {"properties": ["outputs"]}}, "runAfter": {}},
+        "B": {"type": "Actor", "inputs": {"actorType": "keeper", "method": "fail", "args": "@PIECES"}, "runAfter": {"A": ["Succeeded"]}},
+        "C": {"type": "Compose", "inputs": "@body(concat('', 'A'))[1]", "runAfter": {"A": ["Succeeded"]}}}"#),
 ];

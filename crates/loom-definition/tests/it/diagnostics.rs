@@ -560,47 +560,6 @@ fn files_and_shapes() {
             "L0605",
             "\"Faild\"",
         ),
-        (r#"{"actions": {}, "triggers": {"t": {"type": "MemoryChanged", "inputs": {}}}}"#, "L0606", "{"),
-        (
-            r#"{"actions": {}, "triggers": {"t": {"type": "MemoryChanged", "inputs": {"namespace": "@parameters('n')"}}}}"#,
-            "L0606",
-            "\"@parameters('n')\"",
-        ),
-        (
-            r#"{"actions": {}, "triggers": {"t": {"type": "MemoryChanged", "inputs": {"namespace": 5}}}}"#,
-            "L0606",
-            "5",
-        ),
-        (
-            r#"{"actions": {}, "triggers": {"t": {"type": "MemoryChanged", "inputs": {"namespace": "run"}}}}"#,
-            "L0606",
-            "\"run\"",
-        ),
-        (
-            r#"{"actions": {}, "triggers": {"t": {"type": "MemoryChanged", "inputs": {"namespace": "chat"}}}}"#,
-            "L0606",
-            "\"chat\"",
-        ),
-        (
-            r#"{"actions": {}, "triggers": {"t": {"type": "MemoryChanged", "inputs": {"namespace": "global", "prefix": ["a"]}}}}"#,
-            "L0606",
-            "[\"a\"]",
-        ),
-        (
-            r#"{"actions": {}, "triggers": {"t": {"type": "MemoryChanged", "inputs": {"namespace": "global", "batchSize": 0}}}}"#,
-            "L0606",
-            "0",
-        ),
-        (
-            r#"{"actions": {}, "triggers": {"t": {"type": "MemoryChanged", "inputs": {"namespace": "global", "batchSize": 1001}}}}"#,
-            "L0606",
-            "1001",
-        ),
-        (
-            r#"{"actions": {}, "triggers": {"t": {"type": "MemoryChanged", "splitOn": "@triggerBody()", "inputs": {"namespace": "global"}}}}"#,
-            "L0603",
-            "\"@triggerBody()\"",
-        ),
         (r#"{"actions": {}, "triggers": {"t": {"type": "Batch"}}}"#, "L0604", "{"),
         (
             r#"{"actions": {}, "triggers": {"t": {"type": "Batch", "inputs": {"mode": "IntegrationAccount"}}}}"#,

@@ -156,3 +156,23 @@ fn access_to_shared_memory_is_granted() {
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert!(loaded.workflow.has_reads);
 }
+
+#[test]
+fn triggers_name_literally_what_they_watch() {
+    for (trigger, code, marked) in [
+        (r#""inputs": {}"#, "L0606", "{"),
+        (r#""inputs": {"namespace": "@parameters('n')"}"#, "L0606", r#""@parameters('n')""#),
+        (r#""inputs": {"namespace": 5}"#, "L0606", "5"),
+        (r#""inputs": {"namespace": "run"}"#, "L0606", r#""run""#),
+        (r#""inputs": {"namespace": "chat"}"#, "L0606", r#""chat""#),
+        (r#""inputs": {"namespace": "global", "prefix": 7}"#, "L0606", "7"),
+        (r#""inputs": {"namespace": "global", "batchSize": 0}"#, "L0606", "0"),
+        (r#""inputs": {"namespace": "global", "batchSize": 1001}"#, "L0606", "1001"),
+        (r#""splitOn": "@triggerBody()", "inputs": {"namespace": "global"}"#, "L0603", r#""@triggerBody()""#),
+    ] {
+        let text =
+            format!(r#"{{"triggers": {{"t": {{"type": "MemoryChanged", {trigger}}}}}, "actions": {{}}}}"#);
+        let found = find(&text, code);
+        assert_eq!((found.severity, &text[found.span.clone()]), (Error, marked), "{trigger}");
+    }
+}

@@ -293,7 +293,7 @@ impl Served {
         let (mut text, mut reader) = (String::new(), BufReader::new(stream));
         // An event ends with an empty line.
         while text.matches("event: memory.written").count() < keys || !text.ends_with("\n\n") {
-            assert!(reader.read_line(&mut text).expect("it goes on") > 0, "the stream has ended: {text}");
+            assert!(reader.read_line(&mut text).expect("it continues") > 0, "the stream has ended: {text}");
         }
         text
     }

@@ -172,7 +172,7 @@ fn tasks(store: Arc<dyn Store>, case: Case, value: &Value, callers: usize, durin
     runtime.block_on(async {
         if case == Case::Get {
             for caller in 0..callers {
-                let set = Request::new(case.key(caller), operation(Case::Set, value)).expect("a request");
+                let set = Request::new(&case.key(caller), operation(Case::Set, value)).expect("a request");
                 memory.transact(&Namespace::Global, vec![set]).await.expect("it is written");
             }
         }
@@ -184,7 +184,8 @@ fn tasks(store: Arc<dyn Store>, case: Case, value: &Value, callers: usize, durin
                 let mut waits = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let began = now();
-                    let request = Request::new(case.key(caller), operation(case, &value)).expect("a request");
+                    let request =
+                        Request::new(&case.key(caller), operation(case, &value)).expect("a request");
                     memory.transact(&Namespace::Global, vec![request]).await.expect("the store works");
                     waits.push(began.elapsed());
                 }

@@ -198,7 +198,7 @@ fn graph(visit: &Visit<'_>, parts: &RunPage<'_>, id: &str) -> Markup {
 fn events(events: &Value, id: &str) -> Markup {
     let next = text(events, "next");
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table class="list" {
                 thead { tr { th scope="col" class="number" { "No." } th scope="col" { "Time" } th scope="col" { "Event" } th scope="col" { "Action" } th scope="col" { "Data" } } }
                 tbody {

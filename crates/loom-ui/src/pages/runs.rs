@@ -63,7 +63,7 @@ pub fn runs(visit: &Visit<'_>, filter: &RunFilter, runs: &Value, workflows: &Val
         (filters(filter, workflows))
         div id="runs" data-swap {
             @if items(runs, "runs").next().is_none() { (nothing(filter)) } @else {
-                div class="scroll" {
+                div class="scroll" tabindex="0" {
                     table class="list" {
                         thead { tr {
                             th scope="col" { "Status" } th scope="col" { "Run" } th scope="col" { "Workflow" }

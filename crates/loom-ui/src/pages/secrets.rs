@@ -23,7 +23,7 @@ pub fn secrets(visit: &Visit<'_>, secrets: &Value, audit: &Value) -> String {
                     p { "Set one with " code { "loom secrets set NAME" } "; workflows read it with " code { "secret('NAME')" } "." }
                 }
             } @else {
-                div class="scroll" {
+                div class="scroll" tabindex="0" {
                     table class="list" {
                         thead { tr {
                             th scope="col" { "Name" } th scope="col" { "State" } th scope="col" class="number" { "Version" }
@@ -36,7 +36,7 @@ pub fn secrets(visit: &Visit<'_>, secrets: &Value, audit: &Value) -> String {
         }
         div id="providers" data-swap {
             h2 { "Providers" }
-            div class="scroll" {
+            div class="scroll" tabindex="0" {
                 table class="list" {
                     thead { tr {
                         th scope="col" { "Name" } th scope="col" { "Type" } th scope="col" { "Asked" } th scope="col" { "Circuit" }
@@ -50,7 +50,7 @@ pub fn secrets(visit: &Visit<'_>, secrets: &Value, audit: &Value) -> String {
             @if items(audit, "entries").next().is_none() {
                 div class="empty" { p { "Nobody has used or changed a secret." } }
             } @else {
-                div class="scroll" {
+                div class="scroll" tabindex="0" {
                     table class="list" {
                         thead { tr {
                             th scope="col" { "Time" } th scope="col" { "Operation" } th scope="col" { "Secret" }

@@ -46,7 +46,7 @@ pub fn status(visit: &Visit<'_>, parts: &StatusPage<'_>) -> String {
         h2 { "Settings" }
         @if items(parts.settings, "settings").next().is_none() { p class="muted" { "The program that runs this server does not publish its settings." } }
         @else {
-            div class="scroll" {
+            div class="scroll" tabindex="0" {
                 table class="list" {
                     thead { tr { th scope="col" { "Setting" } th scope="col" { "Value" } th scope="col" { "From" } } }
                     tbody {

@@ -43,7 +43,7 @@ pub(super) fn timeline(visit: &Visit<'_>, run: &Value, executions: &Value, skipp
     let x = |at: Timestamp| LABEL + (WIDTH - LABEL) * (between(start, at).as_secs_f64() / span).min(1.0);
     let height = (rows.len() as f64).mul_add(ROW, TOP) + 8.0;
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             svg class="timeline" role="group" aria-label="Timeline" width=(WIDTH + AFTER) height=(height)
                 viewBox={ "0 0 " (WIDTH + AFTER) " " (height) } {
                 @for tick in 0..=4_u32 {

@@ -45,7 +45,7 @@ pub fn workflows(visit: &Visit<'_>, workflows: &Value) -> String {
                     p { "Put a definition into the directory of " code { "loom serve --workflows DIR" } ", or send one to " code { "PUT /api/v1/workflows/NAME" } "." }
                 }
             } @else {
-                div class="scroll" {
+                div class="scroll" tabindex="0" {
                     table class="list" {
                         thead { tr {
                             th scope="col" { "Workflow" } th scope="col" { "State" } th scope="col" { "Version" } th scope="col" { "Triggers" }
@@ -146,7 +146,7 @@ fn trigger_card(visit: &Visit<'_>, parts: &WorkflowPage<'_>, workflow: &str, tri
 fn versions(parts: &WorkflowPage<'_>, name: &str) -> Markup {
     let shown = text(parts.version, "version");
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table class="list" {
                 thead { tr { th scope="col" { "Version" } th scope="col" { "Published" } th scope="col" {} } }
                 tbody {

@@ -1,5 +1,7 @@
 //! Child workflows: an action that starts another workflow and waits for its response.
 
+pub(crate) mod elsewhere;
+
 use std::{
     borrow::Cow,
     sync::{
@@ -78,6 +80,7 @@ pub(crate) async fn call(
         trace: call.trace.clone(),
         depth: call.depth.saturating_add(1),
     };
+    let asked = shared.node.as_ref().map(|_| elsewhere::Asked::of(&request, call));
     let mut children = match Arc::clone(others).start_children(request, call).await {
         Ok(Some(children)) => children,
         Ok(None) => {
@@ -86,7 +89,17 @@ pub(crate) async fn call(
             let refusal = failed("BadRequest", "TriggerConditionNotMet", message);
             return unless_started(shared, others, call, waits, refusal).await;
         }
-        Err(error @ StartError::Store(_)) => return later(error.to_string()),
+        Err(StartError::Elsewhere { shard: Some(shard) }) if asked.is_some() => {
+            let known = || find(shared, name, call);
+            return match elsewhere::ask(shared, call, shard, asked, known).await {
+                Ok(Ok(child)) => response_of(shared, others, name, child, waits).await,
+                Ok(Err(refusal)) => refusal,
+                Err(error) => later(error.to_string()),
+            };
+        }
+        Err(error @ (StartError::Store(_) | StartError::Elsewhere { .. })) => {
+            return later(error.to_string());
+        }
         // As a request would be answered: the retry policy decides whether the call is made again.
         Err(error @ StartError::Full { .. }) => {
             let error = ErrorInfo::new("WorkflowTriggerIsThrottled", error.to_string());
@@ -294,9 +307,31 @@ fn child_name(inputs: &Value) -> Option<&str> {
     Some(id.rsplit('/').next().unwrap_or(id))
 }
 
+/// The attempt at an action that calls a child workflow.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The run.
+    pub(crate) run: RunId,
+    /// The idempotency key of the action.
+    pub(crate) key: Arc<str>,
+    /// The attempt, from 1.
+    pub(crate) attempt: u32,
+}
+
+impl Caller {
+    pub(crate) fn of(call: &Call) -> Caller {
+        Caller { run: call.run, key: Arc::clone(&call.idempotency_key), attempt: call.attempt }
+    }
+
+    /// The idempotency key of a child, by which a repeated attempt finds it.
+    pub(crate) fn child_key(&self, index: usize) -> Arc<str> {
+        Arc::from(format!("{}{}/{}/{index}", messages::CHILD, self.key, self.attempt))
+    }
+}
+
 /// The idempotency key of a child, by which a repeated attempt finds it.
 pub(crate) fn child_key(call: &Call, index: usize) -> Arc<str> {
-    Arc::from(format!("{}{}/{}/{index}", messages::CHILD, call.idempotency_key, call.attempt))
+    Caller::of(call).child_key(index)
 }
 
 /// Whether a workflow, or the trigger that would fire, is disabled.

@@ -32,7 +32,7 @@ use loom_definition::{
     model::{ActionKind, EffectKind},
 };
 use loom_expression::{Timestamp, Value};
-use loom_store::{Ack, AtWork, InboxId};
+use loom_store::{Ack, AtWork, Conflict, InboxId};
 use memory::MemoryWrites;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -54,7 +54,7 @@ use crate::{
     other_runs::OtherRuns,
     ports::{Call, CallMemory},
     run_report::RunReport,
-    shared::{Shared, gate::Pass, late_pass::LatePass},
+    shared::{Leave, Shared, gate::Pass, late_pass::LatePass},
     signals::{self, Mailbox},
     time,
     watcher::Watcher,
@@ -75,6 +75,13 @@ pub(crate) struct Unwritten {
     pub(crate) is_contended: bool,
 }
 
+impl Unwritten {
+    /// Whether another node owns the run.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.why, loom_store::Error::Conflict(Conflict::Lost { .. }))
+    }
+}
+
 /// How the task of a run ended.
 #[derive(Debug)]
 pub(crate) enum Driven {
@@ -86,11 +93,15 @@ pub(crate) enum Driven {
     Duplicate,
     /// The store failed.
     Unwritten(Unwritten),
+    /// Another node continues the run.
+    Left,
 }
 
 /// The channels that connect a run with its callers and watchers.
 pub(crate) struct Links {
     pub(crate) inbox: mpsc::Receiver<Envelope>,
+    /// How the run is made to leave this process; none if the process is no node.
+    pub(crate) leave: Option<Leave>,
     pub(crate) watcher: Option<Arc<dyn Watcher>>,
     /// Receives the Response.
     pub(crate) respond: watch::Sender<Option<Value>>,
@@ -120,6 +131,7 @@ pub(crate) struct Driver {
     /// See [`Unwritten`].
     releases: u64,
     inbox: mpsc::Receiver<Envelope>,
+    leave: Option<Leave>,
     mailbox: Arc<Mailbox>,
     orders: Vec<Given>,
     /// See [`Links::callbacks`].
@@ -178,6 +190,7 @@ impl Driver {
             unshown: Vec::new(),
             spilled: None,
             inbox: links.inbox,
+            leave: links.leave,
             mailbox: links.mailbox,
             orders: links.orders,
             callbacks: links.callbacks,
@@ -221,6 +234,8 @@ impl Driver {
             let is_contended = self.journal.as_ref().is_some_and(RunJournal::is_contended);
             if is_contended {
                 tracing::debug!(run_id = ?run, error = %why, "another process has changed a key of shared memory; repeating the attempt");
+            } else if matches!(why, loom_store::Error::Conflict(Conflict::Lost { .. })) {
+                tracing::debug!(run_id = ?run, error = %why, "another node continues the run");
             } else if matches!(why, loom_store::Error::Paused { .. }) {
                 tracing::debug!(run_id = ?run, error = %why, "the run is held: its journal cannot be written");
             } else {
@@ -235,7 +250,7 @@ impl Driver {
             });
         }
         if let Ok(false) = driven {
-            return Driven::Parked;
+            return if self.is_leaving() { Driven::Left } else { Driven::Parked };
         }
         self.report_end();
         self.end_calls().await;
@@ -277,6 +292,21 @@ impl Driver {
         self.watcher.as_ref()
     }
 
+    /// How the run is made to leave this process.
+    pub(crate) fn leave(&self) -> Option<&Leave> {
+        self.leave.as_ref()
+    }
+
+    /// Whether another node is about to continue the run.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leave.as_ref().is_some_and(|leave| leave.soon.is_cancelled())
+    }
+
+    /// Whether the run begins nothing more: the engine drains, or the run leaves this process.
+    pub(super) fn is_draining(&self) -> bool {
+        self.shared.flights.draining() || self.is_leaving()
+    }
+
     /// False if the run has left memory instead.
     async fn drive_to_end(&mut self, first: Option<Command>) -> Result<bool, loom_store::Error> {
         self.landing.push(self.shared.flights.begin());
@@ -299,6 +329,9 @@ impl Driver {
                 // Nothing else can be done for this run now, so the buffered events are written and reported.
                 self.make_durable().await?;
                 self.landing.clear();
+                if self.is_leaving() && self.under_way.values().all(|call| call.flight.is_none()) {
+                    return Ok(false);
+                }
                 // Whatever comes next reads the versions that are current then.
                 self.run.forget_reads();
                 self.next_command().await

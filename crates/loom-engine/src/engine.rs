@@ -9,6 +9,7 @@ mod count;
 mod deliver;
 mod enter;
 mod messages;
+mod nodes;
 mod parking;
 mod queue;
 mod recovery;
@@ -30,6 +31,7 @@ use loom_expression::{Masker, Value};
 use loom_resilience::{RegistrySnapshot, ResilienceRegistry};
 use loom_store::{KeyWrite, RunRow};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     driver::{Driven, Driver, Links},
@@ -59,6 +61,7 @@ use crate::{
 };
 
 pub use builder::EngineBuilder;
+pub use nodes::trigger_shard;
 pub use recovery::Recovered;
 
 /// Capacity of a run's command queue, in commands. Senders wait while it is full.
@@ -352,7 +355,9 @@ impl Engine {
         };
         let named = (&workflow.name, trigger.map(|trigger| &trigger.name));
         let environment = &*self.shared.environment;
-        let fire = |reads: &Reads| fire::fire(firing.clone(), environment, reads, || self.shared.next_run());
+        let shard = self.shard_for(workflow, trigger)?;
+        let fire =
+            |reads: &Reads| fire::fire(firing.clone(), environment, reads, || self.shared.next_run(shard));
         reads::with_reads(environment, named, fire).await.map_err(StartError::Trigger)
     }
 
@@ -382,7 +387,8 @@ impl Engine {
         if self.shared.stopping.is_cancelled() || self.shared.flights.draining() {
             return Err(StartError::Stopping);
         }
-        let (run, seed) = self.shared.next_run();
+        let trigger = find_trigger(workflow, before.trigger_name().map(Arc::from).as_ref()).ok().flatten();
+        let (run, seed) = self.shared.next_run(self.shard_for(workflow, trigger)?);
         let start = fire::again(workflow, parameters, before, (run, seed));
         let pass = self.enter(workflow, start.trigger_name(), &[run], None)?.pop().unwrap_or_default();
         let written = Written { origin: Some(before.run), ..Written::default() };
@@ -494,8 +500,10 @@ impl Engine {
         let (accepted, acceptance) = oneshot::channel();
         let mailbox = Arc::<Mailbox>::default();
         let late = Arc::new(LatePass::beside(&pass));
+        let leave = self.shared.leave();
         let links = Links {
             inbox,
+            leave: leave.clone(),
             watcher,
             respond,
             report,
@@ -508,7 +516,8 @@ impl Engine {
         };
         let first = first_command(&links.pass, Arc::clone(&start));
         let driver = Driver::new(self.for_runs(), run, journal, links);
-        let reached = InProgress { commands: commands.clone(), response: response.clone(), mailbox, late };
+        let reached =
+            InProgress { commands: commands.clone(), response: response.clone(), mailbox, late, leave };
         self.shared.awake.enter(id, reached, || ());
         self.shared.make_room();
         self.adopt(id, driver, Some(first));
@@ -520,10 +529,12 @@ impl Engine {
         let engine = self.clone();
         let watcher = driver.watcher().cloned();
         let stopping = self.shared.stopping.clone();
+        let leave = driver.leave().map(|leave| leave.now.clone());
         self.shared.tasks.spawn(async move {
             let mut driven = tokio::select! {
                 biased;
                 () = stopping.cancelled() => Driven::Over,
+                () = must_leave(leave.as_ref()), if leave.is_some() => Driven::Left,
                 driven = driver.drive(first) => driven,
             };
             if let Driven::Unwritten(unwritten) = &mut driven {
@@ -537,6 +548,12 @@ impl Engine {
             engine.shared.queue.ended();
             match driven {
                 Driven::Over | Driven::Parked => {}
+                // Its watchers find it at the node that continues it.
+                Driven::Left => engine.gone(id, watcher.as_ref()),
+                Driven::Unwritten(unwritten) if unwritten.is_lost() => {
+                    drop(engine.shared.aside.take(id));
+                    engine.gone(id, watcher.as_ref());
+                }
                 Driven::Duplicate => engine.gone(id, watcher.as_ref()),
                 // Releasing held runs loads only those that are no longer in progress, so this comes last.
                 Driven::Unwritten(unwritten) => engine.hold(id, unwritten, watcher.as_ref()).await,
@@ -599,6 +616,14 @@ impl Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine").field("runs_in_progress", &self.runs_in_progress()).finish_non_exhaustive()
+    }
+}
+
+/// Waits until the run has to leave this process at once.
+async fn must_leave(leave: Option<&CancellationToken>) {
+    match leave {
+        Some(leave) => leave.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -112,7 +112,7 @@ mod work;
 pub use budgets::Budgets;
 pub use callback::Callbacks;
 pub use ended::ENDED_RUNS;
-pub use engine::{Delivered, Engine, EngineBuilder, PolicyInUse, Recovered};
+pub use engine::{Delivered, Engine, EngineBuilder, PolicyInUse, Recovered, trigger_shard};
 pub use environment::{Environment, label_settings};
 pub use event::{Command, EffectId, Event, OpeningId, Outcome, Place, RunId, RunStart, TimerId};
 pub use illegal::IllegalEvent;

@@ -23,6 +23,9 @@ pub(crate) const CALLBACK: u16 = 4;
 /// the key under which the call started the child.
 pub(crate) const END: u16 = 5;
 
+/// The kind of messages to no run that ask for a child workflow, whose trigger another node owns; see `children::elsewhere`.
+pub(crate) const START: u16 = 6;
+
 /// What the keys of children begin with.
 pub(crate) const CHILD: &str = "child:";
 

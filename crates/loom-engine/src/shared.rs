@@ -25,7 +25,7 @@ use std::{
 
 use loom_definition::Workflow;
 use loom_expression::Value;
-use loom_store::RunIdSource;
+use loom_store::{RunIdSource, Shard, Standing};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
@@ -102,6 +102,8 @@ pub(crate) struct Shared {
     pub(crate) recovered: OnceLock<Handle>,
     /// What calls show while it arrives.
     pub(crate) boards: Boards,
+    /// What this process owns, if it is one of several nodes.
+    pub(crate) node: Option<Standing>,
 }
 
 /// The channels to a run in progress.
@@ -111,6 +113,17 @@ pub(crate) struct InProgress {
     pub(crate) response: watch::Receiver<Option<Value>>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) late: Arc<LatePass>,
+    /// How the run is made to leave this process; none if the process is no node.
+    pub(crate) leave: Option<Leave>,
+}
+
+/// How a run is made to leave this process, because another node continues it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leave {
+    /// It begins nothing more, and leaves when its calls in flight have ended.
+    pub(crate) soon: CancellationToken,
+    /// It leaves at once.
+    pub(crate) now: CancellationToken,
 }
 
 /// A workflow that others may call, with the parameter values of its runs.
@@ -128,11 +141,26 @@ impl Shared {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).releases
     }
 
-    /// A new id, greater than all before, and a seed that cannot be guessed from it.
-    pub(crate) fn next_run(&self) -> (RunId, u64) {
+    /// A new id, greater than all before, and a seed that cannot be guessed from it. A node makes it in the given shard.
+    pub(crate) fn next_run(&self, shard: Option<Shard>) -> (RunId, u64) {
         let now = time::millis(self.clock.now());
-        let run = self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(now);
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = match shard {
+            None => ids.next(now),
+            Some(shard) => ids.next_in(now, shard),
+        };
+        drop(ids);
         (run, self.seed.unwrap_or_else(fresh_seed) ^ random::mix(run.as_u64()))
+    }
+
+    /// Whether this process may load a run and continue it.
+    pub(crate) fn may_load(&self, run: RunId) -> bool {
+        self.node.as_ref().is_none_or(|node| node.may_load(run.shard()))
+    }
+
+    /// How a run of this process is made to leave it; none if the process is no node.
+    pub(crate) fn leave(&self) -> Option<Leave> {
+        self.node.is_some().then(Leave::default)
     }
 
     /// How long a run waits in memory; none if it is not parked.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use loom_definition::Workflow;
 use loom_expression::{Object, Value};
-use loom_store::{InboxId, KeyWrite};
+use loom_store::{InboxId, KeyWrite, Shard};
 
 use crate::{
     event::{ErrorInfo, RunId, RunStart},
@@ -117,6 +117,12 @@ pub enum StartError {
     /// The store could not be read or written.
     #[error("the store is unavailable")]
     Store(#[source] loom_store::Error),
+    /// Another node starts the runs of the trigger, or this one does not yet.
+    #[error("this node does not own the trigger's shard")]
+    Elsewhere {
+        /// The shard; none when any would do, and this node owns none.
+        shard: Option<Shard>,
+    },
     /// An expression of the trigger failed.
     #[error("the trigger failed: {}", .0.message)]
     Trigger(ErrorInfo),

@@ -180,7 +180,7 @@ impl Engine {
     }
 
     fn scope<'a>(&'a self, view: TriggerView<'a>, reads: &'a Reads) -> TriggerScope<'a> {
-        let (run, seed) = self.shared().next_run();
+        let (run, seed) = self.shared().next_run(None);
         TriggerScope {
             workflow: view.workflow,
             parameters: view.parameters,

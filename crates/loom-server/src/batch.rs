@@ -36,11 +36,11 @@ pub(crate) async fn keep(task: &TriggerTask) {
     let turn = task.host.piles.turn(&task.key());
     let _turn = tokio::select! {
         turn = turn.lock() => turn,
-        () = task.host.draining.cancelled() => return,
+        () = task.stopped.cancelled() => return,
     };
     tokio::select! {
         () = collect_on(task) => {}
-        () = task.host.draining.cancelled() => {}
+        () = task.stopped.cancelled() => {}
     }
 }
 

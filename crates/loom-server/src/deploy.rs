@@ -17,13 +17,13 @@ use loom_definition::{
     trigger::Trigger,
 };
 use loom_expression::{Object, Value};
-use loom_store::{Commit, KeyQuery, KeyWrite, Store};
+use loom_store::{Commit, Conflict, Error as StoreError, KeyExpectation, KeyQuery, KeyWrite, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::sign::Signer;
 
 /// The namespace of versions in the store.
-const NAMESPACE: &str = "workflow";
+pub(crate) const NAMESPACE: &str = "workflow";
 
 /// The number of versions that are read from the store at once.
 const PAGE: usize = 200;
@@ -43,10 +43,19 @@ pub struct Deployment {
     pub disabled: bool,
     /// Cancelled when another version replaces it.
     pub(crate) retired: CancellationToken,
-    /// Cancels the task of each active automatic trigger, by its index.
-    pub(crate) acting: Mutex<BTreeMap<usize, CancellationToken>>,
+    /// The tasks of active automatic triggers, by their index.
+    pub(crate) acting: Mutex<BTreeMap<usize, Acting>>,
     pub(crate) has_response: bool,
     pub(crate) answers_later: bool,
+}
+
+/// How the task of an automatic trigger is ended.
+#[derive(Debug)]
+pub(crate) struct Acting {
+    /// The trigger is disabled, or its deployment replaced.
+    pub(crate) retired: CancellationToken,
+    /// The trigger continues in another process.
+    pub(crate) stopped: CancellationToken,
 }
 
 /// Whether a workflow has a Response; with `later`, whether it has an asynchronous one, for which callers do not wait.
@@ -106,6 +115,12 @@ pub enum DeployError {
     /// The name already has versions, and [`Source::only_new`] is set.
     #[error("a workflow of this name already exists")]
     Exists,
+    /// Another node has published this version at the same time.
+    #[error("another node has published version {version} at the same time; try again")]
+    Overtaken {
+        /// The version.
+        version: Version,
+    },
     /// The version number exceeds 32 bits.
     #[error(transparent)]
     Catalog(#[from] loom_definition::catalog::CatalogError),
@@ -178,14 +193,16 @@ impl Deployments {
 
     /// Reads all versions from the store. Returns the latest definition of every name; only those from the API have their text.
     pub(crate) async fn load(&self) -> Result<Vec<Source>, loom_store::Error> {
-        let mut after = None;
+        let (mut catalog, mut after) = (Catalog::default(), None);
         let mut latest: BTreeMap<String, Source> = BTreeMap::new();
+        // No version is published meanwhile, which would be missing from the new catalog.
+        let _publishing = self.publishing.lock().await;
         loop {
             let query = KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };
             let page = self.store.keys(query).await?;
             for found in &page.values {
                 let Ok(kept) = Value::parse_json(&found.value) else { continue };
-                if let Some((id, source)) = self.remember(&kept) {
+                if let Some((id, source)) = remember(&mut catalog, &kept) {
                     latest.insert(id, source);
                 }
             }
@@ -194,6 +211,7 @@ impl Deployments {
                 None => break,
             }
         }
+        *self.catalog.lock().unwrap_or_else(PoisonError::into_inner) = catalog;
         Ok(latest.into_values().collect())
     }
 
@@ -219,37 +237,6 @@ impl Deployments {
         self.current.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(deployment));
     }
 
-    /// Adds a stored version to the catalog. Versions must be added in order.
-    fn remember(&self, kept: &Value) -> Option<(String, Source)> {
-        let text = |name: &str| kept.get(name).and_then(Value::as_str);
-        let id = text("id")?.to_owned();
-        let version = Version::parse(text("version")?)?;
-        let at = kept.get("updatedAt").and_then(Value::as_i64)?;
-        let draft = Draft {
-            description: text("description").map(Arc::from),
-            tags: kept.get("tags").cloned().unwrap_or_default(),
-            definition: Value::from_json_str(text("definition")?).ok()?,
-        };
-        let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = catalog.get(&id, None).map(|entry| entry.version);
-        match last {
-            None => catalog.create(&id, draft, at).ok()?,
-            Some(last) => {
-                let bump = [Bump::Patch, Bump::Minor, Bump::Major];
-                let bump = bump.into_iter().find(|bump| last.next(*bump) == version)?;
-                catalog.publish(&id, draft, bump, at).ok()?
-            }
-        };
-        let options = LoadOptions {
-            name: text("name").map(Arc::from),
-            accepted_before: true,
-            ..LoadOptions::default()
-        };
-        let origin = if text("origin") == Some("api") { Origin::Api } else { Origin::File };
-        let bytes = text("text").unwrap_or_default().as_bytes().to_vec();
-        Some((id, Source { bytes, options, origin, bump: Bump::Patch, only_new: false }))
-    }
-
     /// Loads a definition and binds its parameters.
     pub(crate) fn read(&self, source: &Source) -> Result<Bound, Diagnostics> {
         let mut options = source.options.clone();
@@ -257,11 +244,13 @@ impl Deployments {
         self.surroundings_of(source).load(&source.bytes, &options)
     }
 
-    /// Loads, checks, stores and activates a definition. Returns the deployment and whether it changed.
+    /// Loads, checks, stores and activates a definition. Returns the deployment and whether it changed. One that is `stored` is
+    /// not published again: if it is not the latest version any more, nothing changes.
     pub(crate) async fn deploy(
         &self,
         source: &Source,
         now: i64,
+        stored: bool,
     ) -> Result<(Arc<Deployment>, bool), DeployError> {
         let Bound { loaded, parameters } = self.read(source).map_err(DeployError::Refused)?;
         let _publishing = self.publishing.lock().await;
@@ -276,7 +265,11 @@ impl Deployments {
         {
             return Ok((present, false));
         }
-        let version = self.publish(&workflow, source, now).await?;
+        let version = match self.version_of(&workflow) {
+            Ok(version) => version,
+            Err(Some(version)) if stored => return Err(DeployError::Overtaken { version }),
+            Err(_) => self.publish(&workflow, source, now).await?,
+        };
         let deployment = Arc::new(Deployment {
             has_response: responds(&workflow, false),
             answers_later: responds(&workflow, true),
@@ -295,7 +288,15 @@ impl Deployments {
         Ok((deployment, true))
     }
 
-    /// Assigns a version: the latest one if its definition is the same, otherwise the next.
+    /// The latest version of a workflow if its definition is the same; otherwise the latest one as an error.
+    fn version_of(&self, workflow: &Workflow) -> Result<Version, Option<Version>> {
+        let catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = catalog.get(&workflow.name.to_lowercase(), None).ok_or(None)?;
+        let definition = Value::from_json_str(&workflow.source).unwrap_or_default();
+        if latest.definition == definition { Ok(latest.version) } else { Err(Some(latest.version)) }
+    }
+
+    /// Publishes the next version.
     async fn publish(&self, workflow: &Workflow, source: &Source, now: i64) -> Result<Version, DeployError> {
         let id = workflow.name.to_lowercase();
         let definition = Value::from_json_str(&workflow.source).unwrap_or_default();
@@ -306,11 +307,6 @@ impl Deployments {
             let catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
             (catalog.clone(), catalog.get(&id, None).cloned())
         };
-        if let Some(latest) = &latest
-            && latest.definition == draft.definition
-        {
-            return Ok(latest.version);
-        }
         let entry = match latest {
             None => catalog.create(&id, draft, now)?,
             Some(_) => catalog.publish(&id, draft, source.bump, now)?,
@@ -334,9 +330,15 @@ impl Deployments {
             namespace: NAMESPACE.into(),
             key: key(&id, version).into(),
             value: Some(Bytes::from(Value::from(kept).to_json_text())),
+            expect: KeyExpectation::Absent,
             ..KeyWrite::default()
         });
-        self.store.commit(commit).await?;
+        match self.store.commit(commit).await {
+            Err(StoreError::Conflict(Conflict::Key { .. })) => {
+                return Err(DeployError::Overtaken { version });
+            }
+            written => drop(written?),
+        }
         *self.catalog.lock().unwrap_or_else(PoisonError::into_inner) = catalog;
         Ok(version)
     }
@@ -372,4 +374,31 @@ impl Deployments {
 /// A key that sorts like versions.
 fn key(id: &str, version: Version) -> String {
     format!("{id}/{:010}.{:010}.{:010}", version.major, version.minor, version.patch)
+}
+
+/// Adds a stored version to the catalog. Versions must be added in order.
+fn remember(catalog: &mut Catalog, kept: &Value) -> Option<(String, Source)> {
+    let text = |name: &str| kept.get(name).and_then(Value::as_str);
+    let id = text("id")?.to_owned();
+    let version = Version::parse(text("version")?)?;
+    let at = kept.get("updatedAt").and_then(Value::as_i64)?;
+    let draft = Draft {
+        description: text("description").map(Arc::from),
+        tags: kept.get("tags").cloned().unwrap_or_default(),
+        definition: Value::from_json_str(text("definition")?).ok()?,
+    };
+    let last = catalog.get(&id, None).map(|entry| entry.version);
+    match last {
+        None => catalog.create(&id, draft, at).ok()?,
+        Some(last) => {
+            let bump = [Bump::Patch, Bump::Minor, Bump::Major];
+            let bump = bump.into_iter().find(|bump| last.next(*bump) == version)?;
+            catalog.publish(&id, draft, bump, at).ok()?
+        }
+    };
+    let options =
+        LoadOptions { name: text("name").map(Arc::from), accepted_before: true, ..LoadOptions::default() };
+    let origin = if text("origin") == Some("api") { Origin::Api } else { Origin::File };
+    let bytes = text("text").unwrap_or_default().as_bytes().to_vec();
+    Some((id, Source { bytes, options, origin, bump: Bump::Patch, only_new: false }))
 }

@@ -50,6 +50,17 @@ impl Host {
         Ok(())
     }
 
+    /// Follows the orders that another node has stored.
+    pub(crate) async fn follow_switches(self: &Arc<Self>) -> Result<(), loom_store::Error> {
+        self.switches.reload(&*self.store).await?;
+        self.apply_disabled();
+        for deployment in self.deployments.all() {
+            triggers::stop_disabled(self, &deployment);
+            triggers::start(self, &deployment);
+        }
+        Ok(())
+    }
+
     /// Passes to the engine the workflows and triggers that actions cannot call.
     pub(crate) fn apply_disabled(&self) {
         let by_settings = self.deployments.all().into_iter().filter(|deployment| deployment.disabled);

@@ -8,7 +8,7 @@ use axum::{
 use loom_expression::Object;
 use loom_store::Condition;
 
-use crate::{response::json, shared::Shared};
+use crate::{nodes, response::json, shared::Shared};
 
 /// `GET /healthz`: whether the process works.
 pub(crate) async fn health(State(shared): State<Shared>) -> Response<Body> {
@@ -28,6 +28,9 @@ pub(crate) async fn health(State(shared): State<Shared>) -> Response<Body> {
     object.insert("runsInProgress", shared.host.engine.runs_in_progress() as i64);
     object.insert("runsParked", shared.host.engine.runs_parked() as i64);
     object.insert("runsHeld", shared.host.engine.held().len() as i64);
+    if let Some(cluster) = nodes::api::summary(&shared.host) {
+        object.insert("cluster", cluster);
+    }
     json(status, &object.into())
 }
 
@@ -39,6 +42,9 @@ pub(crate) async fn ready(State(shared): State<Shared>) -> Response<Body> {
     object.insert("ready", why.is_none());
     if let Some(why) = why {
         object.insert("reason", why);
+    }
+    if let Some(cluster) = nodes::api::summary(&shared.host) {
+        object.insert("cluster", cluster);
     }
     json(status, &object.into())
 }

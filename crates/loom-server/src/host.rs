@@ -24,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     batch::pile::Piles,
+    cluster::{Cluster, NodeSettings},
     deploy::{Deployment, Deployments, Source},
     hub::Hub,
     policies::{Layers, NotStored, PoliciesRefused},
@@ -73,6 +74,8 @@ pub struct HostSettings {
     pub telemetry: Option<TelemetrySettings>,
     /// The version in the metric `loom_build_info`.
     pub version: String,
+    /// Makes the host one of several nodes on the store; None owns everything in it.
+    pub node: Option<NodeSettings>,
     /// Reads the resource usage of the process for the `process_*` metrics; None omits them.
     pub process: Option<fn() -> ProcessUsage>,
 }
@@ -98,6 +101,7 @@ impl HostSettings {
             retention: Retention::DEFAULT,
             telemetry: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: None,
             process: None,
         }
     }
@@ -141,6 +145,8 @@ pub struct Recovery {
 pub struct Host {
     pub(crate) engine: Engine,
     pub(crate) store: Arc<dyn Store>,
+    /// This process as a node; None if it owns everything in the store.
+    pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) memory: StoredMemory,
     pub(crate) audit: Arc<StoreAudit>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -277,7 +283,7 @@ impl Host {
             return Some("the server is recovering unfinished runs".to_owned());
         }
         match self.store.health().condition {
-            Condition::Running => None,
+            Condition::Running => self.cluster.as_ref().and_then(|cluster| cluster.why_not_ready()),
             // Details of disk errors are for the operator, and are in the log.
             Condition::Paused(why) => Some(why.to_string()),
             Condition::Closed => Some("the store is closed".to_owned()),
@@ -313,6 +319,10 @@ impl Host {
     /// The store is unavailable.
     pub async fn save_resilience(&self) -> Result<(), loom_store::Error> {
         let snapshot = serde_json::to_vec(&self.engine.registry().snapshot()).unwrap_or_default();
+        if self.cluster.is_some() {
+            // Each node counts on its own.
+            return Ok(());
+        }
         let mut commit = Commit::new();
         commit.keys.push(KeyWrite {
             namespace: "server".into(),

@@ -45,6 +45,7 @@ fn text(host: &Host) -> String {
     actions(&mut page, &host.hub.tally);
     services(&mut page, &host.hub.tally, host.engine.registry().list());
     store(&mut page, &*host.store);
+    nodes(&mut page, host);
     if let Some(recorder) = &host.hub.recorder {
         spans(&mut page, recorder.exporter());
     }
@@ -52,6 +53,25 @@ fn text(host: &Host) -> String {
         process(&mut page, &usage());
     }
     page.0
+}
+
+fn nodes(page: &mut Page, host: &Host) {
+    let nodes = host.cluster.as_ref().map(|cluster| cluster.nodes()).unwrap_or_default();
+    page.head(
+        "loom_nodes",
+        "gauge",
+        "Live nodes of the cluster, as this one last saw them; 0 without a cluster.",
+    );
+    page.sample("loom_nodes", &[], nodes.len());
+    page.head(
+        "loom_shards_owned",
+        "gauge",
+        "Shards that any live node owns, as this one last saw them, of 1024.",
+    );
+    page.sample("loom_shards_owned", &[], nodes.iter().map(|node| node.shards.len()).sum::<usize>());
+    page.head("loom_node_shards", "gauge", "Shards in which this node starts runs; 0 without a cluster.");
+    let open = host.cluster.as_ref().map_or(0, |cluster| cluster.standing.open().len());
+    page.sample("loom_node_shards", &[], open);
 }
 
 fn runs(page: &mut Page, host: &Host) {

@@ -16,7 +16,9 @@ use loom_engine::{
     ports::{ActionHandler, Clock},
 };
 use loom_resilience::{Observer, Policy, ResilienceRegistry};
-use loom_store::{Commit, Conflict, Error as StoreError, KeyExpectation, KeyWrite, Shards, Store};
+use loom_store::{
+    Commit, Conflict, Error as StoreError, KeyExpectation, KeyWrite, NodeStore, Shards, Standing, Store,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -24,6 +26,7 @@ use crate::{
         pile::Piles,
         send::{Sender, TYPE},
     },
+    cluster::Cluster,
     deploy::{DeployError, Deployment, Deployments, Origin, Source},
     host::{Host, HostError, HostSettings, LiveSettings, Recovery},
     hub::Hub,
@@ -60,6 +63,16 @@ impl Host {
             .map(|settings| Exporter::start(settings, environment.masker.clone()))
             .transpose()?
             .map(Arc::new);
+        let (cluster, store, builder) = match settings.node.clone() {
+            None => (None, store, builder),
+            Some(node) => {
+                let standing = Standing::default();
+                let mine = Arc::new(NodeStore::new(Arc::clone(&store), standing.clone()));
+                let since = store.latest().await?;
+                let cluster = Arc::new(Cluster::new(store, since, standing.clone(), node));
+                (Some(cluster), mine as Arc<dyn Store>, builder.node(standing))
+            }
+        };
         let file = settings.policies.clone().unwrap_or_default();
         let (layers, policies) = Layers::load(&*store, file).await?;
         environment.policies = PolicyBook::new(policies);
@@ -126,11 +139,14 @@ impl Host {
             ready: AtomicBool::new(false),
             holding: AtomicBool::new(false),
             store,
+            cluster,
         });
         sender.belongs_to(&host);
-        let saved = host.store.key("server", "resilience").await?;
-        let saved = saved.and_then(|saved| serde_json::from_slice(&saved.value).ok());
-        host.engine.restore_services(saved.as_ref()).await?;
+        if host.cluster.is_none() {
+            let saved = host.store.key("server", "resilience").await?;
+            let saved = saved.and_then(|saved| serde_json::from_slice(&saved.value).ok());
+            host.engine.restore_services(saved.as_ref()).await?;
+        }
         for source in host.deployments.load().await? {
             if source.origin == Origin::File {
                 if host.settings.lists_stored {
@@ -148,8 +164,18 @@ impl Host {
     /// # Errors
     /// [`DeployError`]; the version deployed before stays in service.
     pub async fn deploy(self: &Arc<Self>, source: &Source) -> Result<(Arc<Deployment>, bool), DeployError> {
+        self.activate(source, false).await
+    }
+
+    /// Deploys a definition that is `stored` already, or a new one.
+    pub(crate) async fn activate(
+        self: &Arc<Self>,
+        source: &Source,
+        stored: bool,
+    ) -> Result<(Arc<Deployment>, bool), DeployError> {
         let source = self.with_policies(source);
-        let (deployment, changed) = self.deployments.deploy(&source, self.now().unix_millis()).await?;
+        let (deployment, changed) =
+            self.deployments.deploy(&source, self.now().unix_millis(), stored).await?;
         if changed {
             self.engine.deploy(Arc::clone(&deployment.workflow), deployment.parameters.clone());
             self.apply_disabled();
@@ -201,10 +227,15 @@ impl Host {
         if !self.services_are_fresh() {
             self.save_resilience().await?;
         }
-        self.engine.clear_stored_services().await?;
+        if self.cluster.is_none() {
+            self.engine.clear_stored_services().await?;
+        }
         let recovered = self.engine.recover(None).await?;
         self.ready.store(true, Ordering::Release);
-        subscription::end_orphans(self).await?;
+        if self.cluster.is_none() {
+            subscription::end_orphans(self, Shards::ALL).await?;
+        }
+        self.join().await?;
         for deployment in self.deployments.all() {
             memory_changed::begin(self, &deployment).await;
             triggers::start(self, &deployment);
@@ -248,7 +279,11 @@ impl Host {
     /// The host keeps draining.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.draining.cancel();
-        self.engine.drain(limit).await
+        let left = self.engine.drain(limit).await;
+        if let Some(cluster) = &self.cluster {
+            cluster.leave().await;
+        }
+        left
     }
 
     /// Shuts down: triggers first, then runs, which the next process resumes. Everything that was accepted is on disk when this
@@ -258,6 +293,11 @@ impl Host {
     /// The store cannot be closed cleanly; everything it has acknowledged is on disk nevertheless.
     pub async fn shut_down(&self) -> Result<(), loom_store::Error> {
         self.draining.cancel();
+        if let Some(cluster) = &self.cluster
+            && self.is_started()
+        {
+            cluster.leave().await;
+        }
         self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;

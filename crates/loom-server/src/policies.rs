@@ -16,7 +16,7 @@ use loom_store::{Commit, KeyQuery, Store};
 use crate::keys::key_write;
 
 /// The namespace of stored policies; keys are the names of services.
-const NAMESPACE: &str = "policy";
+pub(crate) const NAMESPACE: &str = "policy";
 
 /// The number of policies that are read from the store at once.
 const PAGE: usize = 200;
@@ -87,24 +87,24 @@ impl Layers {
         store: &dyn Store,
         file: Arc<Policies>,
     ) -> Result<(Layers, Arc<Policies>), loom_store::Error> {
-        let (mut stored, mut after) = (BTreeMap::new(), None);
-        loop {
-            let query = KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };
-            let page = store.keys(query).await?;
-            for found in page.values {
-                if let Ok(members) = Value::parse_json(&found.value) {
-                    stored.insert(Arc::from(&*found.key), members);
-                }
-            }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
-        let both = Both { file, stored };
+        let both = Both { file, stored: read_stored(store).await? };
         let policies = both.merged().unwrap_or_else(|_| fitting(&both));
         let layers = Layers { both: Mutex::new(both), ..Layers::default() };
         Ok((layers, Arc::new(policies)))
+    }
+
+    /// Uses the policies that the store has now.
+    pub(crate) async fn reload(&self, engine: &Engine, store: &dyn Store) -> Result<(), loom_store::Error> {
+        let _alone = self.changing.lock().await;
+        let stored = read_stored(store).await?;
+        let mut both = self.both();
+        let next = Both { file: Arc::clone(&both.file), stored };
+        let merged = next.merged().unwrap_or_else(|_| fitting(&next));
+        match engine.replace_policies(Arc::new(merged)) {
+            Ok(_) => *both = next,
+            Err(why) => tracing::error!(%why, "ignoring the policies that another node has stored"),
+        }
+        Ok(())
     }
 
     fn both(&self) -> MutexGuard<'_, Both> {
@@ -219,4 +219,23 @@ fn unfit(both: &Both) -> Arc<str> {
         |(name, members): &(&Arc<str>, &Value)| both.file.with_stored([(&***name, *members)]).is_err();
     let found = both.stored.iter().find(alone).or_else(|| both.stored.iter().next());
     found.map_or_else(|| Arc::from(""), |(name, _)| Arc::clone(name))
+}
+
+/// The stored policies.
+async fn read_stored(store: &dyn Store) -> Result<BTreeMap<Arc<str>, Value>, loom_store::Error> {
+    let (mut stored, mut after) = (BTreeMap::new(), None);
+    loop {
+        let query = KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };
+        let page = store.keys(query).await?;
+        for found in page.values {
+            if let Ok(members) = Value::parse_json(&found.value) {
+                stored.insert(Arc::from(&*found.key), members);
+            }
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    Ok(stored)
 }

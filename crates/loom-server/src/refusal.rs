@@ -61,6 +61,12 @@ pub(crate) fn refusal(error: FireError) -> Problem {
         .later(RETRY_AFTER),
         FireError::Start(StartError::OtherFiring { run }) => idempotency::reused(run),
         FireError::Start(StartError::Store(error)) => error.into(),
+        FireError::Start(StartError::Elsewhere { .. }) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "NoOwner",
+            "Another node starts the runs of this trigger; no run was started.",
+        )
+        .later(RETRY_AFTER),
         FireError::Start(StartError::Trigger(error)) => {
             Problem::new(StatusCode::BAD_REQUEST, "TriggerFailed", error.message)
         }

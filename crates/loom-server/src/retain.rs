@@ -32,7 +32,7 @@ pub(crate) fn start(host: &Arc<Host>) {
             tokio::select! {
                 () = keeper.stopping.cancelled() => return,
                 now = looks.tick() => {
-                    if keeper.live().retention == Retention::default() {
+                    if keeper.live().retention == Retention::default() || !keeper.looks_after_all() {
                         continue;
                     }
                     let metrics = keeper.store.metrics();

@@ -23,7 +23,9 @@ pub(crate) fn start(host: &Arc<Host>) {
                 () = tokio::time::sleep(wait) => {}
             }
             // A store that pauses again immediately is retried with exponential backoff.
-            wait = if look(&keeper).await { SOON } else { (wait * 2).min(LATE) };
+            // A database that several nodes use comes back at once.
+            let latest = if keeper.cluster.is_some() { SOON } else { LATE };
+            wait = if look(&keeper).await { SOON } else { (wait * 2).min(latest) };
         }
     });
 }

@@ -16,7 +16,12 @@ use axum::{
 use loom_expression::Value;
 
 use crate::{
-    backfill, callers, health, invoke, memory, metrics, openapi, pause, published,
+    backfill, callers, health, invoke, memory, metrics,
+    nodes::{
+        self,
+        forward::{self, Checked},
+    },
+    openapi, pause, published,
     response::Problem,
     run_definition, run_list, runs, secret_audit, secrets, services,
     shared::{Caller, Shared},
@@ -113,6 +118,8 @@ pub(crate) fn guarded() -> Routes {
         .get("/api/v1/memory/{namespace}/{key}", memory::get)
         .on(Method::PUT, "/api/v1/memory/{namespace}/{key}", memory::put)
         .on(Method::DELETE, "/api/v1/memory/{namespace}/{key}", memory::delete)
+        .get("/api/v1/nodes", nodes::api::nodes)
+        .post("/api/v1/nodes/{node}/drain", nodes::api::drain)
         .get("/api/v1/openapi.json", openapi::document)
         .get("/api/v1/secrets", secrets::list)
         .get("/api/v1/secrets/{name}", secrets::get)
@@ -169,17 +176,27 @@ fn log_denied(method: &Method, uri: &Uri, status: StatusCode) {
 /// All routes.
 pub(crate) fn router(shared: Shared) -> Router {
     let masking = || middleware::from_fn_with_state(shared.clone(), masked);
+    let to_owner = || middleware::from_fn_with_state(shared.clone(), forward::forward);
+    let open = || open().router.route_layer(to_owner());
     // Pages ask the API for their visitors, whom they have checked themselves.
-    let for_pages = guarded().router.route_layer(masking()).merge(open().router).with_state(shared.clone());
+    let for_pages = guarded().router.route_layer(to_owner()).route_layer(middleware::from_fn(mark_checked));
+    let for_pages = for_pages.route_layer(masking()).merge(open()).with_state(shared.clone());
     let pages = ui::router(shared.clone(), for_pages);
-    let guarded = guarded().router.route_layer(middleware::from_fn_with_state(shared.clone(), only_allowed));
+    let guarded = guarded().router.route_layer(to_owner());
+    let guarded = guarded.route_layer(middleware::from_fn_with_state(shared.clone(), only_allowed));
     guarded
         .route_layer(masking())
-        .merge(open().router)
+        .merge(open())
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared)
         .merge(pages)
+}
+
+/// Marks a request whose caller has been checked.
+async fn mark_checked(mut request: Request, next: Next) -> Response<Body> {
+    request.extensions_mut().insert(Checked);
+    next.run(request).await
 }
 
 async fn only_allowed(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
@@ -192,7 +209,7 @@ async fn only_allowed(State(shared): State<Shared>, request: Request, next: Next
             is_ours.and_then(|()| check_proof(&caller, &request)).and_then(|()| callers::check_kind(&request))
         };
         return match checked {
-            Ok(()) => next.run(request).await,
+            Ok(()) => mark_checked(request, next).await,
             Err(problem) => problem.into_response(),
         };
     }

@@ -138,6 +138,10 @@ async fn fire(
     if has_started(host, &key, end).await? {
         return Ok(true);
     }
+    if !host.acts_for(&deployment.workflow.name, &trigger.name) {
+        // The node that acts for the trigger starts it.
+        return Ok(false);
+    }
     let number = trigger_history::next_number(&*host.store, &key).await?;
     let note = Note::new(host.now().unix_nanos(), NoteStatus::Succeeded);
     let keys = {

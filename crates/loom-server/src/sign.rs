@@ -16,7 +16,7 @@ use loom_store::{KeyQuery, KeyWrite, Named};
 pub(crate) const KEY_BYTES: usize = 32;
 
 /// The namespace of salts in the store; keys are opaque ids of their owners.
-const NAMESPACE: &str = "signature-salt";
+pub(crate) const NAMESPACE: &str = "signature-salt";
 
 /// The number of salts that are read from the store at once.
 const PAGE: usize = 200;
@@ -49,6 +49,13 @@ impl NewSalt {
 impl Signer {
     /// A signer with the salts from the store.
     pub(crate) async fn open(key: [u8; KEY_BYTES], store: &dyn Named) -> Result<Signer, loom_store::Error> {
+        let signer = Signer { key, salts: Arc::default() };
+        signer.reload(store).await?;
+        Ok(signer)
+    }
+
+    /// Uses the salts that the store has now.
+    pub(crate) async fn reload(&self, store: &dyn Named) -> Result<(), loom_store::Error> {
         let mut salts = HashMap::new();
         let mut after = None;
         loop {
@@ -64,7 +71,8 @@ impl Signer {
                 None => break,
             }
         }
-        Ok(Signer { key, salts: Arc::new(RwLock::new(salts)) })
+        *self.salts.write().unwrap_or_else(PoisonError::into_inner) = salts;
+        Ok(())
     }
 
     /// The factory of callback URLs of runs.

@@ -12,9 +12,12 @@
 use std::{sync::Arc, time::Duration};
 
 use loom_definition::trigger::Trigger;
-use loom_engine::ports::{TriggerCall, TriggerPurpose};
+use loom_engine::{
+    ports::{TriggerCall, TriggerPurpose},
+    trigger_shard,
+};
 use loom_expression::{Object, Value};
-use loom_store::{KeyQuery, KeyWrite};
+use loom_store::{KeyQuery, KeyWrite, Shards};
 
 use crate::{
     deploy::Deployment,
@@ -219,19 +222,25 @@ async fn all(host: &Host) -> Result<Vec<Subscription>, loom_store::Error> {
 
 async fn save(host: &Host, subscription: &Subscription) -> Result<(), loom_store::Error> {
     let mut commit = loom_store::Commit::new();
+    host.fence(&subscription.workflow, &subscription.trigger, &mut commit)?;
     commit.keys.push(subscription.write(host));
     host.store.commit(commit).await.map(drop)
 }
 
 async fn forget(host: &Host, subscription: &Subscription) -> Result<(), loom_store::Error> {
     let mut commit = loom_store::Commit::new();
+    host.fence(&subscription.workflow, &subscription.trigger, &mut commit)?;
     commit.keys.push(key_write(NAMESPACE, &subscription.id, None));
     host.store.commit(commit).await.map(drop)
 }
 
-/// Ends the subscriptions without an enabled trigger. Called once, when all definitions are deployed.
-pub(crate) async fn end_orphans(host: &Arc<Host>) -> Result<(), loom_store::Error> {
+/// Ends the subscriptions without an enabled trigger, of triggers in these shards. Called when all definitions are deployed, and
+/// when the shards become this process's.
+pub(crate) async fn end_orphans(host: &Arc<Host>, shards: Shards) -> Result<(), loom_store::Error> {
     for subscription in all(host).await? {
+        if !shards.contains(trigger_shard(&subscription.workflow, &subscription.trigger)) {
+            continue;
+        }
         let deployment = host.deployments.get(&subscription.workflow);
         let wanted = deployment.is_some_and(|deployment| {
             deployment.trigger(&subscription.trigger).is_some()
@@ -261,16 +270,16 @@ fn end(host: &Arc<Host>, subscription: Subscription) {
 pub(crate) async fn keep(task: &TriggerTask) {
     let subscription = tokio::select! {
         subscription = subscribe_on(task) => subscription,
-        () = task.host.draining.cancelled() => return,
+        () = task.stopped.cancelled() => return,
     };
     tokio::select! {
         () = task.retired.cancelled() => {}
-        () = task.host.draining.cancelled() => return,
+        () = task.stopped.cancelled() => return,
     }
     if let Some(subscription) = subscription {
         tokio::select! {
             () = leave(&task.host, subscription) => {}
-            () = task.host.draining.cancelled() => {}
+            () = task.stopped.cancelled() => {}
         }
     }
 }

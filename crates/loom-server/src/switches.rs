@@ -15,7 +15,7 @@ use loom_store::{KeyQuery, KeyWrite, Named};
 use crate::keys::{key_write, number, trigger_key};
 
 /// The namespace of orders in the store; keys are `workflow` or `workflow/trigger`, in lower case.
-const NAMESPACE: &str = "switch";
+pub(crate) const NAMESPACE: &str = "switch";
 
 /// The number of orders that are read from the store at once.
 const PAGE: usize = 200;
@@ -58,6 +58,14 @@ pub(crate) fn key(workflow: &str, trigger: Option<&str>) -> String {
 }
 
 impl Switches {
+    /// Uses the orders that the store has now.
+    pub(crate) async fn reload(&self, store: &dyn Named) -> Result<(), loom_store::Error> {
+        let _alone = self.changing.lock().await;
+        let fresh = Switches::load(store).await?.known.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
     /// Reads all orders from the store.
     pub(crate) async fn load(store: &dyn Named) -> Result<Switches, loom_store::Error> {
         let (mut known, mut after) = (BTreeMap::new(), None);

@@ -46,6 +46,8 @@ pub(crate) struct TriggerTask {
     place: usize,
     /// Ends when the deployment does, or when the trigger is disabled.
     pub(crate) retired: CancellationToken,
+    /// The trigger continues in another process: the host drains, or another node acts for it.
+    pub(crate) stopped: CancellationToken,
     /// The number of the next entry in its history.
     noted: AtomicU64,
 }
@@ -70,8 +72,9 @@ impl TriggerTask {
         deployment: Arc<Deployment>,
         place: usize,
         retired: CancellationToken,
+        stopped: CancellationToken,
     ) -> TriggerTask {
-        TriggerTask { host, deployment, place, retired, noted: AtomicU64::new(0) }
+        TriggerTask { host, deployment, place, retired, stopped, noted: AtomicU64::new(0) }
     }
 
     pub(crate) fn trigger(&self) -> &Trigger {
@@ -182,6 +185,7 @@ impl TriggerTask {
     pub(crate) async fn commit(&self, keys: Vec<KeyWrite>) -> Result<(), loom_store::Error> {
         let mut commit = Commit::new();
         commit.keys = keys;
+        self.host.fence(&self.deployment.workflow.name, &self.trigger().name, &mut commit)?;
         self.host.store.commit(commit).await.map(drop)
     }
 

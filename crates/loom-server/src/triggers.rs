@@ -6,10 +6,12 @@
 use std::sync::{Arc, PoisonError};
 
 use loom_definition::trigger::TriggerKind;
+use loom_engine::trigger_shard;
+use loom_store::Shards;
 
 use crate::{
     batch,
-    deploy::Deployment,
+    deploy::{Acting, Deployment},
     host::Host,
     memory_changed, poll, subscription, timetable,
     trigger_task::{AGAIN, TriggerTask},
@@ -35,14 +37,18 @@ pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
             | TriggerKind::RunEnded { .. }
             | TriggerKind::Other { .. } => continue,
         }
-        if acting.contains_key(&place) || host.disabled_by(deployment, Some(&trigger.name)).is_some() {
+        if acting.contains_key(&place)
+            || host.disabled_by(deployment, Some(&trigger.name)).is_some()
+            || !host.acts_for(&deployment.workflow.name, &trigger.name)
+        {
             continue;
         }
         let retired = deployment.retired.child_token();
-        acting.insert(place, retired.clone());
+        let stopped = host.draining.child_token();
+        acting.insert(place, Acting { retired: retired.clone(), stopped: stopped.clone() });
         let (host, deployment) = (Arc::clone(host), Arc::clone(deployment));
         let tasks = host.tasks.clone();
-        let task = TriggerTask::new(host, deployment, place, retired);
+        let task = TriggerTask::new(host, deployment, place, retired, stopped);
         tasks.spawn(async move { keep(&task).await });
     }
 }
@@ -50,13 +56,26 @@ pub(crate) fn start(host: &Arc<Host>, deployment: &Arc<Deployment>) {
 /// Ends what the disabled triggers of a deployment do by themselves.
 pub(crate) fn stop_disabled(host: &Host, deployment: &Deployment) {
     let mut acting = deployment.acting.lock().unwrap_or_else(PoisonError::into_inner);
-    acting.retain(|place, retired| {
+    acting.retain(|place, task| {
         let name = &deployment.workflow.triggers[*place].name;
         let disabled = host.disabled_by(deployment, Some(name)).is_some();
         if disabled {
-            retired.cancel();
+            task.retired.cancel();
         }
         !disabled
+    });
+}
+
+/// Stops acting for the triggers of these shards, because another node does.
+pub(crate) fn stop_in(deployment: &Deployment, shards: Shards) {
+    let mut acting = deployment.acting.lock().unwrap_or_else(PoisonError::into_inner);
+    acting.retain(|place, task| {
+        let trigger = &deployment.workflow.triggers[*place].name;
+        let stops = shards.contains(trigger_shard(&deployment.workflow.name, trigger));
+        if stops {
+            task.stopped.cancel();
+        }
+        !stops
     });
 }
 
@@ -73,7 +92,7 @@ async fn keep(task: &TriggerTask) {
     tokio::select! {
         () = run_with_restarts(task) => {}
         () = task.retired.cancelled() => {}
-        () = task.host.draining.cancelled() => {}
+        () = task.stopped.cancelled() => {}
     }
 }
 

@@ -162,7 +162,7 @@ pub(crate) async fn deploy(
                 format!("The workflow '{name}' already exists, and the request has 'If-None-Match: *'.");
             Err(Problem::new(StatusCode::PRECONDITION_FAILED, "WorkflowAlreadyExists", message))
         }
-        Err(DeployError::Catalog(error)) => {
+        Err(error @ (DeployError::Catalog(_) | DeployError::Overtaken { .. })) => {
             Err(Problem::new(StatusCode::CONFLICT, "VersionConflict", sentence(&error)))
         }
     }

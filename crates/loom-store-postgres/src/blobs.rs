@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use loom_store::{Answer, BLOB_ROW_MAX, Blob, Blobs, ContentHash, Error};
+use loom_store::{Answer, BLOB_ROW_MAX, Blob, Blobs, ContentHash, Error, RunId};
 
 use crate::{
     connect::Session,
@@ -99,6 +99,14 @@ impl Pins {
 }
 
 impl Blobs for PostgresStore {
+    fn blobs_of(&self, run: RunId) -> Answer<Vec<ContentHash>> {
+        self.read(move |session| async move {
+            let sql = "SELECT hash FROM blob_ref WHERE run = $1 ORDER BY hash";
+            let found = session.query(sql, &[&run.as_u64().cast_signed()]).await?;
+            found.iter().map(|row| Ok(rows::hash(get(row, "hash")?)?)).collect()
+        })
+    }
+
     fn definition(&self, hash: ContentHash) -> Answer<Option<Bytes>> {
         self.read(move |session| read::definition(session, hash))
     }

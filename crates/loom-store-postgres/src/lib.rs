@@ -9,7 +9,7 @@
 //!   row under the key that the statement uses. Either that succeeds, and the statement has not taken effect and never will, or the
 //!   row of the statement is there and says what it returned.
 //! - **Order.** Ids of messages are assigned in the order of commits. The cursor of the feed has a position for each writer.
-//! - **Ownership.** [`Membership`] decides, as a state machine without clock and I/O, when to renew, claim, fence and release.
+//! - **Ownership.** [`Membership`](loom_store::Membership) decides, as a state machine without clock and I/O, when to renew, claim, fence and release.
 //! - **Partitions.** Frames are partitioned by the week in which their run was accepted.
 //!
 //! `docs/decisions/0020-many-nodes-on-postgresql.md` in the repository explains why, and has the statement; `docs/scale.md` says what
@@ -36,7 +36,6 @@ mod options;
 mod store;
 
 mod feed;
-mod membership;
 mod owners;
 mod read;
 mod upkeep;
@@ -57,6 +56,5 @@ mod schema;
 mod text;
 mod verify;
 
-pub use membership::{Answer, Failed, Intent, LeaseSettings, Membership, Moment};
 pub use options::PostgresOptions;
 pub use store::PostgresStore;

@@ -330,6 +330,14 @@ impl Named for PostgresStore {
             }
         })
     }
+
+    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
+        self.read(|session| async move {
+            let sql = "SELECT DISTINCT namespace FROM named ORDER BY namespace";
+            let found = session.query(sql, &[]).await?;
+            found.iter().map(|row| Ok(rows::name(row, "namespace")?)).collect()
+        })
+    }
 }
 
 /// Reads a definition.

@@ -73,7 +73,7 @@ fn maybe_run(row: &Row, column: &str) -> Result<Option<RunId>, Error> {
     get::<Option<i64>>(row, column)?.map(run_id).transpose()
 }
 
-fn hash(bytes: &[u8]) -> Result<ContentHash, Error> {
+pub(crate) fn hash(bytes: &[u8]) -> Result<ContentHash, Error> {
     let bytes = bytes.try_into().map_err(|_| Error::damaged("a content hash does not have 32 bytes"))?;
     Ok(ContentHash::from_bytes(bytes))
 }

@@ -514,6 +514,10 @@ impl Named for EncryptedStore {
             Ok(KeyPage { values: values.collect::<Result<_, _>>()?, next: page.next })
         })
     }
+
+    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
+        self.inner.namespaces()
+    }
 }
 
 impl Blobs for EncryptedStore {
@@ -528,6 +532,10 @@ impl Blobs for EncryptedStore {
     fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
         let this = self.clone();
         Box::pin(async move { this.watch(this.clone().read_blob(hash, offset, length).await) })
+    }
+
+    fn blobs_of(&self, run: RunId) -> Answer<Vec<ContentHash>> {
+        self.inner.blobs_of(run)
     }
 }
 

@@ -155,6 +155,28 @@ impl RunIdSource {
         Self::new(shard, by_now)
     }
 
+    /// Returns a new id in a shard, at a later time than all before it, or in the same millisecond with a higher counter. For a
+    /// process that makes ids in several shards, which nobody else does meanwhile; a clock that is set back changes nothing.
+    pub fn next_in(&mut self, now: UnixMillis, shard: Shard) -> RunId {
+        const COUNTER: u64 = (1 << COUNTER_BITS) - 1;
+        let (last, counter) = (RunId(self.last).time(), self.last & COUNTER);
+        let (at, counter) = if now > last || self.last == 0 {
+            (now, 0)
+        } else if counter < COUNTER {
+            (last, counter + 1)
+        } else {
+            (last.plus(1), 0)
+        };
+        self.last = RunId::first_at(at).0 | (u64::from(shard.number()) << COUNTER_BITS) | counter;
+        RunId(self.last)
+    }
+
+    /// Makes no id of [`next_in`](RunIdSource::next_in) at the time of this one, or earlier.
+    pub fn continue_after(&mut self, newest: RunId) {
+        let at = newest.time().max(RunId(self.last).time());
+        self.last = RunId::first_at(at.plus(1)).0 - 1;
+    }
+
     /// Returns a new id, larger than all before it unless the clock was set back far. When more than 2,048 ids are requested
     /// in one millisecond, or the clock is behind, the id uses one of the following milliseconds.
     pub fn next(&mut self, now: UnixMillis) -> RunId {

@@ -148,7 +148,10 @@ mod store;
 
 mod changes;
 mod commit;
+mod copy;
 mod ids;
+mod membership;
+mod node;
 mod ownership;
 mod query;
 mod retention;
@@ -179,12 +182,15 @@ pub use commit::{
     Append, Commit, Committed, Definition, Flags, Frame, InboxMessage, KeyExpectation, KeyValue, KeyWrite,
     Post, RunRow, Snapshot, StoredFrame, Timer, TimerKey, Urgency, Written, check_keys,
 };
+pub use copy::{Copied, CopyError, copy};
 #[cfg(feature = "encryption")]
 pub use encrypted::{KeyError, with_key};
 pub use error::{Cause, Conflict, Error, Refusal, Refused};
 pub use ids::{ContentHash, InboxId, InvalidId, RunId, RunIdSource, Seq, UnixMillis};
+pub use membership::{Failed, Intent, LeaseSettings, Membership, Moment, Outcome};
 pub use memory::MemoryStore;
 pub use metrics::{BUCKET_MICROS, Histogram, Metrics};
+pub use node::{NodeStore, Standing};
 pub use ownership::{NewNode, Node, NodeId, OwnerTable, Ownership, Under};
 pub use query::{
     Count, FramePage, FrameQuery, InboxQuery, KeyPage, KeyQuery, LoadedRun, Order, Recipient, RunPage,

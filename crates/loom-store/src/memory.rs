@@ -282,6 +282,14 @@ impl Named for MemoryStore {
             KeyPage { values, next }
         })
     }
+
+    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
+        self.read(|content| {
+            let mut all: Vec<_> = content.keys.keys().map(|(namespace, _)| Arc::clone(namespace)).collect();
+            all.dedup();
+            all
+        })
+    }
 }
 
 impl Blobs for MemoryStore {
@@ -300,6 +308,12 @@ impl Blobs for MemoryStore {
             let (blob, _) = content.blobs.get(&hash)?;
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(blob.len());
             Some(blob.slice(start..start.saturating_add(length).min(blob.len())))
+        })
+    }
+
+    fn blobs_of(&self, run: RunId) -> Answer<Vec<ContentHash>> {
+        self.read(|content| {
+            content.runs.get(&run).map(|kept| kept.blobs.iter().copied().collect()).unwrap_or_default()
         })
     }
 }

@@ -303,6 +303,10 @@ impl Named for SqliteStore {
     fn keys(&self, query: KeyQuery) -> Answer<KeyPage> {
         self.0.readers.ask(move |connection| read::keys(connection, &query))
     }
+
+    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
+        self.0.readers.ask(read::namespaces)
+    }
 }
 
 impl Blobs for SqliteStore {
@@ -342,6 +346,10 @@ impl Blobs for SqliteStore {
                 }
             })
         })
+    }
+
+    fn blobs_of(&self, run: RunId) -> Answer<Vec<ContentHash>> {
+        self.0.readers.ask(move |connection| read::blobs_of(connection, run))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Methods return boxed futures, so that `dyn Store` works and no async runtime is prescribed. Each method documents
 //! what it promises; the feature `contract` has the tests of those promises.
 
-use std::{fmt, pin::Pin};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 
@@ -108,6 +108,9 @@ pub trait Named: fmt::Debug + Send + Sync {
 
     /// Lists named values.
     fn keys(&self, query: KeyQuery) -> Answer<KeyPage>;
+
+    /// The namespaces that hold values, in byte order.
+    fn namespaces(&self) -> Answer<Vec<Arc<str>>>;
 }
 
 /// Content that is found by its hash: definitions and blobs.
@@ -123,6 +126,9 @@ pub trait Blobs: fmt::Debug + Send + Sync {
     /// Reads at most `length` bytes of a blob's content, starting at `offset`, both in bytes; `None` when there is no
     /// such blob. The hash is checked when the whole content is read.
     fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>>;
+
+    /// The hashes of the blobs that belong to a run, in order.
+    fn blobs_of(&self, run: RunId) -> Answer<Vec<ContentHash>>;
 }
 
 /// Looks after a store: its state, its key, its size, its damage.

@@ -97,6 +97,12 @@ pub(crate) enum Command {
     Runs(crate::remote::RunsArgs),
     /// Manage the workflows of a server.
     Workflows(crate::remote::WorkflowsArgs),
+    /// Deploy definitions to a running server.
+    Deploy(crate::remote::DeployArgs),
+    /// Check, migrate and copy stores.
+    Store(crate::store::StoreArgs),
+    /// List and drain the nodes of a cluster.
+    Nodes(crate::remote::NodesArgs),
     /// Inspect and control circuit breakers and rate limiters.
     Resilience(crate::remote::ResilienceArgs),
     /// Show and check the connectors of a project: connections with a description of their API.

@@ -61,7 +61,8 @@ async fn open_with(
     }
 }
 
-fn read_key(path: &Path) -> Result<StoreKey> {
+/// Reads a key of 64 hexadecimal digits.
+pub(crate) fn read_key(path: &Path) -> Result<StoreKey> {
     files::warn_if_others_can_read(path);
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the key file {}", path.display()))?;

@@ -15,6 +15,7 @@ mod chaos;
 mod config;
 mod connectors;
 mod data;
+mod database;
 mod eval;
 mod example;
 mod exit;
@@ -29,6 +30,7 @@ mod run;
 mod secrets;
 mod serve;
 mod signals;
+mod store;
 mod test_cases;
 mod validate;
 
@@ -65,6 +67,9 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::command(&args, console),
         Command::Runs(args) => remote::runs(&args, console),
         Command::Workflows(args) => remote::workflows(&args),
+        Command::Deploy(args) => remote::deploy(&args),
+        Command::Store(args) => store::command(&args),
+        Command::Nodes(args) => remote::nodes(&args),
         Command::Resilience(args) => remote::resilience(&args),
         Command::Connectors(args) => connectors::command(&args),
         Command::Memory(args) => remote::memory(&args),

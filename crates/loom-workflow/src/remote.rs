@@ -1,10 +1,12 @@
 //! `loom runs` and `loom resilience`: requests to a server, or to the data directory of a server that is not running.
 
 mod connection;
+mod deploy;
 mod documents;
 mod filters;
 mod follow;
 mod memory;
+mod nodes;
 mod resilience;
 mod secrets;
 mod workflows;
@@ -33,8 +35,10 @@ use crate::{
 use connection::{Connection, Refusal};
 use filters::{Filters, first_runs};
 
+pub(crate) use deploy::{DeployArgs, deploy};
 pub(crate) use documents::{RunDocuments, with_run};
 pub(crate) use memory::{MemoryArgs, memory};
+pub(crate) use nodes::{NodesArgs, nodes};
 pub(crate) use resilience::{ResilienceArgs, resilience};
 pub(crate) use secrets::{SecretRequest, audit_of_directory, audit_query, secrets};
 pub(crate) use workflows::{WorkflowsArgs, workflows};

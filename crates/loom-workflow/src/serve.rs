@@ -18,10 +18,10 @@ use loom_actions::TriggerRequests;
 use loom_definition::trigger::TriggerKind;
 use loom_engine::{Engine, clock::SystemClock};
 use loom_server::{
-    Deployment, Host, HostSettings, LiveSettings, SecretStore, Server, ServerSettings, TelemetrySettings,
-    is_loopback,
+    Deployment, Host, HostSettings, LiveSettings, NodeSettings, SecretStore, Server, ServerSettings,
+    TelemetrySettings, is_loopback,
 };
-use loom_store::{Durability, MemoryStore, Retention, Store};
+use loom_store::{Durability, LeaseSettings, MemoryStore, Retention, Store};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,7 @@ use crate::{
     config::{self, Config, Flags, Values},
     console::{self, Console},
     data,
+    database::Database,
     exit::Exit,
     files,
     logs::{self, LogLevel},
@@ -105,6 +106,10 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     if let Some(directory) = values.workflows.as_ref().filter(|directory| !directory.is_dir()) {
         bail!("--workflows: {} is not a directory", directory.display());
     }
+    let database = Database::of(&config)?;
+    if database.is_some() {
+        check_for_cluster(args, values)?;
+    }
     #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
     let telemetry = telemetry::settings(values.otlp.as_deref(), |name| std::env::var(name).ok())?;
     let token = token(&config)?;
@@ -117,7 +122,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     signals::raise_file_limit();
     let (stop, mut reloads) = obey(Signals::listen()?);
     config.check_files(&["key-file"])?;
-    let store = open_store(values).await?;
+    let store = open_store(values, database.as_ref()).await?;
     let listener = TcpListener::bind(values.addr).await.map_err(|error| {
         anyhow!(
             "cannot listen on {}: {error}; choose another address with `--addr` (port 0 takes a free port)",
@@ -134,7 +139,8 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     // Connections need their secrets at hand.
     secrets.providers.tend(console::masker()).await;
     let mut watched = Watched::new(&args.files, values.workflows.as_deref(), !values.memory);
-    let host = open_host(args, (read, values), &base, store, &mut watched, telemetry).await?;
+    let node = database.is_some().then(|| node(values, &here));
+    let host = open_host(args, (read, values), &base, (store, node), &mut watched, telemetry).await?;
     host.audit_connections(&secrets);
     reload::warn_of_hidden(&host);
     let refused = watched.deploy_all(&host, console, false).await?;
@@ -157,7 +163,7 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
             eprintln!("loom: resuming {}", unfinished_runs(recovery.runs));
         }
     }
-    print_addresses(values, &host, &here);
+    print_addresses(values, database.as_ref(), &host, &here);
     let settings = ServerSettings {
         token,
         public_url: values.public_url.clone(),
@@ -258,11 +264,54 @@ fn token(config: &Config) -> Result<Option<Arc<str>>> {
     }
 }
 
-async fn open_store(values: &Values) -> Result<Arc<dyn Store>> {
+/// Rejects what a node of a cluster cannot do.
+fn check_for_cluster(args: &ServeArgs, values: &Values) -> Result<()> {
+    if !args.files.is_empty() || values.workflows.is_some() {
+        bail!(
+            "with --store, definitions are in the database, for all nodes; start the server without files and --workflows, and deploy \
+             them with `loom deploy PATH --server URL`"
+        );
+    }
+    if args.hold_runs {
+        bail!("--hold-runs cannot be used with --store: other nodes would continue the runs");
+    }
+    Ok(())
+}
+
+/// This process as a node.
+fn node(values: &Values, here: &str) -> NodeSettings {
+    let address = values.node_address.clone();
+    let address = address.unwrap_or_else(|| here.trim_start_matches("http://").to_owned());
+    let name = values.node_name.clone().unwrap_or_else(machine);
+    let lease = values.lease;
+    let lease =
+        LeaseSettings { lease, renew_every: lease / 3, margin: lease / 6, ..LeaseSettings::default() };
+    NodeSettings { name: name.into(), address: address.into(), lease }
+}
+
+/// The name of the machine.
+fn machine() -> String {
+    #[cfg(unix)]
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let name = "node".to_owned();
+    name
+}
+
+async fn open_store(values: &Values, database: Option<&Database>) -> Result<Arc<dyn Store>> {
     if values.memory {
         return Ok(Arc::new(MemoryStore::default()));
     }
     let durability = if values.relaxed { Durability::Relaxed } else { Durability::Durable };
+    if let Some(database) = database {
+        if values.key_file.is_none() {
+            eprintln!(
+                "loom: warning: runs, and the secrets that they have read, are stored in the database as they are; encrypt them with \
+                 --key-file, the same on every node"
+            );
+        }
+        return database.open(durability, values.key_file.as_deref()).await;
+    }
     data::open(&values.data, durability, values.key_file.as_deref()).await
 }
 
@@ -270,7 +319,7 @@ async fn open_host(
     args: &ServeArgs,
     (mut settings, values): (Settings, &Values),
     base: &str,
-    store: Arc<dyn Store>,
+    (store, node): (Arc<dyn Store>, Option<NodeSettings>),
     watched: &mut Watched,
     telemetry: Option<TelemetrySettings>,
 ) -> Result<Arc<Host>> {
@@ -282,6 +331,7 @@ async fn open_host(
     watched.check_against(settings.connections());
     let requests = settings.requests(&watched.connections()?, Some(&store))?;
     let mut host = HostSettings::new(base);
+    host.node = node;
     host.trigger_calls = Some(Arc::new(TriggerRequests::new(&requests)));
     let mut builder = settings.handlers_on(Engine::builder(), requests);
     if let Some(path) = &args.chaos {
@@ -339,7 +389,7 @@ fn print_triggers(host: &Host, deployment: &Deployment) {
 }
 
 /// Prints the workflows and their trigger URLs. The address goes to standard output, for programs that wait for it.
-fn print_addresses(values: &Values, host: &Host, here: &str) {
+fn print_addresses(values: &Values, database: Option<&Database>, host: &Host, here: &str) {
     let deployments = host.deployments();
     if deployments.is_empty() {
         match &values.workflows {
@@ -347,6 +397,9 @@ fn print_addresses(values: &Values, host: &Host, here: &str) {
                 "loom: no workflows in {} yet; definitions are deployed as they appear",
                 directory.display()
             ),
+            None if database.is_some() => {
+                eprintln!("loom: no workflows yet; deploy them with `loom deploy PATH --server {here}`");
+            }
             None => {
                 eprintln!("loom: no workflows to serve; name a definition, or a directory with --workflows");
             }
@@ -358,8 +411,11 @@ fn print_addresses(values: &Values, host: &Host, here: &str) {
         print_triggers(host, &deployment);
     }
     let sealed = if values.key_file.is_some() { ", encrypted" } else { "" };
-    let kept =
-        if values.memory { "in memory".to_owned() } else { format!("in {}{sealed}", shown(&values.data)) };
+    let kept = match database {
+        Some(database) => format!("in {}{sealed}", database.shown()),
+        None if values.memory => "in memory".to_owned(),
+        None => format!("in {}{sealed}", shown(&values.data)),
+    };
     eprintln!("loom: runs are stored {kept}");
     if let Some(telemetry) = host.telemetry() {
         eprintln!("loom: sending traces to {}", telemetry.address);

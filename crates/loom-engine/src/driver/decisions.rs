@@ -26,7 +26,7 @@ const LARGE: u64 = 1 << 20;
 impl Driver {
     /// Whether there is work that the run may do now. A draining engine starts nothing.
     pub(super) fn has_work(&self) -> bool {
-        self.run.has_work() && !self.shared.flights.draining()
+        self.run.has_work() && !self.is_draining()
     }
 
     /// Passes a command to the machine, and those that are ready after it, and performs what follows immediately. Their senders are
@@ -172,7 +172,7 @@ impl Driver {
     /// The next slice of the run's decisions. A draining engine records what happens, but starts nothing because of it.
     fn slice<'s>(&self, stopwatch: &'s dyn Stopwatch) -> Slice<'s> {
         let slice = Slice::short(stopwatch);
-        if self.shared.flights.draining() { slice.for_commands() } else { slice }
+        if self.is_draining() { slice.for_commands() } else { slice }
     }
 
     /// Waits for a thread of the pool. None if something is sent to the run first, or the engine drains.

@@ -12,6 +12,7 @@ use crate::{
     clock::Now,
     envelope::Envelope,
     event::{Command, EffectId, TimerId},
+    shared::Leave,
     time,
 };
 
@@ -25,7 +26,7 @@ impl Driver {
         if next.is_some() {
             return next;
         }
-        let draining = self.shared.flights.draining();
+        let (draining, leaving) = (self.is_draining(), self.is_leaving());
         // A draining engine starts nothing, so it admits no run either.
         let waits = self.run.state().waits && !draining;
         let now = self.clock.now();
@@ -49,6 +50,7 @@ impl Driver {
             }
             () = self.pass.admitted(), if waits => Some(Envelope::new(Command::Admit)),
             () = self.shared.flights.drains(), if !draining => None,
+            () = asked_to_leave(self.leave.as_ref()), if !leaving => None,
             () = std::future::pending(), if draining => None,
             // The next pass fires the timer that is due then, or the run leaves memory.
             () = tokio::time::sleep(wait), if !draining => None,
@@ -60,7 +62,7 @@ impl Driver {
     /// What the run receives next, if it has happened already. Also, whether a timer is due that waits for what has happened before
     /// it.
     async fn at_hand(&mut self) -> (Option<Envelope>, bool) {
-        let draining = self.shared.flights.draining();
+        let draining = self.is_draining();
         if !draining && self.clock.now().run >= self.end_of_time() {
             return (Some(Envelope::new(Command::TimeOut)), false);
         }
@@ -165,7 +167,7 @@ impl Driver {
 
     /// The timer that fires now, and the time for which it was set. A draining engine fires none.
     fn overdue(&mut self) -> Option<(TimerId, Timestamp)> {
-        if self.shared.flights.draining() {
+        if self.is_draining() {
             return None;
         }
         let now = self.clock.now();
@@ -216,5 +218,13 @@ impl Driver {
         let run = self.run.state().start().map(|start| start.run);
         tracing::warn!(run_id = ?run, %error, "cannot read the messages to a run before a timer fires");
         false
+    }
+}
+
+/// Waits until the run has to leave this process.
+async fn asked_to_leave(leave: Option<&Leave>) {
+    match leave {
+        Some(leave) => leave.soon.cancelled().await,
+        None => std::future::pending().await,
     }
 }

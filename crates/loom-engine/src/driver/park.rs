@@ -61,7 +61,7 @@ impl Driver {
             && self.callbacks.is_empty()
             && self.inbox.is_empty()
             && self.under_way.values().all(|call| call.waits.load(Ordering::Relaxed))
-            && !self.shared.flights.draining()
+            && !self.is_draining()
     }
 
     /// Counts the run as idle, if it could leave memory.

@@ -63,6 +63,10 @@ pub(super) async fn make_call(
     let handler = shared.handlers.find(&effect);
     let origin = handler.and_then(|handler| handler.service(&call.inputs));
     let send = || async {
+        // An effect needs a lease that is still running: the next owner of the run may begin when it ends.
+        if let Some(node) = &shared.node {
+            node.until_it_may_start(call.run.shard()).await;
+        }
         match handler {
             Some(handler) => handler.call(call).await,
             None if effect == EffectKind::Workflow => {

@@ -11,7 +11,7 @@ use loom_definition::{model::EffectKind, policy::ChaosPlan};
 use loom_expression::Timestamp;
 use loom_memory::StoredMemory;
 use loom_resilience::ResilienceRegistry;
-use loom_store::{MemoryStore, RunIdSource, Store};
+use loom_store::{MemoryStore, RunIdSource, Standing, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Engine;
@@ -44,6 +44,7 @@ pub struct EngineBuilder {
     chaos: Option<Arc<ChaosPlan>>,
     park_after: Option<Duration>,
     stopwatch: Arc<dyn Stopwatch>,
+    node: Option<Standing>,
 }
 
 impl fmt::Debug for EngineBuilder {
@@ -66,6 +67,7 @@ impl Default for EngineBuilder {
             chaos: None,
             park_after: None,
             stopwatch: Arc::new(crate::clock::TokioStopwatch::start()),
+            node: None,
         }
     }
 }
@@ -171,6 +173,15 @@ impl EngineBuilder {
         self
     }
 
+    /// Makes the engine one of several nodes on a store: it continues the runs of the shards that it owns, and starts runs in
+    /// them. Its store has to be a [`NodeStore`](loom_store::NodeStore) with the same standing. See [`Engine::gain`] and
+    /// [`Engine::lose`].
+    #[must_use]
+    pub fn node(mut self, standing: Standing) -> Self {
+        self.node = Some(standing);
+        self
+    }
+
     /// Builds the engine.
     pub fn build(self) -> Engine {
         let services = Services::new(self.registry, self.environment.policies.clone());
@@ -220,6 +231,7 @@ impl EngineBuilder {
             stopwatch: self.stopwatch,
             recovered: std::sync::OnceLock::new(),
             boards: Boards::default(),
+            node: self.node,
         }))
     }
 }

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use loom_expression::Value;
+use loom_store::InboxId;
 
 use super::Engine;
 use crate::{
-    children::child_key,
+    children::Caller,
     durable::Written,
     event::RunId,
     fire::Fired,
@@ -23,7 +24,7 @@ impl OtherRuns for Shared {
         request: RunRequest,
         call: &Call,
     ) -> RunsFuture<'_, Result<Option<Vec<Child>>, StartError>> {
-        Box::pin(async move { start(&Engine::of(self), request, call).await })
+        Box::pin(async move { start(&Engine::of(self), request, &Caller::of(call), None).await })
     }
 
     fn response_of(self: Arc<Self>, run: RunId) -> RunsFuture<'static, Result<Option<Value>, RecoverError>> {
@@ -39,14 +40,19 @@ impl OtherRuns for Shared {
     }
 }
 
-async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Option<Vec<Child>>, StartError> {
+/// Starts the children of an attempt, each at most once. The first of them consumes `message`.
+pub(super) async fn start(
+    engine: &Engine,
+    request: RunRequest,
+    caller: &Caller,
+    message: Option<InboxId>,
+) -> Result<Option<Vec<Child>>, StartError> {
     let (workflow, trigger) = (Arc::clone(&request.workflow), request.trigger.clone());
     let Fired::Runs(starts) = engine.decide(&workflow, request).await? else { return Ok(None) };
-    let key = |index: usize| child_key(call, index);
     let (mut children, mut fresh) = (Vec::with_capacity(starts.len()), BTreeMap::new());
     for (index, run) in starts.ids().enumerate() {
         let known = match &engine.shared().durable {
-            Some(durable) => durable.store.run_by_key(&workflow.name, &key(index)).await,
+            Some(durable) => durable.store.run_by_key(&workflow.name, &caller.child_key(index)).await,
             None => Ok(None),
         };
         match known.map_err(StartError::Store)? {
@@ -56,10 +62,12 @@ async fn start(engine: &Engine, request: RunRequest, call: &Call) -> Result<Opti
     }
     let ids: Vec<RunId> = fresh.values().copied().collect();
     let passes = engine.enter(&workflow, trigger.as_deref(), &ids, None)?;
+    let mut messages = message.into_iter().collect::<Vec<_>>();
     let starting = starts.enumerate().filter(|(index, _)| fresh.contains_key(index)).map(|(index, start)| {
         let written = Written {
-            parent: Some((call.run, Arc::clone(&call.idempotency_key))),
-            idempotency_key: Some(key(index)),
+            parent: Some((caller.run, Arc::clone(&caller.key))),
+            idempotency_key: Some(caller.child_key(index)),
+            messages: std::mem::take(&mut messages),
             ..Written::default()
         };
         (start, written)

@@ -80,7 +80,8 @@ impl Engine {
         };
         loop {
             let page = durable.store.runs(query.clone()).await?;
-            let without: Vec<&RunRow> = page.rows.iter().filter(|row| !self.has_pass(row)).collect();
+            let without: Vec<&RunRow> =
+                page.rows.iter().filter(|row| self.shared.may_load(row.id) && !self.has_pass(row)).collect();
             if parked {
                 // First, so that the next process knows of everything that a run may own.
                 self.note(trigger, &without).await?;

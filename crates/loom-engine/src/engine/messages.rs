@@ -47,15 +47,10 @@ impl Engine {
     }
 
     /// Finds the runs that have messages, so that loading the others needs no query.
-    pub(crate) async fn find_messages(&self) -> Result<(), StoreError> {
+    pub(crate) async fn find_messages(&self, shards: Shards) -> Result<(), StoreError> {
         let Some(durable) = &self.shared().durable else { return Ok(()) };
         let mut found = BTreeSet::new();
-        let mut query = InboxQuery {
-            recipient: Recipient::Anyone,
-            after: None,
-            limit: orders::PAGE,
-            shards: Shards::ALL,
-        };
+        let mut query = InboxQuery { recipient: Recipient::Anyone, after: None, limit: orders::PAGE, shards };
         loop {
             let page = durable.store.inbox(query).await?;
             found.extend(page.iter().filter_map(|message| message.post.run));
@@ -64,13 +59,14 @@ impl Engine {
                 break;
             }
         }
-        *self.shared().messaged.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        self.shared().messaged.lock().unwrap_or_else(PoisonError::into_inner).append(&mut found);
         Ok(())
     }
 
-    /// The runs that had messages in the store when the engine started.
-    pub(crate) fn messaged(&self) -> Vec<RunId> {
-        self.shared().messaged.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    /// The runs of these shards that had messages in the store when they were read.
+    pub(crate) fn messaged(&self, shards: Shards) -> Vec<RunId> {
+        let messaged = self.shared().messaged.lock().unwrap_or_else(PoisonError::into_inner);
+        messaged.iter().copied().filter(|run| shards.contains(run.shard())).collect()
     }
 
     /// The messages to a run that is being loaded, oldest first. Signals stay in the store until an action receives them.

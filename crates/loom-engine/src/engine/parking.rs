@@ -111,6 +111,7 @@ impl Engine {
             || self.shared.stopping.is_cancelled()
             || self.shared.flights.draining()
             || self.shared.awake.contains(run)
+            || !self.shared.may_load(run)
             || self.shared.queue.holds(run)
             || self.why_held(run).is_some()
         {
@@ -166,17 +167,18 @@ impl Engine {
 
     /// Takes everything that parked runs own, before anybody else is admitted. Returns the runs to wake because nothing else
     /// will.
-    pub(super) async fn take_for_parked(&self) -> Result<Vec<RunId>, StoreError> {
+    pub(super) async fn take_for_parked(&self, shards: Shards) -> Result<Vec<RunId>, StoreError> {
         let Some(durable) = &self.shared.durable else { return Ok(Vec::new()) };
         let (mut after, mut to_wake) = (None, Vec::new());
         loop {
             let query = KeyQuery { namespace: NAMESPACE.into(), prefix: String::new(), after, limit: PAGE };
             let page = durable.store.keys(query).await?;
             for value in &page.values {
-                let (Ok(run), Some(holding)) = (value.key.parse(), Holding::read(&value.value)) else {
+                let (Ok(run), Some(holding)) = (value.key.parse::<RunId>(), Holding::read(&value.value))
+                else {
                     continue;
                 };
-                if self.take_for(run, &holding).await? {
+                if shards.contains(run.shard()) && self.take_for(run, &holding).await? {
                     to_wake.push(run);
                 }
             }

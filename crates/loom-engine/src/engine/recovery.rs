@@ -9,13 +9,13 @@ use std::{
 use futures_util::{StreamExt, stream};
 use loom_definition::{RunStatus, Workflow};
 use loom_expression::Value;
-use loom_store::{Condition, RunIdSource, RunQuery, RunRow, Shards};
+use loom_store::{Condition, RunIdSource, RunQuery, RunRow, Shards, Standing};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
 };
 
-use super::{Engine, INBOX_CAPACITY};
+use super::{Engine, INBOX_CAPACITY, nodes::Found};
 use crate::{
     call_kinds::needs_admission,
     children,
@@ -65,23 +65,38 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read at all.
     pub async fn recover(&self, watcher: Option<&Arc<dyn Watcher>>) -> Result<Recovered, loom_store::Error> {
+        let shards = self.shared.node.as_ref().map_or(Shards::ALL, Standing::owned);
+        self.recover_shards(shards, watcher).await
+    }
+
+    /// Resumes the runs of some shards.
+    pub(super) async fn recover_shards(
+        &self,
+        shards: Shards,
+        watcher: Option<&Arc<dyn Watcher>>,
+    ) -> Result<Recovered, loom_store::Error> {
         let mut recovered = Recovered { runs: Vec::new(), waiting: 0, unreadable: Vec::new() };
         // Queued runs are loaded without the caller's watcher, so with a watcher none is queued.
-        let mut room = if watcher.is_some() { usize::MAX } else { self.runs_max() };
+        let free = self.runs_max().saturating_sub(self.runs_in_progress());
+        let mut room = if watcher.is_some() { usize::MAX } else { free };
         let Some(durable) = &self.shared.durable else { return Ok(recovered) };
         // Runs that were in progress have their permits, and places in services, before anybody else is admitted.
         let _closed = (self.shared.gates.close(), self.shared.services.close());
-        self.continue_numbering().await?;
-        self.note_suspects().await?;
+        if self.shared.node.is_some() {
+            self.continue_numbering_in(shards).await?;
+        } else {
+            self.continue_numbering().await?;
+            self.note_suspects().await?;
+        }
         // Runs that end from here on end their subscriptions themselves.
-        self.unsubscribe().await?;
+        self.unsubscribe(shards).await?;
         self.count_those_parked().await?;
-        let mut to_wake = self.take_for_parked().await?;
+        let mut to_wake = self.take_for_parked(shards).await?;
         self.count_uncounted().await?;
         self.shared.recovered.set(Handle::current()).ok();
         let mut after = None;
         loop {
-            let page = durable.store.awake(Shards::ALL, after, RECOVERY_PAGE).await?;
+            let page = durable.store.awake(shards, after, RECOVERY_PAGE).await?;
             let mut now = Vec::with_capacity(page.len());
             for row in &page {
                 if room > 0 || self.owns_something(row).await {
@@ -116,7 +131,7 @@ impl Engine {
         if recovered.waiting > 0 {
             self.attend_queue();
         }
-        to_wake.extend(self.messaged());
+        to_wake.extend(self.messaged(shards));
         for run in to_wake {
             self.wake(run);
         }
@@ -155,7 +170,7 @@ impl Engine {
             };
             *self.shared.ids.lock().unwrap_or_else(PoisonError::into_inner) = source;
         }
-        self.find_messages().await
+        self.find_messages(Shards::ALL).await
     }
 
     /// Resumes one run from the store. None when it is already in progress, has ended, or does not exist.
@@ -171,11 +186,13 @@ impl Engine {
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(None);
         let (mailbox, late) = (Arc::<Mailbox>::default(), Arc::<LatePass>::default());
+        let leave = self.shared.leave();
         let reached = InProgress {
             commands: commands.clone(),
             response: response.clone(),
             mailbox: Arc::clone(&mailbox),
             late: Arc::clone(&late),
+            leave: leave.clone(),
         };
         let Some(claim) = Claim::of(&self.shared, id, reached) else { return Ok(None) };
         let Some((state, journal)) = durable.load(id).await? else {
@@ -216,8 +233,20 @@ impl Engine {
         if !matches!(pass, Pass::Free) {
             late.not_needed();
         }
-        let links =
-            Links { inbox, watcher, respond, report, accepted: None, mailbox, late, orders, callbacks, pass };
+        let accepted = None;
+        let links = Links {
+            inbox,
+            leave,
+            watcher,
+            respond,
+            report,
+            accepted,
+            mailbox,
+            late,
+            orders,
+            callbacks,
+            pass,
+        };
         let mut driver = Driver::new(self.for_runs(), run, Some(journal), links);
         driver.admit_again(admissions);
         if was_parked {
@@ -301,7 +330,9 @@ impl Engine {
         }
         let at = self.shared.clock.now();
         let kept = resubmit::kept(&events, &old, workflow, from, at)?;
-        let start = fire::again(workflow, parameters, start, self.shared.next_run());
+        let trigger = start.trigger_name().and_then(|name| workflow.find_trigger(name));
+        let shard = self.shard_for(workflow, trigger).map_err(ResubmitError::Full)?;
+        let start = fire::again(workflow, parameters, start, self.shared.next_run(shard));
         drop(events);
         let unavailable = reader.take_unavailable();
         let mut first = vec![Event::RunStarted { start: Arc::clone(&start), at }];
@@ -333,11 +364,13 @@ impl Engine {
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(state.response().cloned());
         let (mailbox, late) = (Arc::<Mailbox>::default(), Arc::<LatePass>::default());
+        let leave = self.shared.leave();
         let reached = InProgress {
             commands: commands.clone(),
             response: response.clone(),
             mailbox: Arc::clone(&mailbox),
             late: Arc::clone(&late),
+            leave: leave.clone(),
         };
         let claim = Claim::of(&self.shared, id, reached).ok_or(ResubmitError::Stopping)?;
         let pass = self.enter(workflow, start.trigger_name(), &[id], None).map_err(ResubmitError::Full)?;
@@ -357,9 +390,20 @@ impl Engine {
             watcher.resumes(&state);
         }
         let (report, ended) = watch::channel(None);
-        let (orders, callbacks) = (Vec::new(), VecDeque::new());
-        let links =
-            Links { inbox, watcher, respond, report, accepted: None, mailbox, late, orders, callbacks, pass };
+        let (accepted, orders, callbacks) = (None, Vec::new(), VecDeque::new());
+        let links = Links {
+            inbox,
+            leave,
+            watcher,
+            respond,
+            report,
+            accepted,
+            mailbox,
+            late,
+            orders,
+            callbacks,
+            pass,
+        };
         let run = Run::resume(state, Arc::clone(&self.shared.environment));
         let mut driver = Driver::new(self.for_runs(), run, Some(journal), links);
         // Actions that the new run continues in the middle were admitted in the old one.
@@ -396,6 +440,13 @@ impl Engine {
             let stands_by = self.shared.standing_by.load(Ordering::Relaxed);
             if self.shared.stopping.is_cancelled() {
                 return Ok(None);
+            }
+            if !self.shared.may_load(id) {
+                match self.response_elsewhere(id).await? {
+                    Some(Found::State(state)) => return readable_response(id, &state),
+                    Some(Found::Nothing) => return Ok(None),
+                    None => continue,
+                }
             }
             if !stands_by
                 && let Some(mut run) = self.recover_run(id, None).await?
@@ -486,12 +537,12 @@ impl Engine {
 
     /// Ends the subscriptions of runs that had ended when the last process stopped, and whose requests to unsubscribe may
     /// not have been answered.
-    async fn unsubscribe(&self) -> Result<(), loom_store::Error> {
+    async fn unsubscribe(&self, shards: Shards) -> Result<(), loom_store::Error> {
         let Some(durable) = &self.shared.durable else { return Ok(()) };
         let mut after = None;
         loop {
             let page = durable.unsubscribing(after).await?;
-            for run in &page {
+            for run in page.iter().filter(|run| shards.contains(run.shard())) {
                 self.unsubscribe_later(*run);
             }
             match page.last() {
@@ -530,6 +581,7 @@ impl Engine {
                 let (orders, callbacks, pass) = (Vec::new(), VecDeque::new(), Pass::Free);
                 let links = Links {
                     inbox,
+                    leave: None,
                     watcher: None,
                     respond,
                     report,
@@ -577,8 +629,11 @@ struct Claim<'e> {
 }
 
 impl<'e> Claim<'e> {
-    /// None when the run is in progress, or another task is loading it.
+    /// None when the run is in progress, another task is loading it, or another node has it.
     fn of(engine: &'e Shared, run: RunId, reached: InProgress) -> Option<Claim<'e>> {
+        if !engine.may_load(run) {
+            return None;
+        }
         // Under one lock: a run that leaves puts aside what it owns in the same moment.
         let owned = engine.awake.enter(run, reached, || engine.aside.take(run))?;
         Some(Claim { engine, run, owned, kept: false })

@@ -55,6 +55,15 @@ impl Aside {
         None
     }
 
+    /// Gives up what all other runs own.
+    pub(crate) fn retain(&self, stays: impl Fn(RunId) -> bool) {
+        let mut aside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<Owned> = aside.extract_if(|run, _| !stays(*run)).map(|(_, owned)| owned).collect();
+        drop(aside);
+        // A permit that is given up admits another run, which needs the lock.
+        drop(gone);
+    }
+
     /// What a run owns that is being loaded.
     pub(crate) fn take(&self, run: RunId) -> Option<Owned> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&run)

@@ -79,6 +79,11 @@ impl<T> Awake<T> {
         self.lock().get(&run).map(|known| with(&known.reached))
     }
 
+    /// What `with` returns for the runs, without a notice.
+    pub(crate) fn collect<R>(&self, with: impl Fn(RunId, &T) -> Option<R>) -> Vec<R> {
+        self.lock().iter().filter_map(|(run, known)| with(*run, &known.reached)).collect()
+    }
+
     /// Whether a run is here.
     pub(crate) fn contains(&self, run: RunId) -> bool {
         self.lock().contains_key(&run)

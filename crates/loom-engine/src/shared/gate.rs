@@ -175,6 +175,11 @@ impl Gates {
         limit.map(|limit| (key, limit))
     }
 
+    /// Whether the runs of a trigger need permits.
+    pub(crate) fn limits(&self, workflow: &Workflow, trigger: Option<&str>) -> bool {
+        self.limit(workflow, trigger).is_some()
+    }
+
     /// Whether a run of this workflow may need a permit.
     pub(crate) fn may_limit(&self, workflow: &Workflow) -> bool {
         workflow.triggers.iter().any(|trigger| self.limit(workflow, Some(&trigger.name)).is_some())

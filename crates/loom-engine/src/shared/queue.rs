@@ -55,6 +55,11 @@ impl Queue {
         self.lock().runs.remove(&run);
     }
 
+    /// Removes all other runs.
+    pub(crate) fn retain(&self, stays: impl Fn(RunId) -> bool) {
+        self.lock().runs.retain(|run| stays(*run));
+    }
+
     /// Marks the queue as having a task that loads its runs. Returns whether it had one.
     pub(crate) fn attend(&self) -> bool {
         std::mem::replace(&mut self.lock().attended, true)

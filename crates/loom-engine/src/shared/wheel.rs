@@ -59,6 +59,14 @@ impl Wheel {
         !std::mem::replace(&mut self.lock().turns, true)
     }
 
+    /// Reads the store from the beginning, because there may be timers that were another node's.
+    pub(crate) fn start_over(&self) {
+        let mut known = self.lock();
+        (known.cursor, known.until) = (None, UnixMillis(i64::MIN));
+        drop(known);
+        self.earlier.notify_one();
+    }
+
     /// Adds a timer that is in the store by now.
     pub(crate) fn set(&self, run: RunId, due: UnixMillis) {
         let mut known = self.lock();

@@ -6,9 +6,10 @@ use loom_definition::trigger::{BatchConfiguration, TriggerKind};
 use loom_engine::{
     event::{EffectResult, ErrorInfo, Outcome, RetryHint},
     ports::{ActionHandler, Call, CallFuture},
+    trigger_shard,
 };
 use loom_expression::{Labels, Object, Value};
-use loom_store::{Commit, Post, Shard, UnixMillis};
+use loom_store::{Commit, Post, UnixMillis};
 
 use super::message::{KIND, PARTITION, SEAL};
 use crate::{deploy::Deployment, host::Host, sealed, trigger_task::AGAIN};
@@ -105,6 +106,7 @@ impl Message {
 
     /// Stores the message, once for all attempts of the same occurrence of the action.
     async fn leave(self, host: &Host, call: &Call) -> EffectResult {
+        let shard = trigger_shard(&self.workflow, &self.trigger);
         let mut kept = Object::new();
         kept.insert("workflow", self.workflow);
         kept.insert("trigger", self.trigger);
@@ -124,7 +126,7 @@ impl Message {
             at: UnixMillis(host.now().unix_millis()),
             idempotency_key: Some(format!("batch:{}", call.idempotency_key).into()),
             payload: sealed::write(&host.store.sealer(), SEAL, kept, secret),
-            shard: Shard::default(),
+            shard,
         });
         if let Err(error) = host.store.commit(commit).await {
             // A failure of the store is not a failure of the action: the attempt is repeated under the same key.

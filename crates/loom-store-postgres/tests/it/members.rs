@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use loom_store::{Commit, Conflict, Error, NewNode, Seq, Shard, Shards, Under, prelude::*};
-use loom_store_postgres::{Answer, Failed, Intent, LeaseSettings, Membership, PostgresStore};
+use loom_store::{
+    Commit, Conflict, Error, Failed, Intent, LeaseSettings, Membership, NewNode, Outcome, Seq, Shard, Shards,
+    Under, prelude::*,
+};
+use loom_store_postgres::PostgresStore;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -27,40 +30,40 @@ async fn carry_out(
     store: &PostgresStore,
     intent: Intent,
     node: Option<loom_store::NodeId>,
-) -> Option<Answer> {
-    fn answer<T>(result: Result<T, Error>, done: impl FnOnce(T) -> Answer, failed: Failed) -> Answer {
+) -> Option<Outcome> {
+    fn answer<T>(result: Result<T, Error>, done: impl FnOnce(T) -> Outcome, failed: Failed) -> Outcome {
         match result {
             Ok(value) => done(value),
-            Err(Error::Conflict(Conflict::Fenced { node })) => Answer::Fenced(node),
-            Err(_) => Answer::Failed(failed),
+            Err(Error::Conflict(Conflict::Fenced { node })) => Outcome::Fenced(node),
+            Err(_) => Outcome::Failed(failed),
         }
     }
     Some(match intent {
         Intent::Register => {
             let node = NewNode { name: "member".into(), address: "".into(), lease: SETTINGS.lease };
-            answer(store.register(node).await, Answer::Registered, Failed::Register)
+            answer(store.register(node).await, Outcome::Registered, Failed::Register)
         }
-        Intent::Renew(node) => answer(store.renew(node).await, |()| Answer::Renewed(node), Failed::Renew),
+        Intent::Renew(node) => answer(store.renew(node).await, |()| Outcome::Renewed(node), Failed::Renew),
         Intent::Look => {
             let looked = store.nodes().await;
             let pairs =
                 |nodes: Vec<loom_store::Node>| nodes.into_iter().map(|node| (node.id, node.shards)).collect();
-            answer(looked, |nodes| Answer::Looked(pairs(nodes)), Failed::Look)
+            answer(looked, |nodes| Outcome::Looked(pairs(nodes)), Failed::Look)
         }
         Intent::Fence { by, node } => match store.fence(by, node).await {
-            Ok(true) if by == node => Answer::Fenced(node),
+            Ok(true) if by == node => Outcome::Fenced(node),
             _ => return None,
         },
         Intent::Claim { node, shards_max } => {
             let claimed = store.claim(node, shards_max).await;
-            answer(claimed, |shards| Answer::Claimed(node, shards), Failed::Claim)
+            answer(claimed, |shards| Outcome::Claimed(node, shards), Failed::Claim)
         }
         Intent::Release { node, shards } => {
             let released = store.release(node, shards).await;
-            answer(released, |()| Answer::Released(node, shards), Failed::Release)
+            answer(released, |()| Outcome::Released(node, shards), Failed::Release)
         }
         // Nothing works on the shards here.
-        Intent::Drain(shards) => Answer::Drained(node?, shards),
+        Intent::Drain(shards) => Outcome::Drained(node?, shards),
         Intent::Gain(_) | Intent::Drop => return None,
     })
 }

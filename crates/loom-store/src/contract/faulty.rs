@@ -284,6 +284,10 @@ impl Named for FaultyStore {
     fn keys(&self, query: KeyQuery) -> Answer<KeyPage> {
         self.read(|disk| disk.keys(query))
     }
+
+    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
+        self.read(MemoryStore::namespaces)
+    }
 }
 
 impl Blobs for FaultyStore {
@@ -297,6 +301,10 @@ impl Blobs for FaultyStore {
 
     fn blob(&self, hash: ContentHash, offset: u64, length: usize) -> Answer<Option<Bytes>> {
         self.read(|disk| disk.blob(hash, offset, length))
+    }
+
+    fn blobs_of(&self, run: RunId) -> Answer<Vec<ContentHash>> {
+        self.read(|disk| disk.blobs_of(run))
     }
 }
 

@@ -447,6 +447,15 @@ impl Named for Tiny {
             KeyPage { next: values.last().filter(|_| more).map(|value| Arc::clone(&value.key)), values }
         })
     }
+
+    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
+        self.read(|database| {
+            let mut all: Vec<Arc<str>> =
+                database.values.keys().map(|(namespace, _)| Arc::clone(namespace)).collect();
+            all.dedup();
+            all
+        })
+    }
 }
 
 impl Blobs for Tiny {
@@ -465,6 +474,13 @@ impl Blobs for Tiny {
             let (content, _) = database.blobs.get(&hash)?;
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
             Some(content.slice(start..start.saturating_add(length).min(content.len())))
+        })
+    }
+
+    fn blobs_of(&self, run: RunId) -> Answer<Vec<ContentHash>> {
+        self.read(|database| {
+            let owned = database.blobs.iter().filter(|(_, (_, owners))| owners.contains(&run));
+            owned.map(|(hash, _)| *hash).collect()
         })
     }
 }

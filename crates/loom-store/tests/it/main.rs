@@ -2,6 +2,7 @@
 
 mod backend;
 mod contract;
+mod copied;
 mod crash;
 mod encrypted;
 mod faults;

@@ -94,6 +94,13 @@ settings! {
         relaxed: bool = switch();
         /// Encrypt the data of runs with the key in this file (64 hexadecimal digits). The key of a data directory cannot be changed.
         key_file: Option<PathBuf> = file();
+        /// Store runs in this PostgreSQL database, which several nodes can share: `postgres://user@host:5432/database`. Several hosts may
+        /// be given, separated by commas; the one that accepts writes is used.
+        store: Option<String> = text().named("URL").secret().excludes(&["data", "memory"]);
+        /// A file whose first line is the password of the database. Defaults to the variable `PGPASSWORD`.
+        store_password_file: Option<PathBuf> = file();
+        /// A PEM file with the certificates that may have signed that of the database. Defaults to those of the public authorities.
+        store_ca: Option<PathBuf> = file();
         /// Days for which ended runs are kept with their history; they stay in lists for 60 more days.
         retain_days: u64 = count(0, 36_500).named("DAYS").default("30").live();
         /// The disk space for all runs; when it is exceeded, the runs that ended first are removed.
@@ -102,6 +109,14 @@ settings! {
         retain_runs: Option<u64> = count(0, u64::MAX).live();
         /// The number of removed runs that stay in lists. They also take at most a quarter of retain-bytes.
         retain_rows: u64 = count(0, u64::MAX).default("1000000").live();
+    }
+    "Cluster" {
+        /// The name of this node in lists of nodes. Defaults to the name of the machine.
+        node_name: Option<String> = text().named("NAME");
+        /// Where other nodes reach this one, as `host:port`. Defaults to the address that it listens on.
+        node_address: Option<String> = text().named("HOST:PORT");
+        /// How long a node owns its runs without renewing its lease. Another node takes them over when it ends.
+        lease: Duration = duration(1, 60).default("3s");
     }
     "Limits" {
         /// The maximum number of runs in memory; further ones are rejected with 429. Runs resumed at a start, and those of a

@@ -3,6 +3,8 @@
 mod batches;
 mod bench;
 mod canaries;
+#[cfg(feature = "postgres-tests")]
+mod cluster;
 mod connectors;
 mod crash;
 mod crash_agents;

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use loom_store::{NodeId, Shard, Shards, contract::Seeded};
+use crate::{NodeId, Shard, Shards, contract::Seeded};
 
-use super::{Answer, Failed, Intent, LeaseSettings, Membership};
+use super::{Failed, Intent, LeaseSettings, Membership, Outcome};
 
 const NODES: usize = 3;
 
@@ -64,7 +64,7 @@ enum Event {
     Own {
         to: usize,
         life: u32,
-        answer: Answer,
+        answer: Outcome,
     },
     Committed {
         to: usize,
@@ -236,7 +236,7 @@ impl World {
                     return self.after(wait, Event::Own { to, life, answer });
                 }
                 if self.processes[to].life == life && self.processes[to].is_alive {
-                    if matches!(answer, Answer::Renewed(_)) {
+                    if matches!(answer, Outcome::Renewed(_)) {
                         self.processes[to].last_renewal = Some(self.now);
                     }
                     let now = self.clock(to);
@@ -329,7 +329,7 @@ impl World {
                     // Its last commits are answered some time later.
                     let id = self.processes[node].machine.node().expect("it has shards");
                     let pause = self.random.below(300);
-                    self.after(pause, Event::Own { to: node, life, answer: Answer::Drained(id, shards) });
+                    self.after(pause, Event::Own { to: node, life, answer: Outcome::Drained(id, shards) });
                 }
                 intent => self.send(node, Request::Own(intent)),
             }
@@ -356,7 +356,7 @@ impl World {
             _ => return,
         };
         let pause = if self.weather == Weather::Outages { 20 } else { 500 + self.random.below(1_000) };
-        self.after(pause, Event::Own { to, life, answer: Answer::Failed(failed) });
+        self.after(pause, Event::Own { to, life, answer: Outcome::Failed(failed) });
     }
 
     fn execute(&mut self, from: usize, life: u32, request: Request) {
@@ -389,7 +389,7 @@ impl World {
         }
     }
 
-    fn answer(&mut self, intent: Intent) -> Option<Answer> {
+    fn answer(&mut self, intent: Intent) -> Option<Outcome> {
         let now = self.now;
         let database = &mut self.database;
         Some(match intent {
@@ -397,22 +397,22 @@ impl World {
                 database.last_node += 1;
                 let node = NodeId(database.last_node);
                 database.nodes.insert(node, (now + LEASE, false));
-                Answer::Registered(node)
+                Outcome::Registered(node)
             }
             Intent::Renew(node) => match database.nodes.get_mut(&node) {
                 Some((until, false)) => {
                     *until = now + LEASE;
-                    Answer::Renewed(node)
+                    Outcome::Renewed(node)
                 }
-                _ => Answer::Fenced(node),
+                _ => Outcome::Fenced(node),
             },
             Intent::Look => {
                 let live = database.nodes.iter().filter(|(_, (_, fenced))| !fenced).map(|(node, _)| *node);
-                Answer::Looked(live.map(|node| (node, database.owned(node))).collect())
+                Outcome::Looked(live.map(|node| (node, database.owned(node))).collect())
             }
             Intent::Fence { by, node } => {
                 if !database.is_live(by) {
-                    return Some(Answer::Fenced(by));
+                    return Some(Outcome::Fenced(by));
                 }
                 let is_over =
                     database.nodes.get(&node).is_some_and(|(until, fenced)| !fenced && *until < now);
@@ -424,7 +424,7 @@ impl World {
                             && process.stopped_until <= now
                     };
                     if by == node {
-                        return Some(Answer::Fenced(node));
+                        return Some(Outcome::Fenced(node));
                     }
                     self.fenced_alive += u64::from(self.processes.iter().any(is_working));
                 }
@@ -432,11 +432,11 @@ impl World {
             }
             Intent::Claim { node, shards_max } => {
                 if !database.is_live(node) {
-                    return Some(Answer::Fenced(node));
+                    return Some(Outcome::Fenced(node));
                 }
                 let claimed: Shards = database.free().into_iter().take(shards_max).collect();
                 claimed.iter().for_each(|shard| database.owners[usize::from(shard.number())] = node.0);
-                Answer::Claimed(node, claimed)
+                Outcome::Claimed(node, claimed)
             }
             Intent::Release { node, shards } => {
                 for (shard, owner) in (0..).map(Shard::new).zip(&mut database.owners) {
@@ -444,7 +444,7 @@ impl World {
                         *owner = 0;
                     }
                 }
-                Answer::Released(node, shards)
+                Outcome::Released(node, shards)
             }
             Intent::Gain(_) | Intent::Drain(_) | Intent::Drop => return None,
         })
@@ -581,13 +581,13 @@ fn a_node_leaves_once_its_shards_are_drained_and_released() {
     let shards: Shards = [1, 2].into_iter().map(Shard::new).collect();
     let mut machine = Membership::new(SETTINGS, at(0));
     assert_eq!(machine.tick(at(0)), [Intent::Register]);
-    assert_eq!(machine.answered(at(5), Answer::Registered(node)), []);
+    assert_eq!(machine.answered(at(5), Outcome::Registered(node)), []);
     assert_eq!(machine.tick(at(6)), [Intent::Renew(node), Intent::Look]);
-    assert_eq!(machine.answered(at(9), Answer::Renewed(node)), []);
-    let looked = machine.answered(at(10), Answer::Looked(vec![(node, Shards::NONE)]));
+    assert_eq!(machine.answered(at(9), Outcome::Renewed(node)), []);
+    let looked = machine.answered(at(10), Outcome::Looked(vec![(node, Shards::NONE)]));
     assert_eq!(looked, [Intent::Claim { node, shards_max: 1_024 }]);
     assert!(!machine.may_start(at(11), Shard::new(1)));
-    assert_eq!(machine.answered(at(12), Answer::Claimed(node, shards)), [Intent::Gain(shards)]);
+    assert_eq!(machine.answered(at(12), Outcome::Claimed(node, shards)), [Intent::Gain(shards)]);
     assert!(machine.may_start(at(2_505), Shard::new(1)));
     assert!(
         !machine.may_start(at(2_506), Shard::new(1)),
@@ -596,15 +596,15 @@ fn a_node_leaves_once_its_shards_are_drained_and_released() {
     machine.leave();
     assert_eq!(machine.tick(at(20)), [Intent::Drain(shards)]);
     assert!(!machine.may_start(at(20), Shard::new(1)));
-    assert_eq!(machine.answered(at(30), Answer::Drained(node, shards)), []);
+    assert_eq!(machine.answered(at(30), Outcome::Drained(node, shards)), []);
     assert_eq!(machine.tick(at(31)), [Intent::Release { node, shards }]);
-    assert_eq!(machine.answered(at(40), Answer::Failed(Failed::Release)), []);
+    assert_eq!(machine.answered(at(40), Outcome::Failed(Failed::Release)), []);
     assert_eq!(machine.tick(at(41)), []);
     assert_eq!(machine.tick(at(140)), [Intent::Release { node, shards }]);
-    assert_eq!(machine.answered(at(150), Answer::Released(node, shards)), []);
+    assert_eq!(machine.answered(at(150), Outcome::Released(node, shards)), []);
     let leaving = machine.tick(at(1_050));
     assert!(leaving.contains(&Intent::Fence { by: node, node }), "{leaving:?}");
-    assert_eq!(machine.answered(at(1_060), Answer::Fenced(node)), [Intent::Drop]);
+    assert_eq!(machine.answered(at(1_060), Outcome::Fenced(node)), [Intent::Drop]);
     assert_eq!(machine.tick(at(1_061)), []);
     assert!(machine.has_left());
 }

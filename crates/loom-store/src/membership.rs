@@ -16,12 +16,12 @@
 
 use std::time::Duration;
 
-use loom_store::{NodeId, Shard, Shards};
+use crate::{NodeId, Shard, Shards};
 
 /// The settings of a node's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseSettings {
-    /// How long a node owns its shards without a renewal; the same as in [`NewNode`](loom_store::NewNode).
+    /// How long a node owns its shards without a renewal; the same as in [`NewNode`](crate::NewNode).
     pub lease: Duration,
     /// How often it is renewed.
     pub renew_every: Duration,
@@ -47,28 +47,28 @@ impl Default for LeaseSettings {
 /// Something to do. At most one intent of a kind is without an answer at a time, except for fences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
-    /// Call [`register`](loom_store::Ownership::register).
+    /// Call [`register`](crate::Ownership::register).
     Register,
-    /// Call [`renew`](loom_store::Ownership::renew).
+    /// Call [`renew`](crate::Ownership::renew).
     Renew(NodeId),
-    /// Call [`nodes`](loom_store::Ownership::nodes).
+    /// Call [`nodes`](crate::Ownership::nodes).
     Look,
-    /// Call [`fence`](loom_store::Ownership::fence). The next look shows what became of it; only when a node has fenced itself, report
-    /// [`Answer::Fenced`].
+    /// Call [`fence`](crate::Ownership::fence). The next look shows what became of it; only when a node has fenced itself, report
+    /// [`Outcome::Fenced`].
     Fence {
         /// This node.
         by: NodeId,
         /// The node that may be dead, or this one when it leaves.
         node: NodeId,
     },
-    /// Call [`claim`](loom_store::Ownership::claim).
+    /// Call [`claim`](crate::Ownership::claim).
     Claim {
         /// This node.
         node: NodeId,
         /// How many shards.
         shards_max: usize,
     },
-    /// Call [`release`](loom_store::Ownership::release).
+    /// Call [`release`](crate::Ownership::release).
     Release {
         /// This node.
         node: NodeId,
@@ -78,7 +78,7 @@ pub enum Intent {
     /// Read what these shards contain, and work on it.
     Gain(Shards),
     /// Finish or interrupt the work on these shards, wait until its last commit was answered, and report
-    /// [`Answer::Drained`].
+    /// [`Outcome::Drained`].
     Drain(Shards),
     /// Drop all work: the node was fenced, and its shards may have another owner. Nothing more can be written.
     Drop,
@@ -86,7 +86,7 @@ pub enum Intent {
 
 /// What became of an intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Outcome {
     /// The id of this node.
     Registered(NodeId),
     /// The lease of this node was extended.
@@ -178,14 +178,6 @@ struct Joined {
 /// How long after a failure the same thing is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
-fn without(all: Shards, fewer: Shards) -> Shards {
-    if fewer.is_empty() { all } else { all.iter().filter(|shard| !fewer.contains(*shard)).collect() }
-}
-
-fn with(some: Shards, more: Shards) -> Shards {
-    if some.is_empty() { more } else { some.iter().chain(more.iter()).collect() }
-}
-
 impl Membership {
     /// A process that is no node yet.
     pub const fn new(settings: LeaseSettings, now: Moment) -> Self {
@@ -216,6 +208,14 @@ impl Membership {
                 now < joined.deadline && joined.owned.contains(shard) && !joined.draining.contains(shard)
             }
             State::Absent { .. } | State::Left => false,
+        }
+    }
+
+    /// Until when something that others can observe may start; none while it is no node.
+    pub fn deadline(&self) -> Option<Moment> {
+        match &self.state {
+            State::Joined(joined) => Some(joined.deadline),
+            State::Absent { .. } | State::Left => None,
         }
     }
 
@@ -262,20 +262,20 @@ impl Membership {
     }
 
     /// Takes note of an answer, and returns what follows from it.
-    pub fn answered(&mut self, now: Moment, answer: Answer) -> Vec<Intent> {
+    pub fn answered(&mut self, now: Moment, answer: Outcome) -> Vec<Intent> {
         let (rules, settings) = (self.rules, self.rules.settings);
         let (joined, answer) = match (&mut self.state, answer) {
-            (State::Absent { asked: Some(asked), .. }, Answer::Registered(node)) => {
+            (State::Absent { asked: Some(asked), .. }, Outcome::Registered(node)) => {
                 // The first lease counts from the registration.
                 let deadline = (*asked + settings.lease).saturating_sub(settings.margin);
                 self.state = State::Joined(Box::new(Joined::new(node, deadline, now)));
                 return Vec::new();
             }
-            (State::Absent { ask_at, asked }, Answer::Failed(Failed::Register)) => {
+            (State::Absent { ask_at, asked }, Outcome::Failed(Failed::Register)) => {
                 (*ask_at, *asked) = (now + RETRY, None);
                 return Vec::new();
             }
-            (State::Joined(joined), Answer::Fenced(node)) if joined.node == node => {
+            (State::Joined(joined), Outcome::Fenced(node)) if joined.node == node => {
                 self.state = State::Absent { ask_at: now, asked: None };
                 return vec![Intent::Drop];
             }
@@ -308,11 +308,11 @@ impl Joined {
         }
     }
 
-    fn answered(&mut self, now: Moment, answer: Answer, rules: Rules, is_leaving: bool) -> Vec<Intent> {
+    fn answered(&mut self, now: Moment, answer: Outcome, rules: Rules, is_leaving: bool) -> Vec<Intent> {
         let settings = rules.settings;
         let mut intents = Vec::new();
         match answer {
-            Answer::Renewed(node) if node == self.node => {
+            Outcome::Renewed(node) if node == self.node => {
                 if let Some(asked) = self.renewing.take() {
                     if now >= self.deadline {
                         // The lease may have run out meanwhile, like those of the others.
@@ -323,31 +323,31 @@ impl Joined {
                     self.renew_at = asked + settings.renew_every;
                 }
             }
-            Answer::Looked(nodes) => {
+            Outcome::Looked(nodes) => {
                 self.looking = false;
                 self.look_at = now + settings.renew_every;
                 if !is_leaving {
                     self.looked(now, &nodes, rules, &mut intents);
                 }
             }
-            Answer::Claimed(node, shards) if node == self.node => {
+            Outcome::Claimed(node, shards) if node == self.node => {
                 self.claiming = false;
                 self.gain(shards, &mut intents);
             }
-            Answer::Released(node, shards) if node == self.node => {
+            Outcome::Released(node, shards) if node == self.node => {
                 (self.releasing, self.shows_mine) = (false, false);
-                self.owned = without(self.owned, shards);
-                self.draining = without(self.draining, shards);
-                self.drained = without(self.drained, shards);
+                self.owned = self.owned.without(shards);
+                self.draining = self.draining.without(shards);
+                self.drained = self.drained.without(shards);
             }
-            Answer::Drained(node, shards) if node == self.node => {
-                self.drained = with(self.drained, shards);
+            Outcome::Drained(node, shards) if node == self.node => {
+                self.drained = self.drained.or(shards);
                 self.shows_mine = false;
             }
-            Answer::Failed(failed) => self.failed(now, failed),
+            Outcome::Failed(failed) => self.failed(now, failed),
             // Answers to an earlier life.
-            Answer::Renewed(_) | Answer::Claimed(..) | Answer::Released(..) | Answer::Drained(..) => {}
-            Answer::Registered(_) | Answer::Fenced(_) => {}
+            Outcome::Renewed(_) | Outcome::Claimed(..) | Outcome::Released(..) | Outcome::Drained(..) => {}
+            Outcome::Registered(_) | Outcome::Fenced(_) => {}
         }
         intents
     }
@@ -367,9 +367,9 @@ impl Joined {
     }
 
     fn gain(&mut self, shards: Shards, intents: &mut Vec<Intent>) {
-        let new = without(shards, self.owned);
+        let new = shards.without(self.owned);
         if !new.is_empty() {
-            self.owned = with(self.owned, new);
+            self.owned = self.owned.or(new);
             intents.push(Intent::Gain(new));
         }
     }
@@ -418,7 +418,7 @@ impl Joined {
         if self.claiming {
             return;
         }
-        let rest = without(self.owned, self.draining);
+        let rest = self.owned.without(self.draining);
         if !rest.is_empty() {
             self.draining = self.owned;
             intents.push(Intent::Drain(rest));

@@ -31,6 +31,7 @@ store="postgres://loom@$(echo "$work" | sed 's|/|%2F|g')/postgres"
 
 # Starts a node; `address_NAME` and `pid_NAME` are its address and its process.
 node() {
+    : >"$work/$1.out"
     "$loom" serve --store "$store" --node-name "$1" --addr 127.0.0.1:0 >"$work/$1.out" 2>"$work/$1.log" &
     eval "pid_$1=$!"
     nodes="$nodes $!"
@@ -47,7 +48,9 @@ node() {
     exit 1
 }
 
-node one && node two && node three
+node one
+node two
+node three
 "$loom" deploy "$here/order.json" --server "$address_one"
 for _ in $(seq 60); do
     shared=$("$loom" nodes list --server "$address_one" | awk 'NR > 1 && $4 > 0' | wc -l)

@@ -77,7 +77,7 @@ impl Cluster {
                 .collect();
             shards.len() == nodes
                 && shards.iter().sum::<i64>() == 1_024
-                && shards.iter().all(|owned| *owned <= 1_024_i64.div_ceil(nodes as i64))
+                && shards.iter().all(|owned| *owned <= 1_024 / nodes as i64 + 1)
         });
     }
 }

@@ -95,6 +95,7 @@ impl Standing {
 
     /// Whether something that others can observe may start now on behalf of a shard: the node owns it, and its lease is certainly
     /// still running.
+    #[expect(clippy::disallowed_methods, reason = "leases end by the monotonic clock of the machine")]
     pub fn may_start(&self, shard: Shard) -> bool {
         let now = self.lock();
         now.owned.contains(shard) && now.deadline.is_some_and(|deadline| Instant::now() < deadline)

@@ -1,5 +1,7 @@
 //! The management API of nodes.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     http::StatusCode,
@@ -28,8 +30,8 @@ pub(crate) async fn nodes(State(shared): State<Shared>) -> Answer {
 fn shown(cluster: &Cluster, node: &Node) -> Object {
     let mut object = Object::new();
     object.insert("id", node.id.to_string());
-    object.insert("name", node.name.clone());
-    object.insert("address", node.address.clone());
+    object.insert("name", Arc::clone(&node.name));
+    object.insert("address", Arc::clone(&node.address));
     object.insert("shards", node.shards.len() as i64);
     object.insert("isThisNode", Some(node.id) == cluster.standing.node());
     object
@@ -63,7 +65,7 @@ pub(crate) async fn drain(
 pub(crate) fn summary(host: &Host) -> Option<Value> {
     let cluster = host.cluster.as_ref()?;
     let mut object = Object::new();
-    object.insert("name", cluster.settings.name.clone());
+    object.insert("name", Arc::clone(&cluster.settings.name));
     object.insert("node", cluster.standing.node().map(|node| node.to_string()));
     object.insert("shards", cluster.standing.owned().len() as i64);
     let nodes = cluster.nodes();

@@ -25,6 +25,7 @@ const PAGE: usize = 1_000;
 
 /// What a page of changes says has to be done.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says that one thing has to be read again")]
 struct News {
     batches: bool,
     ends: bool,
@@ -134,7 +135,7 @@ impl Host {
                 Ok(_) | Err(DeployError::Overtaken { .. }) => {}
                 Err(DeployError::Store(error)) => return Err(error),
                 Err(error) => {
-                    tracing::error!(%error, "cannot deploy a definition that another node has stored")
+                    tracing::error!(%error, "cannot deploy a definition that another node has stored");
                 }
             }
         }

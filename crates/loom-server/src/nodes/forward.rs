@@ -124,7 +124,8 @@ fn about(host: &Host, method: &Method, uri: &Uri) -> About {
 /// Sends a request over a connection to its owner.
 async fn send(shared: &Shared, stream: TcpStream, mut request: Request) -> Result<Response<Body>, Problem> {
     stream.set_nodelay(true).ok();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     // It ends when the response has been read.
     shared.host.tasks.spawn(async move { connection.await.ok() });
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
@@ -144,14 +145,14 @@ async fn send(shared: &Shared, stream: TcpStream, mut request: Request) -> Resul
         headers.insert(header::HOST, HeaderValue::from_static("localhost"));
     }
     *request.version_mut() = Version::HTTP_11;
-    let response = sender.send_request(request).await.map_err(failed)?;
+    let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
     let mut response = response.map(Body::new);
     response.headers_mut().remove(header::CONNECTION);
     Ok(response)
 }
 
 /// The owner has received the request, perhaps, and has not responded.
-fn failed(error: hyper::Error) -> Problem {
+fn failed(error: &hyper::Error) -> Problem {
     tracing::debug!(%error, "the node that owns what a request is about did not respond");
     let message = "The node that handled the request did not respond; whether it took effect is unknown. Repeat it with the same \
                    'Idempotency-Key'.";

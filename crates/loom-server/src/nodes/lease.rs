@@ -27,7 +27,7 @@ pub(super) fn start(host: &Arc<Host>, cluster: Arc<Cluster>) {
             move || match Builder::new_current_thread().enable_time().build() {
                 Ok(own) => own.block_on(keep(&host, &cluster, &runtime)),
                 Err(error) => {
-                    tracing::error!(%error, "cannot start the task that renews the lease of this node")
+                    tracing::error!(%error, "cannot start the task that renews the lease of this node");
                 }
             },
         );
@@ -36,6 +36,7 @@ pub(super) fn start(host: &Arc<Host>, cluster: Arc<Cluster>) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "leases end by the monotonic clock of the machine")]
 async fn keep(host: &Weak<Host>, cluster: &Arc<Cluster>, runtime: &Handle) {
     let began = Instant::now();
     let (report, mut outcomes) = mpsc::unbounded_channel();

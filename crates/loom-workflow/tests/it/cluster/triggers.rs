@@ -58,7 +58,7 @@ fn a_child_with_a_limit_is_started_by_the_node_that_counts_it() {
     for run in &runs {
         assert_eq!(end_of(&b, run), "Succeeded");
         let action = b.get(&format!("/api/v1/runs/{run}/actions/call"));
-        assert_eq!(action["executions"][0]["outputs"]["body"], json!({"from": "a parent"}), "{action}");
+        assert_eq!(action["occurrences"][0]["outputs"]["body"], json!({"from": "a parent"}), "{action}");
     }
     assert_eq!((seen.count(), seen.repeated()), (16, 0));
     assert_eq!(seen.most_at_once(), 1, "one child at a time");

@@ -67,11 +67,17 @@ pub(crate) async fn keep(task: &TriggerTask) -> Result<(), loom_store::Error> {
 /// before their tasks run.
 pub(crate) async fn begin(host: &Arc<Host>, deployment: &Arc<Deployment>) {
     for (place, trigger) in deployment.workflow.triggers.iter().enumerate() {
-        if !matches!(trigger.kind, TriggerKind::MemoryChanged { .. }) {
+        let acts = host.acts_for(&deployment.workflow.name, &trigger.name);
+        if !acts || !matches!(trigger.kind, TriggerKind::MemoryChanged { .. }) {
             continue;
         }
-        let task =
-            TriggerTask::new(Arc::clone(host), Arc::clone(deployment), place, CancellationToken::new());
+        let task = TriggerTask::new(
+            Arc::clone(host),
+            Arc::clone(deployment),
+            place,
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
         // An error in the definition is recorded by the trigger's own task.
         let Ok(Some(watched)) = watched(&task) else { continue };
         let changes = host.engine.memory().changes(watched.namespace.clone(), &watched.prefix);

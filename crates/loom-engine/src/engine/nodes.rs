@@ -56,6 +56,7 @@ impl Engine {
             | TriggerKind::HttpPoll { .. }
             | TriggerKind::ApiConnection { .. }
             | TriggerKind::Batch { .. }
+            | TriggerKind::MemoryChanged { .. }
             | TriggerKind::RunEnded { .. } => false,
         };
         let is_free = is_requested && !self.shared.gates.limits(workflow, Some(&trigger.name));

@@ -247,7 +247,7 @@ impl Runs for NodeStore {
 }
 
 impl Inbox for NodeStore {
-    /// The messages to one run are those of its shard, whoever owns it.
+    /// The messages to one run are those of its shard.
     fn inbox(&self, query: InboxQuery) -> Answer<Vec<InboxMessage>> {
         let shards = match query.recipient {
             Recipient::Run(_) => query.shards,

@@ -60,7 +60,7 @@ impl Aside {
         let mut aside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let gone: Vec<Owned> = aside.extract_if(|run, _| !stays(*run)).map(|(_, owned)| owned).collect();
         drop(aside);
-        // A permit that is given up admits another run, which needs the lock.
+        // A permit that is dropped admits another run, which needs the lock.
         drop(gone);
     }
 

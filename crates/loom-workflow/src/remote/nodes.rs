@@ -61,7 +61,7 @@ pub(crate) fn nodes(args: &NodesArgs) -> Result<Exit> {
             return Ok(Exit::Success);
         }
         if members(&found, "nodes").next().is_none() {
-            eprintln!("loom: the server is no node of a cluster: it was not started with --store");
+            eprintln!("loom: the server is not a node of a cluster; it was started without --store");
             return Ok(Exit::Success);
         }
         println!("{:<6}  {:<24}  {:<24}  {:>6}", "NODE", "NAME", "ADDRESS", "SHARDS");

@@ -88,6 +88,15 @@ pub(crate) enum Action {
         value: String,
         target: Reference,
     },
+    /// Takes a property away and writes it to another place.
+    Move {
+        parent: Place,
+        property: Vec<Access>,
+        target_parent: Place,
+        target: Vec<Access>,
+        /// Writes the members of the property, which is an object, in place of the property itself.
+        members_only: bool,
+    },
     SetFromUrl {
         target: Reference,
         url: String,
@@ -103,6 +112,8 @@ pub(crate) enum Action {
         queries: Vec<(String, Template)>,
         items: Vec<Access>,
     },
+    /// Changes only the status of the connection that a portal shows, and neither the request nor the response.
+    ConnectionStatus,
 }
 
 /// What happens when a header or a query parameter is there already.
@@ -219,7 +230,7 @@ impl Policy {
                     _ => draft.body = shapes::set(&draft.body, &target.path, &mut |_| Some(value.clone())),
                 }
             }
-            Action::NextLink { .. } | Action::Poll { .. } => {}
+            Action::NextLink { .. } | Action::Poll { .. } | Action::ConnectionStatus => {}
             other => {
                 let scope = RequestScope { draft, connection };
                 draft.body = shapes::apply(other, &draft.body, &scope);
@@ -265,7 +276,7 @@ impl Action {
                 value: template("value")?,
                 exists: members.exists().map_err(unsupported)?,
             },
-            "dynamichosturl" => Action::SetHost { url: template("urlTemplate")? },
+            "dynamichosturl" | "dynamicsubdomain" => Action::SetHost { url: template("urlTemplate")? },
             "routerequesttoendpoint" => {
                 Action::Route { path: required("newPath")?, method: template("httpMethod")? }
             }
@@ -307,12 +318,20 @@ impl Action {
                 value: required("valueName")?,
                 target: reference("newPropertyPath")?,
             },
+            "moveproperties" => Action::Move {
+                parent: place("srcParentPath")?,
+                property: property("srcSubPath")?,
+                target_parent: place("dstParentPath")?,
+                target: property("dstSubPath")?,
+                members_only: members.flag("copyOnlySubProperties").map_err(unsupported)?,
+            },
             "setvaluefromurl" => Action::SetFromUrl {
                 target: reference("parameterTemplate")?,
                 url: required("parameterValueUrl")?,
                 value: reference("parameterValuePathTemplate")?.path,
                 method: members.text("httpMethod").unwrap_or("GET").to_ascii_uppercase(),
             },
+            "setconnectionstatustounauthenticated" => Action::ConnectionStatus,
             "updatenextlink" => Action::NextLink { property: required("nextLinkPropertyName")? },
             "pollingtrigger" => {
                 let config = members.get("triggerConfig").and_then(Value::as_object);
@@ -347,6 +366,16 @@ impl Members<'_> {
 
     fn text(&self, name: &str) -> Option<&str> {
         self.get(name).and_then(Value::as_str)
+    }
+
+    /// A member that is true or false, also as text; false when it is absent.
+    fn flag(&self, name: &str) -> Result<bool, String> {
+        let Some(value) = self.get(name) else { return Ok(false) };
+        match value.text().to_ascii_lowercase().as_str() {
+            "true" => Ok(true),
+            "false" | "" => Ok(false),
+            other => Err(format!("`{name}` must be `true` or `false`, found `{other}`")),
+        }
     }
 
     fn template(&self, name: &str) -> Result<Template, String> {

@@ -58,14 +58,39 @@ pub(super) fn apply(action: &Action, body: &Value, scope: &dyn Scope) -> Value {
                 Some(items.collect::<Value>().labelled(object.labels()))
             })
         }
+        Action::Move { parent, property, target_parent, target, members_only } => {
+            let from: Vec<Access> = parent.path.iter().chain(property).cloned().collect();
+            let to: Vec<Access> = target_parent.path.iter().chain(target).cloned().collect();
+            take(body, &from, &to, *members_only)
+        }
         Action::SetHeader { .. }
         | Action::SetQuery { .. }
         | Action::SetHost { .. }
         | Action::Route { .. }
         | Action::SetFromUrl { .. }
         | Action::NextLink { .. }
-        | Action::Poll { .. } => body.clone(),
+        | Action::Poll { .. }
+        | Action::ConnectionStatus => body.clone(),
     }
+}
+
+/// Moves the value at `from` to `to`. With `members_only`, the value is an object, and its members are merged into the object at
+/// `to`: the moved members win. A body without the value, or with one of another type, stays as it is.
+fn take(body: &Value, from: &[Access], to: &[Access], members_only: bool) -> Value {
+    let Some(found) = descend(body, from).cloned() else { return body.clone() };
+    if from.is_empty() || (members_only && found.as_object().is_none()) {
+        return body.clone();
+    }
+    let rest = set(body, from, &mut |_| None);
+    set(&rest, to, &mut |before| {
+        let (Some(moved), true) = (found.as_object(), members_only) else { return Some(found.clone()) };
+        let labels = before.map(Value::labels).unwrap_or_default() | found.labels();
+        let mut merged = before.and_then(Value::as_object).cloned().unwrap_or_default();
+        for (name, member) in moved {
+            merged.insert(&**name, member.clone());
+        }
+        Some(Value::from(merged).labelled(labels))
+    })
 }
 
 /// Converts a property of each parent, and writes the result to its target: a place in the parent (`@item()`), or in the

@@ -178,7 +178,12 @@ pub(crate) fn parse(bytes: &[u8], file: &str) -> Result<Value, Error> {
         return Err(Error::TooLarge { what: "bytes", limit: DOCUMENT_BYTES_MAX });
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    Value::parse_json(bytes).map_err(|error| Error::Json { file: file.to_owned(), reason: error.to_string() })
+    // As lenient as the service, because published descriptions have trailing commas and line breaks in strings.
+    let read = match std::str::from_utf8(bytes) {
+        Ok(text) => Value::read_json(text),
+        Err(_) => Value::parse_json(bytes),
+    };
+    read.map_err(|error| Error::Json { file: file.to_owned(), reason: error.to_string() })
 }
 
 /// The name of a file that a reference leads to, relative to the directory of the document.

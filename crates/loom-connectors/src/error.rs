@@ -102,7 +102,7 @@ pub enum Error {
 }
 
 fn yaml_hint(reason: &str) -> &'static str {
-    if reason.contains("line 1") && reason.contains("column 1") {
+    if reason.ends_with("line 1, column 1") {
         "; convert a YAML document to JSON"
     } else {
         ""

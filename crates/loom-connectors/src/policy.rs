@@ -388,7 +388,9 @@ impl Members<'_> {
 
     fn reference(&self, name: &str) -> Result<Reference, String> {
         let text = self.text(name).ok_or_else(|| format!("has no parameter `{name}`"))?;
-        let template = Template::parse(text)?;
+        // Some published policies write the reference without its `@`.
+        let text = if text.starts_with('@') { text.to_owned() } else { format!("@{text}") };
+        let template = Template::parse(&text)?;
         match template.as_reference() {
             Some((source @ (Source::Header(_) | Source::Query(_)), [])) if name == "parameterTemplate" => {
                 Ok(Reference { source: source.clone(), path: Vec::new() })

@@ -18,6 +18,9 @@ fn only_descriptions_are_read() {
         r#"expected a document with `swagger: "2.0"` or `openapi: "3.0.x"` or `"3.1.x"`, found openapi 4.0.0"#
     );
     assert!(matches!(read("[]"), Err(Error::Version { .. })));
+    assert_eq!(read("{'swagger': '2.0', /* none */ \"info\": {\"description\": \"two\nlines\",},}"), Ok(()));
+    let broken = read("{\n\"swagger\": \"2.0\"\n\"paths\": {}}").unwrap_err().to_string();
+    assert!(broken.contains("line 3") && !broken.contains("YAML"), "{broken}");
     assert!(read("openapi: 3.0.0\n").unwrap_err().to_string().contains("convert a YAML document to JSON"));
     assert_eq!(
         read(r#"{"swagger": "2.0", "paths": []}"#).unwrap_err().to_string(),

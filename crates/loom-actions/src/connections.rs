@@ -37,7 +37,7 @@ use loom_definition::{
     Workflow,
     model::{ActionKind, EffectKind},
 };
-use loom_expression::{Object, Value, ValueRef};
+use loom_expression::{Object, Value, ValueRef, nearest};
 
 use loom_connectors::Connector;
 
@@ -51,6 +51,25 @@ use crate::{
     described::{Described, Description},
     url::Url,
 };
+
+/// The members of an entry in the sections with short names.
+const MEMBERS: [&str; 15] = [
+    "api",
+    "apiId",
+    "authentication",
+    "baseUrl",
+    "connectionId",
+    "connectionName",
+    "connectionRuntimeUrl",
+    "description",
+    "headers",
+    "notificationUrl",
+    "parameters",
+    "properties",
+    "subscriptionKey",
+    "triggerUrl",
+    "url",
+];
 
 /// The header in which API Management expects its subscription key.
 pub(crate) const SUBSCRIPTION_KEY: &str = "Ocp-Apim-Subscription-Key";
@@ -143,6 +162,7 @@ impl Connections {
                 .ok_or_else(|| ConnectionsError { reason: format!("'{section}' must be an object") })?;
             let section = Section::from_name(section)?;
             for (name, raw) in members {
+                section.check_members(name, raw)?;
                 read.add(section, name, raw, sources);
             }
         }
@@ -287,6 +307,11 @@ impl Connections {
         let written = name_in(host).and_then(in_connections);
         let name = written.or_else(|| self.named(host))?;
         self.connector(name)
+    }
+
+    /// The names of the connections, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.managed.values().map(|entry| &*entry.name)
     }
 
     /// The names of the connections with a description, in alphabetical order.
@@ -554,6 +579,26 @@ impl Section {
         })
     }
 
+    /// Refuses a member that is a misspelt known one: it would otherwise have no effect.
+    fn check_members(self, entry: &str, raw: &Value) -> Result<(), ConnectionsError> {
+        let is_short = matches!(
+            self,
+            Section::Connections
+                | Section::Functions
+                | Section::Workflows
+                | Section::Activities
+                | Section::Types
+        );
+        for name in raw.as_object().filter(|_| is_short).into_iter().flat_map(Object::keys) {
+            let is_known = MEMBERS.iter().any(|known| known.eq_ignore_ascii_case(name));
+            if let Some(meant) = nearest(name, MEMBERS.iter().copied()).filter(|_| !is_known) {
+                let reason = format!("'{entry}' has the unknown member '{name}'; did you mean '{meant}'?");
+                return Err(ConnectionsError { reason });
+            }
+        }
+        Ok(())
+    }
+
     /// The properties that may contain the URL of an entry in this section.
     fn address_members(self) -> &'static [&'static str] {
         match self {
@@ -600,7 +645,8 @@ fn find<'a>(
         let short = if named.starts_with('[') { named } else { named.rsplit('/').next().unwrap_or_default() };
         let message = if known.is_empty() {
             format!(
-                "The {what} '{short}' cannot be found: the connections file defines no {what}, or there is none."
+                "The {what} '{short}' cannot be found: no connections file was read, or it defines no {what}. It is connections.json \
+                 of the project, or the file of --connections."
             )
         } else {
             format!("The connections file has no {what} '{short}' (it defines: {}).", known.join(", "))

@@ -1,6 +1,6 @@
 //! A connection: the values of a connector's parameters, and the credentials that they make.
 
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Value, nearest};
 
 use crate::{Error, document::Node, parameter::ConnectionParameter};
 
@@ -69,6 +69,20 @@ pub(crate) struct Secured {
     pub(crate) queries: Vec<(String, Value)>,
     pub(crate) credentials: Option<TokenSource>,
 }
+
+/// The parameters that hold credentials whatever a description declares.
+const CREDENTIALS: [&str; 10] = [
+    "apiKey",
+    "api_key",
+    "clientId",
+    "clientSecret",
+    "password",
+    "refreshToken",
+    "scope",
+    "token",
+    "tokenUrl",
+    "username",
+];
 
 impl Connection {
     /// A connection with these parameters.
@@ -146,6 +160,24 @@ impl Connection {
             }
         }
         errors
+    }
+
+    /// Parameters whose names are not known, but nearly those of known ones.
+    pub(crate) fn misspelt(&self, known: &[ConnectionParameter]) -> Vec<Error> {
+        let names: Vec<&str> =
+            known.iter().map(|parameter| &*parameter.name).chain(CREDENTIALS.iter().copied()).collect();
+        let alike = |name: &str, other: &str| {
+            let bare = |name: &str| name.strip_prefix("token:").unwrap_or(name).to_lowercase();
+            bare(name) == bare(other)
+        };
+        let unknown = self.parameters.keys().filter(|name| !names.iter().any(|known| alike(name, known)));
+        unknown
+            .filter_map(|name| {
+                let near = nearest(name, names.iter().copied())?;
+                let reason = format!("is not known; did you mean `{near}`?");
+                Some(Error::Connection { parameter: name.to_string(), reason })
+            })
+            .collect()
     }
 
     /// The token of a connection, or where to fetch it.
@@ -265,6 +297,38 @@ impl Scheme {
             },
             _ => return None,
         })
+    }
+
+    /// The parameters of a connection that the scheme needs.
+    pub(crate) fn parameters(&self) -> Vec<ConnectionParameter> {
+        let made = |name: &str, kind: &str, description: String| ConnectionParameter {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            required: true,
+            description,
+            default: None,
+            allowed: Vec::new(),
+            token_url: None,
+            scopes: Vec::new(),
+        };
+        match self {
+            Scheme::ApiKey { name, place, .. } => {
+                let place = match place {
+                    KeyPlace::Header => "header",
+                    KeyPlace::Query => "query parameter",
+                    KeyPlace::Cookie => "cookie",
+                };
+                vec![made("api_key", "securestring", format!("The key, sent in the {place} `{name}`"))]
+            }
+            Scheme::Basic => vec![
+                made("username", "string", "The name of the user".to_owned()),
+                made("password", "securestring", "The password of the user".to_owned()),
+            ],
+            Scheme::Bearer { .. } => {
+                let description = "The token; or `clientId`, `clientSecret` and `tokenUrl` to fetch one";
+                vec![made("token", "oauthSetting", description.to_owned())]
+            }
+        }
     }
 
     /// What the scheme adds to a request of a connection.

@@ -135,9 +135,24 @@ impl Connector {
         self.0.entries.iter()
     }
 
-    /// The parameters that a connection can have.
-    pub fn connection_parameters(&self) -> &[ConnectionParameter] {
-        &self.0.properties.parameters
+    /// The parameters that a connection can have: those that the file of properties declares. Without one, those that the security
+    /// scheme of the first operation that has one needs.
+    pub fn connection_parameters(&self) -> Vec<ConnectionParameter> {
+        let declared = &self.0.properties.parameters;
+        if !declared.is_empty() {
+            return declared.clone();
+        }
+        self.schemes().iter().flat_map(Scheme::parameters).collect()
+    }
+
+    /// The security schemes of the first operation that cannot be called without credentials.
+    fn schemes(&self) -> Vec<Scheme> {
+        let context = self.context();
+        let needed = self.0.entries.iter().filter(|entry| !context.is_security_optional(&entry.node));
+        needed
+            .map(|entry| context.security(&entry.node).0)
+            .find(|found| !found.is_empty())
+            .unwrap_or_default()
     }
 
     /// The operation with a name. It is built the first time.
@@ -305,7 +320,16 @@ impl Connector {
 
     /// What is wrong with a connection's parameters.
     pub fn check_connection(&self, connection: &Connection) -> Vec<Error> {
-        connection.check(&self.0.properties.parameters)
+        let declared = &self.0.properties.parameters;
+        let mut errors = connection.check(declared);
+        if declared.is_empty() {
+            let with_defaults = connection.with_defaults(declared);
+            errors.extend(
+                self.schemes().iter().filter_map(|scheme| scheme.secure(&with_defaults, declared).err()),
+            );
+        }
+        errors.extend(connection.misspelt(&self.connection_parameters()));
+        errors
     }
 
     fn policies_of(&self, operation: &Operation) -> Vec<Policy> {

@@ -102,11 +102,7 @@ pub enum Error {
 }
 
 fn yaml_hint(reason: &str) -> &'static str {
-    if reason.ends_with("line 1, column 1") {
-        "; convert a YAML document to JSON"
-    } else {
-        ""
-    }
+    if reason.ends_with("line 1, column 1") { "; convert a YAML document to JSON" } else { "" }
 }
 
 fn suggestion(nearest: Option<&str>) -> String {

@@ -88,6 +88,7 @@ async fn ask(
         Ok(inputs) => inputs.unwrap_or_default(),
         Err(error) => {
             progress.next_question(start, by_recurrence(start, progress.anchor));
+            task.report(Some((&error.code, &error.message)));
             return keep_progress(task, progress, note.because(&error.code, &error.message)).await;
         }
     };
@@ -114,13 +115,18 @@ async fn ask(
     let asks_conditions = status.is_some() && conditions_ask_for_the_status(task);
     match (&answered.outcome.outputs, status) {
         (Some(outputs), Some(status)) if status == 200 || asks_conditions => {
+            task.report(None);
             progress.previous = Some(previous(task, outputs, now));
             fire(task, outputs.clone(), Some(permit), &progress, note).await?;
             Ok(progress)
         }
-        (_, Some(202)) => keep_progress(task, progress, note).await,
+        (_, Some(202)) => {
+            task.report(None);
+            keep_progress(task, progress, note).await
+        }
         _ => {
             let (code, message) = answered.error();
+            task.report(Some((&code, &message)));
             keep_progress(task, progress, note.because(&code, &message)).await
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -50,6 +50,8 @@ pub(crate) struct TriggerTask {
     pub(crate) stopped: CancellationToken,
     /// The number of the next entry in its history.
     noted: AtomicU64,
+    /// Whether the last poll failed: only the first failure in a row is logged.
+    is_failing: AtomicBool,
 }
 
 /// The result of a firing, for its trigger.
@@ -74,7 +76,15 @@ impl TriggerTask {
         retired: CancellationToken,
         stopped: CancellationToken,
     ) -> TriggerTask {
-        TriggerTask { host, deployment, place, retired, stopped, noted: AtomicU64::new(0) }
+        TriggerTask {
+            host,
+            deployment,
+            place,
+            retired,
+            stopped,
+            noted: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn trigger(&self) -> &Trigger {
@@ -173,6 +183,21 @@ impl TriggerTask {
     /// The write that adds an entry to the trigger's history.
     pub(crate) fn note(&self, note: Note) -> KeyWrite {
         trigger_history::write(&self.key(), self.noted.fetch_add(1, Ordering::Relaxed), note)
+    }
+
+    /// Logs a change between success and failure.
+    pub(crate) fn report(&self, failure: Option<(&str, &str)>) {
+        let was_failing = self.is_failing.swap(failure.is_some(), Ordering::Relaxed);
+        let (workflow, trigger) = (&self.deployment.workflow.name, &self.trigger().name);
+        match failure {
+            Some((code, message)) if !was_failing => {
+                tracing::warn!(%workflow, %trigger, code, message, "a poll of the trigger failed; it will be repeated");
+            }
+            None if was_failing => {
+                tracing::info!(%workflow, %trigger, "the trigger polls successfully again")
+            }
+            _ => {}
+        }
     }
 
     /// Continues the numbering of the stored history.

@@ -54,6 +54,8 @@ pub(crate) fn command(args: &ConnectorsArgs) -> Result<Exit> {
     | ConnectorsCommand::Check { flags, .. }) = &args.command;
     // The connections file is that of a workflow of the project in the working directory, or the one of `--connections`.
     let config = Config::resolve(flags, &[PathBuf::from("workflow/workflow.json")])?;
+    let data = config.values.data.clone();
+    let config = config.with_secrets_beside(&data);
     let settings = Settings::read(&config)?;
     let exit = match &args.command {
         ConnectorsCommand::List { .. } => list(&settings),
@@ -75,7 +77,7 @@ fn list(settings: &Settings) -> Exit {
                 let triggers = connector.operations().filter(|entry| entry.is_trigger()).count();
                 let triggers =
                     if triggers == 0 { String::new() } else { format!(", {triggers} of them triggers") };
-                println!("{name}: {}; {operations} operations{triggers}", title(&connector));
+                println!("{name}: {}; {}{triggers}", title(&connector), counted(operations, "operation"));
             }
             Some(Err(reason)) => {
                 console::error(format_args!("connection `{name}`: {reason}"));
@@ -139,17 +141,19 @@ fn show_connector(connector: &Connector) {
     if !description.is_empty() {
         println!("{}", one_line(&description));
     }
-    if !connector.connection_parameters().is_empty() {
+    let parameters = connector.connection_parameters();
+    if !parameters.is_empty() {
         println!();
         println!("Parameters of a connection:");
-        for parameter in connector.connection_parameters() {
+        for parameter in parameters {
             let required = if parameter.required { ", required" } else { "" };
-            println!(
+            let line = format!(
                 "  {} ({}{required}) {}",
                 parameter.name,
                 parameter.kind,
                 one_line(&parameter.description)
             );
+            println!("{}", line.trim_end());
         }
     }
     println!();
@@ -240,7 +244,8 @@ fn show_fields(fields: &[Field]) {
             let more = if field.allowed.len() > 8 { ", …" } else { "" };
             notes.push(format!("one of {}{more}", listed.join(", ")));
         }
-        println!("  {} ({}) {}", field.name, notes.join(", "), one_line(&field.description));
+        let line = format!("  {} ({}) {}", field.name, notes.join(", "), one_line(&field.description));
+        println!("{}", line.trim_end());
     }
 }
 
@@ -259,7 +264,8 @@ fn check(settings: &Settings, only: Option<&str>) -> Exit {
                 continue;
             }
         };
-        let mut problems = connections.check_described(&name);
+        let unusable = connections.check_described(&name);
+        let mut problems = Vec::new();
         let mut callable = 0;
         for entry in connector.operations() {
             match connector.operation(entry.id()) {
@@ -274,15 +280,26 @@ fn check(settings: &Settings, only: Option<&str>) -> Exit {
                 Err(error) => problems.push(format!("operation `{}`: {error}", entry.id())),
             }
         }
-        println!("{name}: {callable} of {} operations can be called", connector.operations().len());
-        for problem in &problems {
+        let all = connector.operations().len();
+        if unusable.is_empty() {
+            println!("{name}: {callable} of {} can be called", counted(all, "operation"));
+        } else {
+            println!("{name}: no operation can be called until the connection is complete");
+        }
+        for problem in unusable.iter().chain(&problems) {
             println!("  {problem}");
         }
-        if !problems.is_empty() {
+        if !unusable.is_empty() || !problems.is_empty() {
             exit = exit.worse(Exit::Refused);
         }
     }
     exit
+}
+
+/// `1 operation`, `2 operations`.
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 fn one_line(text: &str) -> String {

@@ -17,7 +17,7 @@ use loom_definition::{
     trigger::TriggerKind,
 };
 use loom_engine::{Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher};
-use loom_expression::{Object, Value};
+use loom_expression::{Object, Value, nearest};
 use loom_store::Store;
 
 use crate::{
@@ -330,16 +330,20 @@ pub(crate) fn missing_connections(
     let own = place.and_then(|place| values.get(place)).unwrap_or(&loaded.connections);
     let connections = settings.connections();
     let remedy = |name: &str| {
-        if connections.is_provider(name) {
+        if let Some(near) = nearest(name, connections.names()) {
+            return format!("did you mean '{near}'?");
+        }
+        let remedy = if connections.is_provider(name) {
             "it is a connection of a built-in service provider, whose protocol Loom does not implement; add it under 'connections' \
              with the 'baseUrl' of an HTTP service that accepts its operations (see `loom explain connections`)"
         } else {
             "define it in the connections file (connections.json of the project, or --connections FILE); \
              `loom explain connections` shows its format"
-        }
+        };
+        remedy.to_owned()
     };
     let missing = connections.missing(workflow, own);
-    missing.into_iter().map(|name| (name.clone(), remedy(&name).to_owned())).collect()
+    missing.into_iter().map(|name| (name.clone(), remedy(&name))).collect()
 }
 
 /// Reports missing connections before anything runs.

@@ -155,6 +155,40 @@ fn connections_are_checked() {
         check(r#"{"api_key": "k", "region": "mars"}"#),
         [r#"the connection's parameter `region` must be one of "eu", "us", found "mars""#]
     );
+    assert_eq!(
+        check(r#"{"api_key": "k", "regoin": "us"}"#),
+        ["the connection's parameter `regoin` is not known; did you mean `region`?"]
+    );
+}
+
+#[test]
+fn credentials_that_only_a_security_scheme_needs_are_parameters() {
+    let read = |scheme: &str, rest: &str| {
+        let document = format!(
+            r#"{{"swagger": "2.0", "host": "example.com", "securityDefinitions": {{"s": {scheme}}}, {rest},
+            "paths": {{"/open": {{"get": {{"operationId": "Open", "security": [{{}}]}}}}, "/x": {{"get": {{"operationId": "X"}}}}}}}}"#
+        );
+        Connector::read("made", document.as_bytes(), None, Arc::new(NoFiles)).unwrap()
+    };
+    let names = |connector: &Connector| {
+        connector.connection_parameters().into_iter().map(|parameter| parameter.name).collect::<Vec<_>>()
+    };
+    let check = |connector: &Connector, parameters: &str| {
+        let connection = Connection::new(json(parameters).as_object().unwrap().clone());
+        connector.check_connection(&connection).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let key = read(r#"{"type": "apiKey", "in": "header", "name": "X-Key"}"#, r#""security": [{"s": []}]"#);
+    assert_eq!(names(&key), ["api_key"]);
+    assert_eq!(
+        check(&key, "{}"),
+        ["the connection's parameter `api_key` is missing; add it to the connection's `parameters`"]
+    );
+    assert_eq!(check(&key, r#"{"api_key": "k"}"#), Vec::<String>::new());
+    let basic = read(r#"{"type": "basic"}"#, r#""security": [{"s": []}]"#);
+    assert_eq!(names(&basic), ["username", "password"]);
+    assert_eq!(check(&basic, r#"{"username": "u", "password": "p"}"#), Vec::<String>::new());
+    let open = read(r#"{"type": "basic"}"#, r#""security": []"#);
+    assert_eq!((names(&open), check(&open, "{}")), (Vec::new(), Vec::new()));
 }
 
 #[test]

@@ -185,7 +185,14 @@ fn set_up(
     let artifacts = artifacts(case, directory)?;
     let checked = match case.get("checkRequests").map(Value::as_bool) {
         None | Some(Some(false)) => None,
-        Some(Some(true)) => Some(connections(&project)?),
+        Some(Some(true)) => {
+            let read = connections(&project)?;
+            if read.described_names().next().is_none() {
+                let what = "has nothing to check: no connection has a `description`";
+                return Err(wrong("checkRequests", what));
+            }
+            Some(read)
+        }
         Some(None) => return Err(wrong("checkRequests", "must be `true` or `false`")),
     };
     let memory =

@@ -6,6 +6,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Error, FromArgMatches, ValueHint
 
 use super::{Kind, Setting, table::TABLE};
 
+/// The groups of settings that `--help` lists and the summary of `-h` leaves out.
+const DETAILS: [&str; 3] = ["Limits", "Outgoing requests", "Traces"];
+
 /// The settings of a command as flags: all of them for `loom serve`, the shared ones for `loom run`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flags<const SERVE: bool> {
@@ -79,6 +82,7 @@ fn argument<const SERVE: bool>(setting: &'static Setting) -> Arg {
         .long(setting.key())
         .help(help)
         .help_heading(setting.group)
+        .hide_short_help(DETAILS.contains(&setting.group))
         .value_name(setting.value_name.unwrap_or(setting.kind.value_name()))
         .value_hint(setting.kind.hint())
         .value_parser(check)

@@ -24,7 +24,7 @@ fn connectors_are_listed_shown_and_checked() {
     let run =
         |arguments: &[&str]| loom(&[&["connectors"], arguments, &["--connections", &connections]].concat());
     let list = run(&["list"]);
-    assert!(list.stdout.contains("notes: Notes; 14 operations, 2 of them triggers\n"), "{}", list.stdout);
+    assert!(list.stdout.contains("notes: Notes; 15 operations, 2 of them triggers\n"), "{}", list.stdout);
     assert!(list.stdout.contains("shop: Shop; "), "{}", list.stdout);
     assert!(list.stderr.contains("connection `gone`: ") && list.code == Some(3), "{}", list.stderr);
 
@@ -40,9 +40,9 @@ fn connectors_are_listed_shown_and_checked() {
     let show = run(&["show", "notes", "CreateNote"]).stdout;
     for part in [
         "POST /folders/{folder}/notes\n",
-        "  folder (string, required) \n",
-        "  note/title (string, required) \n",
-        "Filled in automatically:\n  note/format (string, required, default \"plain\") \n",
+        "  folder (string, required)\n",
+        "  note/title (string, required)\n",
+        "Filled in automatically:\n  note/format (string, required, default \"plain\")\n",
         "Returns:\n  body/id (integer)",
         "    \"folder\": \"text\",\n",
     ] {
@@ -60,7 +60,7 @@ fn connectors_are_listed_shown_and_checked() {
     let check = run(&["check", "notes"]);
     assert_eq!(check.code, Some(3));
     for part in [
-        "notes: 11 of 14 operations can be called\n",
+        "notes: 12 of 15 operations can be called\n",
         "policy `limitcalls` is not supported",
         "`Forgotten` cannot be called",
     ] {
@@ -70,6 +70,40 @@ fn connectors_are_listed_shown_and_checked() {
     assert!(
         check.contains("operation `Away`: `$ref` to `https://example.com/p.json` is an address"),
         "{check}"
+    );
+}
+
+#[test]
+fn check_finds_missing_and_misspelt_parts_of_a_connection() {
+    let connections = project("connectors-check");
+    let write = |text: &str| fs::write(&connections, text).expect("the file can be written");
+    let check = || loom(&["connectors", "check", "notes", "--connections", &connections]);
+
+    write(r#"{"connections": {"notes": {"description": "notes.swagger.json"}}}"#);
+    let missing = check();
+    assert_eq!(missing.code, Some(3));
+    assert!(
+        missing.stdout.starts_with(
+            "notes: no operation can be called until the connection is complete\n  \
+             the connection's parameter `api_key` is missing"
+        ),
+        "{}",
+        missing.stdout
+    );
+
+    write(
+        r#"{"connections": {"notes": {"description": "notes.swagger.json", "parameters": {"api_key": "k", "regoin": "us"}}}}"#,
+    );
+    let misspelt = check().stdout;
+    assert!(misspelt.contains("`regoin` is not known; did you mean `region`?"), "{misspelt}");
+
+    write(r#"{"connections": {"notes": {"descripton": "notes.swagger.json"}}}"#);
+    let misspelt = check();
+    assert_eq!(misspelt.code, Some(2));
+    assert!(
+        misspelt.stderr.contains("'notes' has the unknown member 'descripton'; did you mean 'description'?"),
+        "{}",
+        misspelt.stderr
     );
 }
 

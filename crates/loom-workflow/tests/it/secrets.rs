@@ -94,6 +94,22 @@ fn mistakes_are_reported_with_a_remedy() {
 }
 
 #[test]
+fn connectors_are_checked_with_the_secrets_of_the_data_directory() {
+    let directory = tempfile::tempdir().expect("there is room");
+    let directory = directory.path();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/connectors");
+    for name in ["notes.swagger.json", "notes.properties.json"] {
+        fs::copy(from.join(name), directory.join(name)).expect("the file can be copied");
+    }
+    let connections = r#"{"connections": {"notes": {"description": "notes.swagger.json", "parameters": {"api_key": "@secret('notes')"}}}}"#;
+    fs::write(directory.join("connections.json"), connections).expect("it can be written");
+    let check = || loom(directory, &["connectors", "check", "notes"], "").stdout;
+    assert!(check().contains("Secret not found: notes"), "{}", check());
+    assert_eq!(loom(directory, &["secrets", "set", "notes"], "k1").code, Some(0));
+    assert!(check().starts_with("notes: 12 of 15 operations can be called\n"), "{}", check());
+}
+
+#[test]
 fn a_new_master_key_replaces_the_old_one() {
     let directory = tempfile::tempdir().expect("there is room");
     let directory = directory.path();

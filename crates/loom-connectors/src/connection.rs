@@ -312,13 +312,13 @@ impl Scheme {
             scopes: Vec::new(),
         };
         match self {
-            Scheme::ApiKey { name, place, .. } => {
-                let place = match place {
-                    KeyPlace::Header => "header",
-                    KeyPlace::Query => "query parameter",
-                    KeyPlace::Cookie => "cookie",
+            Scheme::ApiKey { name, location, .. } => {
+                let location = match location {
+                    KeyLocation::Header => "header",
+                    KeyLocation::Query => "query parameter",
+                    KeyLocation::Cookie => "cookie",
                 };
-                vec![made("api_key", "securestring", format!("The key, sent in the {place} `{name}`"))]
+                vec![made("api_key", "securestring", format!("The key, sent in the {location} `{name}`"))]
             }
             Scheme::Basic => vec![
                 made("username", "string", "The name of the user".to_owned()),

@@ -12,7 +12,7 @@ use crate::{
     Error, Problem,
     arguments::Binding,
     call::{self, Call},
-    connection::Connection,
+    connection::{Connection, Scheme},
     context::Context,
     document::{self, Document, Files, Node},
     error::kind_of,

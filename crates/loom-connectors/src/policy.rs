@@ -90,9 +90,9 @@ pub(crate) enum Action {
     },
     /// Takes a property away and writes it to another place.
     Move {
-        parent: Place,
+        parent: Reference,
         property: Vec<Access>,
-        target_parent: Place,
+        target_parent: Reference,
         target: Vec<Access>,
         /// Writes the members of the property, which is an object, in place of the property itself.
         members_only: bool,
@@ -319,9 +319,9 @@ impl Action {
                 target: reference("newPropertyPath")?,
             },
             "moveproperties" => Action::Move {
-                parent: place("srcParentPath")?,
+                parent: reference("srcParentPath")?,
                 property: property("srcSubPath")?,
-                target_parent: place("dstParentPath")?,
+                target_parent: reference("dstParentPath")?,
                 target: property("dstSubPath")?,
                 members_only: members.flag("copyOnlySubProperties").map_err(unsupported)?,
             },

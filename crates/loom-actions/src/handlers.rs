@@ -81,7 +81,10 @@ pub fn request_handlers(requests: &Arc<Requests>) -> Vec<(EffectKind, Arc<dyn Ac
     let models = Arc::new(Models::new(requests));
     all.push((EffectKind::Ai, Arc::new(ModelHandler::asking(&models))));
     let sessions = Arc::new(Sessions::new(requests));
-    all.push((EffectKind::Custom(Arc::from("Agent")), Arc::new(AgentHandler::asking(&models, &sessions))));
+    let agents: Arc<dyn ActionHandler> = Arc::new(AgentHandler::asking(&models, &sessions));
+    for name in ["Agent", "GroupChat"] {
+        all.push((EffectKind::Custom(Arc::from(name)), Arc::clone(&agents)));
+    }
     all.push((EffectKind::Custom(Arc::from("McpClientTool")), Arc::new(McpHandler::new(&sessions))));
     all.extend(transform_handlers(&requests.settings().artifacts));
     for name in requests.settings().connections.action_types() {

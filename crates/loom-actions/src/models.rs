@@ -76,7 +76,7 @@ impl ModelHandler {
 
     async fn attempt(&self, call: &Call) -> Result<EffectResult, Failure> {
         let asked = self.ask(&call.inputs)?;
-        let said = self.models.say(&asked.model, &asked.request, call).await?;
+        let said = self.models.say(&asked.model, &asked.request, call, true).await?;
         Ok(asked.result(&call.inputs, said))
     }
 

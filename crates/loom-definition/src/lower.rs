@@ -5,6 +5,7 @@
 //! the first error.
 
 mod agents;
+mod chat;
 mod control;
 mod data;
 mod declarations;
@@ -13,6 +14,7 @@ mod graph;
 mod members;
 mod memory;
 mod outline;
+mod parts;
 mod paths;
 mod resilience;
 mod templates;
@@ -209,7 +211,9 @@ impl<'a> Lowerer<'a, '_, '_> {
         self.timing = Timing::After;
         let tracked_properties = node.get("trackedProperties").map(|tracked| self.template(tracked, index));
         self.timing = Timing::Before;
-        self.action_members(node, index);
+        if self.outline.actions[index].made.is_none() {
+            self.action_members(node, index);
+        }
         let kind = match self.broken.remove(&index) {
             Some(mistake) => ActionKind::Invalid {
                 code: Arc::from("InvalidTemplate"),

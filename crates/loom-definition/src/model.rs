@@ -19,7 +19,7 @@ use crate::{
     trigger::Trigger,
 };
 
-pub use tool::Tool;
+pub use tool::{ChatExpression, Tool, ToolRole};
 
 pub use table::{Column, TableFormat};
 
@@ -485,11 +485,12 @@ pub enum ActionKind {
         /// The error message.
         message: Arc<str>,
     },
-    /// Runs a language model that may call tools, each of which is a block of actions.
+    /// Runs a language model that may call tools, each of which is a block of actions; or a group chat of several models, people and
+    /// workflows, which has further blocks.
     Agent {
         /// The inputs, with `parameters` and `modelConfigurations`.
         inputs: Template,
-        /// The tools, in file order.
+        /// The tools and other blocks, in file order.
         tools: Vec<Tool>,
         /// `limit` without its timeout: the most model calls (`count`), `tokens` and `cost`. Null if there is none.
         limits: Template,
@@ -644,11 +645,9 @@ pub enum EffectKind {
     Activity,
     /// A call of a language model.
     Ai,
-    /// A conversation among agents.
-    GroupChat,
     /// An operation on shared memory.
     Memory,
-    /// A wait for a signal to the run.
+    /// A wait for a signal to the run, or for the answer of a person.
     Signal,
     /// Any other type: the action runs if a handler is registered for it.
     Custom(Arc<str>),

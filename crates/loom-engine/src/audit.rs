@@ -1,4 +1,5 @@
-//! The audit of secrets: who used which version of a secret when, and who changed it. Never a value, or anything about one.
+//! The audit: who used which version of a secret when, who changed it, and who answered the questions of runs to people. Never a value,
+//! or anything about one.
 //!
 //! Entries are named values that are written once. Those of a run are part of the commit that depends on the reading, so they
 //! cost no sync of their own, and no effect of the run can precede them. Their names sort the newest first.
@@ -19,7 +20,7 @@ pub const LAST_USE: &str = "secrets/used";
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// What was done with a secret.
+/// What was done, with a secret or in the name of a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     /// A run, a trigger or a connection read it.
@@ -46,11 +47,17 @@ pub enum Operation {
     Rotate,
     /// Its newest version is about to expire.
     Expiring,
+    /// A person approved what a run asked.
+    Approve,
+    /// A person rejected what a run asked.
+    Reject,
+    /// A person replied to what a run asked.
+    Reply,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Operation; 12] = [
+    pub const ALL: [Operation; 15] = [
         Operation::Read,
         Operation::Denied,
         Operation::Declassify,
@@ -63,6 +70,9 @@ impl Operation {
         Operation::Purge,
         Operation::Rotate,
         Operation::Expiring,
+        Operation::Approve,
+        Operation::Reject,
+        Operation::Reply,
     ];
 
     /// Its name in entries.
@@ -80,6 +90,9 @@ impl Operation {
             Operation::Purge => "purge",
             Operation::Rotate => "rotate",
             Operation::Expiring => "expiring",
+            Operation::Approve => "approve",
+            Operation::Reject => "reject",
+            Operation::Reply => "reply",
         }
     }
 

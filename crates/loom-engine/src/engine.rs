@@ -3,6 +3,7 @@
 //! Each run is one task that feeds commands to its pure machine and performs the effects that the machine's events
 //! request; see `driver`. Shutting the engine down ends all its tasks; none is detached.
 
+mod answers;
 mod builder;
 mod children;
 mod count;

@@ -35,12 +35,17 @@ use crate::{
 
 /// The same for every attempt at one occurrence of an action: `run id / action / iterations of the enclosing loops`.
 fn idempotency_key(state: &RunState, start: &RunStart, place: Place) -> Arc<str> {
-    let mut key = format!("{}/{}", start.run, state.workflow.action(place.action).name);
+    Arc::from(format!("{}/{}", start.run, occurrence(state, place)))
+}
+
+/// `action / iterations of the enclosing loops`: identifies an occurrence of an action in its run.
+pub(crate) fn occurrence(state: &RunState, place: Place) -> String {
+    let mut key = state.workflow.action(place.action).name.to_string();
     for iteration in state.path(place.opening) {
         key.push('/');
         key.push_str(&iteration.index.to_string());
     }
-    Arc::from(key)
+    key
 }
 
 /// Most decisions produce at most this many events; capacity for them is reserved in advance.

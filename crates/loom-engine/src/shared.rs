@@ -104,6 +104,8 @@ pub(crate) struct Shared {
     pub(crate) boards: Boards,
     /// What this process owns, if it is one of several nodes.
     pub(crate) node: Option<Standing>,
+    /// Locked while a question of a run is answered, so that it is answered once.
+    pub(crate) answering: tokio::sync::Mutex<()>,
 }
 
 /// The channels to a run in progress.

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::{
     event::{EffectId, EffectResult, ErrorInfo, Outcome, RetryHint, RunId},
     ports::Call,
+    questions,
     unloadable::RecoverError,
 };
 
@@ -106,6 +107,9 @@ pub(crate) fn awaited(workflow: &Workflow, name: &Arc<str>) -> Result<(), Signal
     let mut known: Vec<&str> = Vec::new();
     for action in &workflow.actions {
         let ActionKind::Effect { effect: EffectKind::Signal, inputs } = &action.kind else { continue };
+        if questions::asks(action) {
+            continue;
+        }
         let Some(waits_for) = inputs.source_value().get("name").and_then(Value::as_str) else {
             return Ok(());
         };
@@ -188,7 +192,8 @@ impl Mailbox {
     /// # Cancel safety
     /// Dropping the future gives up the call's turn; a signal that it was about to receive goes to the next call.
     pub(crate) async fn receive(self: Arc<Mailbox>, store: Arc<dyn Store>, call: &Call) -> Received {
-        let Some(name) = call.inputs.get("name").and_then(Value::as_str).filter(|name| is_name(name)) else {
+        let named = || call.inputs.get("name").and_then(Value::as_str).filter(|name| is_name(name));
+        let Some(name) = questions::answered_as(call).or_else(|| named().map(Arc::from)) else {
             let result = failed("BadRequest", "InvalidTemplateInputs", SignalError::BadName.to_string());
             return Received { result, sent: None };
         };
@@ -305,8 +310,8 @@ struct Turn<'m> {
 }
 
 impl<'m> Turn<'m> {
-    fn of(mailbox: &'m Mailbox, effect: EffectId, name: &str) -> Turn<'m> {
-        mailbox.lock().waiting.insert(effect, Arc::from(name));
+    fn of(mailbox: &'m Mailbox, effect: EffectId, name: Arc<str>) -> Turn<'m> {
+        mailbox.lock().waiting.insert(effect, name);
         Turn { mailbox, effect, has_received: std::cell::Cell::new(false) }
     }
 

@@ -16,12 +16,12 @@ use axum::{
 use loom_expression::Value;
 
 use crate::{
-    backfill, callers, health, invoke, memory, metrics,
+    backfill, callers, completions, health, invoke, memory, metrics,
     nodes::{
         self,
         forward::{self, Checked},
     },
-    openapi, pause, published,
+    openapi, pause, published, questions,
     response::Problem,
     run_definition, run_list, runs, secret_audit, secrets, services,
     shared::{Caller, Shared},
@@ -108,6 +108,8 @@ pub(crate) fn guarded() -> Routes {
         .post("/api/v1/runs/{id}/resume", runs::resume)
         .post("/api/v1/runs/{id}/resubmit", runs::resubmit)
         .post("/api/v1/runs/{id}/signals/{name}", signals::send)
+        .get("/api/v1/runs/{id}/questions", questions::list)
+        .post("/api/v1/runs/{id}/answers", questions::answer)
         .get("/api/v1/resilience", services::services)
         .get("/api/v1/resilience/{service}", services::policy)
         .on(Method::PUT, "/api/v1/resilience/{service}", services::put_policy)
@@ -130,6 +132,8 @@ pub(crate) fn guarded() -> Routes {
         .get("/api/v1/secret-audit", secret_audit::entries)
         .post("/api/v1/secret-keys/rotate", secrets::rotate)
         .get("/api/v1/settings", published::settings)
+        .get("/v1/models", completions::models)
+        .post("/v1/chat/completions", completions::complete)
         .get("/metrics", metrics::page)
 }
 

@@ -7,6 +7,7 @@
 
 mod ag_ui;
 mod chunks;
+mod completions;
 mod native;
 mod said;
 
@@ -23,6 +24,7 @@ use loom_expression::Value;
 use loom_store::RunRow;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+pub(crate) use self::completions::Completions;
 use self::{ag_ui::AgUi, chunks::Chunks, native::Native, said::Said};
 use crate::{event_json::EventWriter, journal_reader::JournalReader, response::Problem, shared::Shared};
 
@@ -78,6 +80,24 @@ pub(crate) struct Shown {
 
 /// The response that streams a run.
 pub(crate) async fn open(shared: Shared, row: &RunRow, shown: Shown) -> Result<Response<Body>, Problem> {
+    open_encoded(shared, row, shown.after, Encoder::new(row.id, shown)).await
+}
+
+/// The response that streams the answer of a run as chat completions.
+pub(crate) async fn open_completions(
+    shared: Shared,
+    row: &RunRow,
+    completions: Completions,
+) -> Result<Response<Body>, Problem> {
+    open_encoded(shared, row, 0, Encoder::Completions(Box::new(completions))).await
+}
+
+async fn open_encoded(
+    shared: Shared,
+    row: &RunRow,
+    after: u64,
+    encoder: Encoder,
+) -> Result<Response<Body>, Problem> {
     let place = Arc::clone(&shared.watchers).try_acquire_owned().map_err(|_| {
         Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -92,7 +112,7 @@ pub(crate) async fn open(shared: Shared, row: &RunRow, shown: Shown) -> Result<R
     let begin = {
         let (shared, row) = (shared.clone(), row.clone());
         async move {
-            let mut feed = Feed::new(&shared, &row, shown.after).await?;
+            let mut feed = Feed::new(&shared, &row, after).await?;
             let first = feed.next(&shared).await?;
             Ok::<_, Problem>((feed, first))
         }
@@ -103,7 +123,6 @@ pub(crate) async fn open(shared: Shared, row: &RunRow, shown: Shown) -> Result<R
         *response.status_mut() = StatusCode::NO_CONTENT;
         return Ok(response);
     }
-    let encoder = Encoder::new(row.id, shown);
     let said = Said::new(row.id, Arc::clone(&feed.workflow));
     let state = Streaming {
         shared,
@@ -155,6 +174,11 @@ impl Feed {
         })
     }
 
+    /// Whether the run has ended, as far as was read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The next durable event.
     pub(crate) async fn next(&mut self, shared: &Shared) -> Result<Option<(u64, Value)>, Problem> {
         while let Some(event) = self.reader.next(&*shared.host.store).await? {
@@ -176,6 +200,7 @@ enum Encoder {
     Native(Native),
     AgUi(Box<AgUi>),
     Chunks(Chunks),
+    Completions(Box<Completions>),
 }
 
 impl Encoder {
@@ -189,6 +214,10 @@ impl Encoder {
 
     /// Begins the stream.
     fn greet(&self, out: &mut String) {
+        if let Encoder::Completions(_) = self {
+            // Clients reconnect to nothing; a comment confirms the connection.
+            return out.push_str(": connected\n\n");
+        }
         // Confirms the connection and sets the reconnection delay.
         out.push_str("retry: 1000\n\n");
         if let Encoder::Chunks(chunks) = self {
@@ -202,6 +231,7 @@ impl Encoder {
             Encoder::Native(native) => native.event(seq, event, out),
             Encoder::AgUi(ag_ui) => ag_ui.event(seq, event, out),
             Encoder::Chunks(chunks) => chunks.event(seq, event, out),
+            Encoder::Completions(completions) => completions.event(event, out),
         }
     }
 
@@ -210,6 +240,7 @@ impl Encoder {
         match self {
             Encoder::Native(_) => Native::part(part, out),
             Encoder::AgUi(ag_ui) => ag_ui.part(part, out),
+            Encoder::Completions(completions) => completions.part(part, out),
             // Messages are sent whole.
             Encoder::Chunks(_) => {}
         }

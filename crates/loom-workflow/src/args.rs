@@ -345,4 +345,7 @@ pub(crate) struct ExampleArgs {
     /// Print the definition instead of running it.
     #[arg(long, requires = "name")]
     pub(crate) show: bool,
+    /// Use this connections file instead of the example's own, for example to ask a real model.
+    #[arg(long, value_name = "FILE", requires = "name", conflicts_with = "show", value_hint = ValueHint::FilePath)]
+    pub(crate) connections: Option<PathBuf>,
 }

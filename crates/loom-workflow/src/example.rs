@@ -3,7 +3,7 @@
 mod killed;
 mod remote;
 
-use std::{fmt::Write, process::Command, sync::Arc};
+use std::{fmt::Write, path::Path, process::Command, sync::Arc};
 
 use anyhow::{Context, Result, anyhow, bail};
 use loom_definition::diagnostic::nearest;
@@ -100,6 +100,10 @@ const EXAMPLES: &[Example] = &[
         connections: Some(include_str!("../assets/examples/agent/connections.json")),
         ..example!("agent", "agents that use tools and hand over, with a scripted model", service: false, counted: &[])
     },
+    Example {
+        connections: Some(include_str!("../assets/examples/group-chat/connections.json")),
+        ..example!("group-chat", "a group chat: a coordinator selects who speaks, with a scripted model", service: false, counted: &[])
+    },
     example!("memory", "counters, lists, sets and hashes that concurrent iterations share", service: false, counted: &[]),
     example!("inline-script", "JavaScript that computes a total, and JavaScript that fails", service: false, counted: &[]),
     example!("secrets", "a secret from a provider: sent to a service, and shown nowhere", service: true, counted: &[]),
@@ -125,7 +129,7 @@ pub(crate) fn command(args: &ExampleArgs, console: Console) -> Result<Exit> {
         return Ok(Exit::Success);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(execute(example, console))
+    runtime.block_on(execute(example, args.connections.as_deref(), console))
 }
 
 /// Runs the parts of the tour, one after the other.
@@ -141,7 +145,7 @@ fn tour(args: &ExampleArgs, console: Console) -> Result<Exit> {
     for (index, part) in PARTS.iter().enumerate() {
         let Some(example) = EXAMPLES.iter().find(|example| example.name == *part) else { continue };
         eprintln!("{}Part {} of {}", if index == 0 { "" } else { "\n" }, index + 1, PARTS.len());
-        exit = exit.worse(runtime.block_on(execute(example, console))?);
+        exit = exit.worse(runtime.block_on(execute(example, None, console))?);
     }
     Ok(exit)
 }
@@ -186,7 +190,7 @@ fn mount_secrets(config: &mut Config) -> Result<tempfile::TempDir> {
 }
 
 /// Starts the service, runs the example against it, and prints what happened.
-async fn execute(example: &Example, console: Console) -> Result<Exit> {
+async fn execute(example: &Example, connections: Option<&Path>, console: Console) -> Result<Exit> {
     if example.name == REMOTE {
         return remote::execute(example).await;
     }
@@ -211,8 +215,14 @@ async fn execute(example: &Example, console: Console) -> Result<Exit> {
     let Some(mut prepared) = run::prepare(&definition, &children, &with, &config, console)? else {
         return Ok(Exit::Refused);
     };
-    if let Some(connections) = example.connections {
-        prepared.define_connections(connections)?;
+    match (connections, example.connections) {
+        (Some(file), _) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+            prepared.define_connections(&text)?;
+        }
+        (None, Some(own)) => prepared.define_connections(own)?,
+        (None, None) => {}
     }
     if example.name == "chaos" {
         prepared.chaos = Some(chaos::read(CHAOS, "examples/chaos/chaos.json")?);

@@ -7,6 +7,7 @@ mod filters;
 mod follow;
 mod memory;
 mod nodes;
+mod people;
 mod resilience;
 mod secrets;
 mod workflows;
@@ -152,6 +153,8 @@ enum RunsCommand {
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
     },
+    #[command(flatten)]
+    People(people::PeopleCommand),
     /// Resubmit a run: start a new run with the same trigger outputs.
     Resubmit {
         /// The run id, or an unambiguous prefix.
@@ -183,6 +186,7 @@ impl RunsCommand {
             | RunsCommand::Suspend { .. }
             | RunsCommand::Resume { .. }
             | RunsCommand::Signal { .. }
+            | RunsCommand::People(_)
             | RunsCommand::Resubmit { .. }
             | RunsCommand::Delete { .. } => true,
         }
@@ -306,6 +310,7 @@ pub(crate) fn runs(args: &RunsArgs, _console: Console) -> Result<Exit> {
             let run = full_id(connection, run).await?;
             signal(connection, (&run, name), body.as_ref(), idempotency_key.as_deref(), args.from.json).await
         }
+        RunsCommand::People(command) => people::people(connection, command, args.from.json).await,
         RunsCommand::Resubmit { run, current, from } => {
             let mut which = format!("resubmit?definition={}", if *current { "current" } else { "same" });
             if let Some(action) = from {

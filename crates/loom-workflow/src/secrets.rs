@@ -199,7 +199,7 @@ enum SecretsCommand {
         /// Only the entries of this run.
         #[arg(long, value_name = "RUN")]
         run: Option<String>,
-        /// Only this operation: read, denied, declassify, reveal, set, enable, disable, delete, undelete, purge, rotate or expiring.
+        /// Only this operation: read, denied, declassify, reveal, set, enable, disable, delete, undelete, purge, rotate, expiring, approve, reject or reply.
         #[arg(long, value_name = "NAME")]
         operation: Option<String>,
         /// The maximum number of entries.

@@ -1,18 +1,25 @@
-//! The inputs of an agent, in the form of Logic Apps: which model, with which instructions, tools and limits.
+//! The inputs of an agent, in the form of Logic Apps: which model, with which instructions, tools and limits. And what agents and chats
+//! have in common.
 
-use loom_definition::model::{ActionKind, Tool as DefinedTool};
-use loom_engine::ports::Call;
+use std::sync::Arc;
+
+use loom_definition::model::{ActionKind, Tool as DefinedTool, ToolRole};
+use loom_engine::{Budgets, ports::Call, schema};
 use loom_expression::{Object, Value};
 use loom_models::{
-    Message, OutputFormat, OutputSchema, ReasoningEffort, Role, Sampling, Tool,
-    conversation::{Agent, AgentTool, Limit, Mode, Participant, Reduction, Spec},
+    Answer, Json, Message, OutputFormat, OutputSchema, ReasoningEffort, Role, Sampling, Tool,
+    conversation::{Agent, AgentTool, Limit, Mode, Participant, ParticipantKind, Purpose, Reduction, Spec},
 };
 
-use super::offers::{Offer, Offers};
+use super::{
+    chat::{self, Chat, Read},
+    offers::{Offer, Offers},
+    results::value_of,
+};
 use crate::{
     Connections, Failure,
     connections::Model,
-    models::{json, text},
+    models::{json, matching, text},
 };
 
 /// What the agent that is handed to reads last if nobody said anything after the handoff.
@@ -24,76 +31,88 @@ const COUNT: u32 = 100;
 /// The most characters of the name of a tool that providers accept.
 const NAME_MAX: usize = 64;
 
-/// An agent that can run.
+/// An agent or a chat that can run.
 pub(super) struct Setup {
-    pub(super) model: Model,
+    /// The models, by the names of their entries, which are their names in `spec`. The first is that of the first agent.
+    models: Vec<Model>,
     pub(super) spec: Spec,
     /// The messages with which the conversation begins.
     pub(super) start: Vec<Message>,
-    /// The schema of its answer.
-    pub(super) response_schema: Option<Value>,
+    /// The schemas of answers, by speaker; that of the response of a chat has no speaker.
+    pub(super) schemas: Vec<(Option<String>, Value)>,
     pub(super) fails_at_limits: bool,
-    /// The tools, as the model knows them.
-    tools: Vec<Known>,
+    /// What a chat has and an agent has not.
+    pub(super) chat: Option<Chat>,
+    blocks: Vec<Block>,
+    offered: Vec<Offered>,
 }
 
-/// A tool, as the model knows it.
-struct Known {
+/// A block of the action.
+pub(super) struct Block {
+    pub(super) role: ToolRole,
+    pub(super) participant: Option<Arc<str>>,
+    /// The name of a tool with actions, as the model knows it.
     name: String,
-    /// Its index in the definition.
-    tool: u32,
-    /// For a tool that is itself a call.
-    offer: Option<Offer>,
+}
+
+/// A tool that is itself a call, as the model knows it.
+struct Offered {
+    name: String,
+    /// The index of its block.
+    block: u32,
+    offer: Offer,
 }
 
 impl Setup {
-    /// Reads the inputs of an agent.
+    /// Reads the inputs of an agent or a chat.
     pub(super) fn read(call: &Call, connections: &Connections, offers: &Offers) -> Result<Setup, Failure> {
         let action = call.definition();
         let ActionKind::Agent { tools, .. } = &action.kind else {
             return Err(Failure::bad_request("The action is not an Agent."));
         };
+        let blocks = tools.iter().map(|tool| Block {
+            role: tool.role,
+            participant: tool.participant.clone(),
+            name: name_of(&tool.name),
+        });
+        let blocks: Vec<Block> = blocks.collect();
+        let fails_at_limits = action.options.fail_when_limits_reached;
+        if action.type_name.eq_ignore_ascii_case("GroupChat") {
+            let Read { models, spec, start, schemas, chat } = chat::read(call, connections)?;
+            let (chat, offered) = (Some(chat), Vec::new());
+            return Ok(Setup { models, spec, start, schemas, fails_at_limits, chat, blocks, offered });
+        }
         let inputs = &call.inputs;
         let model = model_of(inputs, connections)?;
         let none = Value::NULL;
         let parameters = inputs.get("parameters").unwrap_or(&none);
-        let (system, start) = messages(parameters)?;
+        let (system, start) = messages(parameters, "parameters.messages")?;
         let settings = parameters.get("agentModelSettings").unwrap_or(&none);
-        let chat = settings.get("agentChatCompletionSettings").unwrap_or(&none);
-        let mut agent = Agent::new(model.name.to_string(), "");
+        let (mut agent, schema) = agent(&model, settings)?;
         agent.messages = system;
-        agent.sampling = sampling(chat)?;
-        let (output, response_schema) = response_format(chat)?;
-        agent.output = output;
-        agent.parallel_tool_calls =
-            match settings.get("parallelToolCalls").or_else(|| chat.get("parallelToolCalls")) {
-                None => None,
-                Some(value) if value.is_null() => None,
-                Some(value) => Some(value.as_bool().ok_or_else(|| {
-                    Failure::bad_request(format!(
-                        "'parallelToolCalls' must be a boolean, found {}.",
-                        value.kind()
-                    ))
-                })?),
-            };
         let gone = call.turn.as_deref().map_or(&[][..], |turn| &turn.gone);
-        let mut known: Vec<Known> = Vec::new();
+        let is_offered = |index: usize| offers.get(index).is_some();
         // Tools with actions keep their names, whatever a server offers.
-        for (index, tool) in tools.iter().enumerate().filter(|(index, _)| offers.get(*index).is_none()) {
+        for (index, tool) in tools.iter().enumerate() {
+            if !matches!(tool.role, ToolRole::Tool { .. }) || is_offered(index) {
+                continue;
+            }
             let is_gone = gone.iter().any(|gone| Some(gone) == tool.handoff.as_ref());
-            let name = name_of(&tool.name);
-            agent.tools.push(agent_tool(tool, &name, is_gone)?);
-            known.push(Known { name, tool: index as u32, offer: None });
+            agent.tools.push(agent_tool(tool, tool.handoff.as_deref().filter(|_| !is_gone))?);
         }
-        for (index, offer) in (0..tools.len())
-            .flat_map(|index| offers.get(index).into_iter().flatten().map(move |offer| (index, offer)))
-        {
-            let name = unused(&offer.name, &known);
-            let described = Tool::new(name.as_str(), offer.description.as_str(), offer.parameters.clone());
-            agent.tools.push(AgentTool::new(described));
-            known.push(Known { name, tool: index as u32, offer: Some(offer.clone()) });
+        let mut offered = Vec::new();
+        for (index, tool) in tools.iter().enumerate() {
+            for offer in offers.get(index).into_iter().flatten() {
+                let name = unused(&offer.name, &agent.tools);
+                let described = Tool::new(name.as_str(), offer.description.as_str(), offer.parameters.clone());
+                let mut made = AgentTool::new(described);
+                made.approval = matches!(tool.role, ToolRole::Tool { approval: true });
+                agent.tools.push(made);
+                offered.push(Offered { name, block: index as u32, offer: offer.clone() });
+            }
         }
-        let mut spec = Spec::new(vec![Participant::agent(action.name.to_string(), agent)], Mode::Handoff);
+        let name = action.name.to_string();
+        let mut spec = Spec::new(vec![Participant::agent(name.clone(), agent)], Mode::Handoff);
         spec.limit = limit(inputs.get("limit").unwrap_or(&none))?;
         spec.reduction = reduction(settings.get("agentHistoryReductionSettings").unwrap_or(&none))?;
         if let Some(price) = model.price {
@@ -104,32 +123,120 @@ impl Setup {
                 "The agent has no message to answer: 'parameters.messages' needs one with the role User.",
             ));
         }
-        let fails_at_limits = action.options.fail_when_limits_reached;
-        Ok(Setup { model, spec, start, response_schema, fails_at_limits, tools: known })
+        let schemas = schema.map(|schema| (Some(name), schema)).into_iter().collect();
+        let models = vec![model];
+        Ok(Setup { models, spec, start, schemas, fails_at_limits, chat: None, blocks, offered })
     }
 
-    /// The index of a tool, by the name that the model knows, and whether it is itself a call, whose service checks the arguments.
-    pub(super) fn tool(&self, name: &str) -> Option<(u32, bool)> {
-        let known = self.tools.iter().find(|known| known.name == name)?;
-        Some((known.tool, known.offer.is_some()))
+    /// The index of a tool, by its speaker and the name that the model knows.
+    pub(super) fn tool(&self, speaker: &str, name: &str) -> Option<u32> {
+        if let Some(offered) = self.offered.iter().find(|offered| offered.name == name) {
+            return Some(offered.block);
+        }
+        self.block(|block| {
+            matches!(block.role, ToolRole::Tool { .. })
+                && block.name == name
+                && block.participant.as_deref().is_none_or(|of| of == speaker)
+        })
     }
 
-    /// The index of a tool, and the arguments of its block for those that the model wrote.
-    pub(super) fn use_of(&self, name: &str, written: Value) -> Option<(u32, Value)> {
-        let known = self.tools.iter().find(|known| known.name == name)?;
-        let arguments = match &known.offer {
-            Some(offer) => offer.arguments(written),
+    /// The arguments of a tool's block for those that the model wrote.
+    pub(super) fn arguments(&self, name: &str, written: Value) -> Value {
+        match self.offered.iter().find(|offered| offered.name == name) {
+            Some(offered) => offered.offer.arguments(written),
             None => written,
-        };
-        Some((known.tool, arguments))
+        }
+    }
+
+    /// The index of the first block of which this holds.
+    pub(super) fn block(&self, holds: impl Fn(&Block) -> bool) -> Option<u32> {
+        self.blocks.iter().position(holds).map(|index| index as u32)
+    }
+
+    /// A model, by the name of its entry.
+    pub(super) fn model(&self, name: &str) -> Result<&Model, Failure> {
+        let found = self.models.iter().find(|model| *model.name == *name);
+        found.ok_or_else(|| Failure::bad_request(format!("The chat has no model '{name}'.")))
+    }
+
+    /// The name of the first model.
+    pub(super) fn voice(&self) -> &str {
+        self.models.first().map_or("", |model| &model.name)
+    }
+
+    pub(super) fn has_prices(&self) -> bool {
+        self.models.iter().any(|model| model.price.is_some())
     }
 
     pub(super) fn is_structured(&self) -> bool {
         self.spec.participants.iter().any(|participant| match &participant.kind {
-            loom_models::conversation::ParticipantKind::Agent(agent) => agent.output != OutputFormat::Text,
+            ParticipantKind::Agent(agent) => agent.output != OutputFormat::Text,
             _ => false,
         })
     }
+
+    /// Why a call of a tool cannot be made.
+    pub(super) fn refusal(&self, call: &Call, speaker: &str, name: &str, arguments: &Json) -> Option<String> {
+        let index = self.tool(speaker, name)?;
+        let ActionKind::Agent { tools, .. } = &call.definition().kind else { return None };
+        let tool = tools.get(index as usize)?;
+        if let Some(to) = &tool.handoff {
+            // Otherwise the conversation has handed over already.
+            return Some(format!(
+                "{to} has already taken part and cannot be handed to again. Answer yourself."
+            ));
+        }
+        // The service checks the arguments of a call itself, and knows more than the schema says.
+        let is_call = tool.call.is_some();
+        if is_call || tool.parameters.as_object().is_none_or(Object::is_empty) {
+            return None;
+        }
+        match schema::validate(&tool.parameters, &value_of(arguments), Budgets::default().schema_nodes_max) {
+            Ok(mismatches) => {
+                let first = mismatches.first()?;
+                Some(format!("The arguments do not match the schema of the tool: {}", first.message))
+            }
+            Err(
+                schema::Problem::Invalid(why)
+                | schema::Problem::Unsupported(why)
+                | schema::Problem::TooCostly(why),
+            ) => Some(format!("The agentParameterSchema of the tool cannot be used: {why}")),
+        }
+    }
+
+    /// What is wrong with the form of an answer.
+    pub(super) fn problem_of(&self, purpose: &Purpose, answer: &Answer) -> Option<String> {
+        let speaker = match purpose {
+            Purpose::Turn { speaker } => Some(speaker.as_str()),
+            Purpose::Conclude => None,
+            _ => return None,
+        };
+        let (_, schema) = self.schemas.iter().find(|(of, _)| of.as_deref() == speaker)?;
+        if answer.message.tool_calls().next().is_some() {
+            return None;
+        }
+        matching(schema, answer, &answer.message.text()).err().map(|failure| failure.message)
+    }
+}
+
+/// An agent of a model, with the settings of its model, and the schema of its answers.
+pub(super) fn agent(model: &Model, settings: &Value) -> Result<(Agent, Option<Value>), Failure> {
+    let none = Value::NULL;
+    let chat = settings.get("agentChatCompletionSettings").unwrap_or(&none);
+    let mut agent = Agent::new(model.name.to_string(), "");
+    agent.messages.clear();
+    agent.sampling = sampling(chat)?;
+    let (output, schema) = response_format(chat)?;
+    agent.output = output;
+    agent.parallel_tool_calls =
+        match settings.get("parallelToolCalls").or_else(|| chat.get("parallelToolCalls")) {
+            None => None,
+            Some(value) if value.is_null() => None,
+            Some(value) => Some(value.as_bool().ok_or_else(|| {
+                Failure::bad_request(format!("'parallelToolCalls' must be a boolean, found {}.", value.kind()))
+            })?),
+        };
+    Ok((agent, schema))
 }
 
 /// The model that the inputs name: by the reference of their model configuration, by `modelId` or by `deploymentId`.
@@ -163,11 +270,11 @@ pub(super) fn name_of(name: &str) -> String {
 }
 
 /// A name that providers accept, and no other tool has.
-fn unused(name: &str, known: &[Known]) -> String {
+fn unused(name: &str, known: &[AgentTool]) -> String {
     let plain = name_of(name);
     let mut unused = plain.clone();
     let mut number = 2;
-    while known.iter().any(|known| known.name == unused) {
+    while known.iter().any(|known| known.tool.name == unused) {
         let end = format!("_{number}");
         unused = format!("{}{end}", &plain[..plain.len().min(NAME_MAX - end.len())]);
         number += 1;
@@ -175,34 +282,40 @@ fn unused(name: &str, known: &[Known]) -> String {
     unused
 }
 
-fn agent_tool(tool: &DefinedTool, name: &str, is_gone: bool) -> Result<AgentTool, Failure> {
+pub(super) fn agent_tool(tool: &DefinedTool, handoff: Option<&str>) -> Result<AgentTool, Failure> {
     let parameters = if tool.parameters.as_object().is_none_or(Object::is_empty) {
-        serde_json::from_str(r#"{"type": "object", "properties": {}}"#)
-            .map_err(|error| Failure::bad_request(error.to_string()))?
+        no_parameters()
     } else {
         json(&tool.parameters)?
     };
-    let described = Tool::new(name, &*tool.description, parameters);
-    Ok(match &tool.handoff {
-        Some(to) if !is_gone => AgentTool::handoff(described, &**to),
-        _ => AgentTool::new(described),
-    })
+    let described = Tool::new(name_of(&tool.name), &*tool.description, parameters);
+    let mut made = match handoff {
+        Some(to) => AgentTool::handoff(described, to),
+        None => AgentTool::new(described),
+    };
+    made.approval = matches!(tool.role, ToolRole::Tool { approval: true });
+    Ok(made)
+}
+
+/// The schema of a tool that takes nothing.
+pub(super) fn no_parameters() -> Json {
+    Json::object([("type", Json::from("object")), ("properties", Json::Object(Vec::new()))])
 }
 
 /// The instructions, and the messages with which the conversation begins.
-fn messages(parameters: &Value) -> Result<(Vec<Message>, Vec<Message>), Failure> {
+pub(super) fn messages(parameters: &Value, what: &str) -> Result<(Vec<Message>, Vec<Message>), Failure> {
     let (mut system, mut start) = (Vec::new(), Vec::new());
     let Some(given) = parameters.get("messages").filter(|given| !given.is_null()) else {
         return Ok((system, start));
     };
     let Some(given) = given.as_array() else {
         return Err(Failure::bad_request(format!(
-            "'parameters.messages' must be an array, found {}.",
+            "'{what}' must be an array, found {}.",
             given.kind()
         )));
     };
     for (index, message) in given.iter().enumerate() {
-        let wrong = |why: &str| Failure::bad_request(format!("'parameters.messages[{index}]' {why}."));
+        let wrong = |why: &str| Failure::bad_request(format!("'{what}[{index}]' {why}."));
         let content = message.get("content").ok_or_else(|| wrong("has no 'content'"))?;
         // Designers write a trigger's body here, which need not be text.
         let content = content.as_str().map_or_else(|| content.to_json_text(), str::to_owned);
@@ -221,7 +334,7 @@ fn messages(parameters: &Value) -> Result<(Vec<Message>, Vec<Message>), Failure>
     Ok((system, start))
 }
 
-fn number(value: &Value, name: &str) -> Result<Option<f64>, Failure> {
+pub(super) fn number(value: &Value, name: &str) -> Result<Option<f64>, Failure> {
     match value.get(name).filter(|value| !value.is_null()) {
         None => Ok(None),
         Some(found) => {
@@ -232,7 +345,7 @@ fn number(value: &Value, name: &str) -> Result<Option<f64>, Failure> {
     }
 }
 
-fn count(value: &Value, name: &str) -> Result<Option<u64>, Failure> {
+pub(super) fn count(value: &Value, name: &str) -> Result<Option<u64>, Failure> {
     match number(value, name)? {
         None => Ok(None),
         Some(number) if number.fract() == 0.0 && (1.0..9e15).contains(&number) => Ok(Some(number as u64)),
@@ -242,7 +355,7 @@ fn count(value: &Value, name: &str) -> Result<Option<u64>, Failure> {
     }
 }
 
-fn sampling(chat: &Value) -> Result<Sampling, Failure> {
+pub(super) fn sampling(chat: &Value) -> Result<Sampling, Failure> {
     let mut sampling = Sampling::default();
     sampling.max_tokens = match count(chat, "maxTokens")? {
         None => None,
@@ -268,7 +381,7 @@ fn sampling(chat: &Value) -> Result<Sampling, Failure> {
     Ok(sampling)
 }
 
-fn response_format(chat: &Value) -> Result<(OutputFormat, Option<Value>), Failure> {
+pub(super) fn response_format(chat: &Value) -> Result<(OutputFormat, Option<Value>), Failure> {
     let Some(format) = chat.get("responseFormat").filter(|format| !format.is_null()) else {
         return Ok((OutputFormat::Text, None));
     };
@@ -299,17 +412,20 @@ fn limit(given: &Value) -> Result<Limit, Failure> {
     limit.turns = Some(u32::try_from(turns).unwrap_or(u32::MAX));
     limit.rounds = Some(1);
     limit.tokens = count(given, "tokens")?;
-    limit.cost_micros = match number(given, "cost")? {
-        None => None,
-        Some(cost) if cost > 0.0 && cost < 9e9 => Some((cost * 1e6).round() as u64),
-        Some(cost) => {
-            return Err(Failure::bad_request(format!("'limit.cost' must be positive (got {cost}).")));
-        }
-    };
+    limit.cost_micros = money(given, "cost")?;
     Ok(limit)
 }
 
-fn reduction(settings: &Value) -> Result<Reduction, Failure> {
+/// Money, in millionths.
+pub(super) fn money(given: &Value, name: &str) -> Result<Option<u64>, Failure> {
+    match number(given, name)? {
+        None => Ok(None),
+        Some(cost) if cost > 0.0 && cost < 9e9 => Ok(Some((cost * 1e6).round() as u64)),
+        Some(cost) => Err(Failure::bad_request(format!("'{name}' must be positive (got {cost})."))),
+    }
+}
+
+pub(super) fn reduction(settings: &Value) -> Result<Reduction, Failure> {
     let Some(kind) = text(settings, "agentHistoryReductionType")? else { return Ok(Reduction::None) };
     // The designer writes the settings of a type into an object of its name.
     let own = settings.get(kind).unwrap_or(settings);

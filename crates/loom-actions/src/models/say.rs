@@ -64,7 +64,7 @@ impl Models {
         u64::try_from(self.requests.now().unix_millis()).unwrap_or(0)
     }
 
-    /// Makes one request.
+    /// Makes one request. `shows` says whether watchers see the text while it arrives.
     ///
     /// # Errors
     /// [`Failure`] when there is no response.
@@ -76,11 +76,15 @@ impl Models {
         model: &Model,
         request: &Request,
         call: &Call,
+        shows: bool,
     ) -> Result<ModelSaid, Failure> {
         if model.tools_by_schema && !request.tools.is_empty() {
             let plain = emulate_tools(request);
             let said = self.ask(model, &plain, call, None).await?;
             return Ok(ModelSaid { read: said.read.map(|answer| read_emulated(request, answer)), ..said });
+        }
+        if !shows {
+            return self.ask(model, request, call, None).await;
         }
         let mut text = call.show.begin();
         self.ask(model, request, call, Some(&mut text)).await

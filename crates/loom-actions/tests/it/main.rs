@@ -3,6 +3,7 @@
 
 mod accounts;
 mod agents;
+mod chats;
 mod answers;
 mod certificates;
 mod described;

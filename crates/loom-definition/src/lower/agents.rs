@@ -1,86 +1,111 @@
-//! Lowers agents and their tools, and Emit.
+//! Lowers agents and group chats with their tools and other blocks, and Emit.
 
 use std::sync::Arc;
 
 use loom_expression::{Object, Template, Value};
 
-use super::{Lowerer, outline::Outline, resilience::without_retry};
+use super::{
+    Lowerer,
+    outline::{Outline, Type},
+    parts::{parts, without, without_blocks},
+    resilience::without_retry,
+};
 use crate::{
     diagnostic::{code, did_you_mean},
     findings::head,
-    model::{ActionIdx, ActionKind, BlockIdx, BlockRole, Tool},
-    text::{Member, Node},
+    model::{ActionIdx, ActionKind, BlockIdx, BlockRole, Tool, ToolRole},
+    text::Node,
 };
 
 impl Lowerer<'_, '_, '_> {
+    /// Lowers an Agent or a GroupChat.
     pub(super) fn agent(&mut self, index: usize) -> ActionKind {
-        let node = self.outline.actions[index].node;
-        let tool_map = self.control_part(index, "tools", &["tools"]);
-        if let Some(map) = tool_map {
+        let (node, kind) = (self.outline.actions[index].node, self.outline.actions[index].kind);
+        let action = Arc::clone(&self.outline.actions[index].name);
+        if let (Type::Agent, Some(map)) = (kind, self.control_part(index, "tools", &["tools"])) {
             self.found.want_object(map, "tools");
         }
         let mut tools = Vec::new();
         let mut calls = Object::new();
-        for (place, member) in tool_map.and_then(Node::members).unwrap_or_default().iter().enumerate() {
-            let tool = &member.value;
-            let mut raw = tool.to_value().into_object().unwrap_or_default();
-            for apart in ["actions", "description", "agentParameterSchema"] {
-                if let Some(name) = raw.name_ignore_case(apart).cloned() {
-                    raw.remove(&name);
+        for (place, part) in parts(kind, &action, node).into_iter().enumerate() {
+            let block = self.child(index, BlockRole::Tool(place as u32));
+            let mut tool = Tool {
+                name: part.name,
+                description: Arc::from(""),
+                parameters: Value::from(Object::new()),
+                block,
+                call: None,
+                handoff: None,
+                raw: Value::from(Object::new()),
+                participant: part.participant,
+                role: part.role,
+            };
+            if let ToolRole::Tool { .. } = part.role {
+                self.describe(part.node, &mut tool);
+                if let (Some(_), Some(shared)) = (tool.call, called_with(part.node)) {
+                    calls.insert(Arc::clone(&tool.name), shared);
                 }
             }
-            let parameters =
-                tool.get("agentParameterSchema").map_or_else(|| Value::from(Object::new()), Node::to_value);
-            let block = self.child(index, BlockRole::Tool(place as u32));
-            let call = self.tool_call(member, block);
-            if let (Some(_), Some(shared)) = (call, called_with(tool)) {
-                calls.insert(Arc::clone(&member.name), shared);
-            }
-            tools.push(Tool {
-                name: Arc::clone(&member.name),
-                description: Arc::from(tool.get("description").and_then(Node::text).unwrap_or_default()),
-                parameters,
-                block,
-                call,
-                handoff: handoff_of(tool),
-                raw: Value::from(raw),
-            });
+            tools.push(tool);
         }
         if let Some(count) = node.get("limit").and_then(|limit| limit.get("count")) {
             self.count_setting(count, "limit.count", 5_000, index);
         }
         let limits = match node.get("limit") {
             None => Template::constant(Value::NULL),
-            Some(limit) => {
-                let mut members = limit.to_value().into_object().unwrap_or_default();
-                if let Some(timeout) = members.name_ignore_case("timeout").cloned() {
-                    members.remove(&timeout);
-                }
-                self.template_of(limit, &Value::from(members), Some(index))
-            }
+            Some(limit) => self.template_of(limit, &without(&limit.to_value(), "timeout"), Some(index)),
         };
         let inputs = if let Some(inputs) = node.get("inputs") {
-            self.roles(inputs);
-            let mut value = inputs.to_value();
-            if let Some(mut object) = value.as_object().cloned() {
-                object.remove("tools");
-                if !calls.is_empty() {
-                    object.insert("tools", calls);
+            let value = if kind == Type::GroupChat {
+                without_blocks(&inputs.to_value())
+            } else {
+                self.roles(inputs.get("parameters").unwrap_or(inputs));
+                let value = without(&inputs.to_value(), "tools");
+                match value.as_object().cloned() {
+                    Some(mut object) if !calls.is_empty() => {
+                        object.insert("tools", calls);
+                        Value::from(object)
+                    }
+                    _ => value,
                 }
-                value = Value::from(object);
-            }
+            };
             self.template_of(inputs, &value, Some(index))
         } else {
             self.lack(index, "inputs");
             Template::constant(Value::NULL)
         };
+        if kind == Type::GroupChat {
+            self.chat_rules(index);
+        }
         ActionKind::Agent { inputs, tools, limits }
     }
 
+    /// Reads what the file says of a tool.
+    fn describe(&mut self, node: &Node, tool: &mut Tool) {
+        let mut raw = node.to_value().into_object().unwrap_or_default();
+        for apart in ["actions", "description", "agentParameterSchema", "approval"] {
+            if let Some(name) = raw.name_ignore_case(apart).cloned() {
+                raw.remove(&name);
+            }
+        }
+        tool.raw = Value::from(raw);
+        tool.description = Arc::from(node.get("description").and_then(Node::text).unwrap_or_default());
+        if let Some(schema) = node.get("agentParameterSchema") {
+            tool.parameters = schema.to_value();
+        }
+        tool.handoff = handoff_of(node);
+        self.approval_rules(node, &tool.name);
+        tool.call = self.tool_call(&tool.name, node, tool.block);
+        if let (Some(kind), Some(_), Some(participant)) = (node.get("type"), tool.call, &tool.participant) {
+            let message = format!("the tool `{}` of participant `{participant}` must have `actions`", tool.name);
+            self.found.error(code::BAD_TOOL, kind.place, message).hint =
+                Some("write the action into `actions` of the tool".to_owned());
+        }
+    }
+
     /// Checks the roles of an agent's messages.
-    fn roles(&mut self, inputs: &Node) {
-        let messages = inputs.get("parameters").and_then(|parameters| parameters.get("messages"));
-        for message in messages.and_then(Node::items).unwrap_or_default() {
+    pub(super) fn roles(&mut self, parameters: &Node) {
+        for message in parameters.get("messages").and_then(Node::items).unwrap_or_default() {
             let Some(role) = message.get("role") else { continue };
             let Some(text) = role.text() else { continue };
             if text.starts_with('@') || text.contains("@{") || is_one_of(text, &ROLES) {
@@ -92,14 +117,12 @@ impl Lowerer<'_, '_, '_> {
     }
 
     /// The action that a tool is itself, if it has no `actions`.
-    fn tool_call(&mut self, tool: &Member, block: BlockIdx) -> Option<ActionIdx> {
-        let node = &tool.value;
+    fn tool_call(&mut self, tool: &str, node: &Node, block: BlockIdx) -> Option<ActionIdx> {
         let kind = node.get("type").filter(|_| node.get("actions").is_none())?;
         let name = kind.text().unwrap_or_default();
         if !is_one_of(name, &CALLED) {
             let message = format!(
-                "the tool `{}` must have `actions`, or be itself an {} (got `{name}`)",
-                tool.name,
+                "the tool `{tool}` must have `actions`, or be itself an {} (got `{name}`)",
                 CALLED.join(", ")
             );
             self.found.error(code::BAD_TOOL, kind.place, message).hint = did_you_mean(name, CALLED);

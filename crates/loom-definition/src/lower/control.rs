@@ -18,6 +18,9 @@ impl<'a> Lowerer<'a, '_, '_> {
     /// Lowers what the action does.
     pub(super) fn action_kind(&mut self, index: usize) -> ActionKind {
         let kind = self.outline.actions[index].kind;
+        if let Some(made) = self.outline.actions[index].made {
+            return self.made(index, made);
+        }
         match kind {
             Type::If => self.if_action(index),
             Type::Switch => self.switch(index),
@@ -44,7 +47,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             Type::Terminate => self.terminate(index),
             Type::Response => self.response(index),
             Type::Wait => self.wait(index),
-            Type::Agent => self.agent(index),
+            Type::Agent | Type::GroupChat => self.agent(index),
             Type::Emit => self.emit(index),
             Type::Effect => self.effect(index),
             _ => self.data_action(index, kind),

@@ -97,9 +97,8 @@ fn effect_kind(type_name: &str, kind: Option<&str>) -> (EffectKind, bool) {
         "actor" => EffectKind::Actor,
         "activity" => EffectKind::Activity,
         "ai" => EffectKind::Ai,
-        "groupchat" => EffectKind::GroupChat,
         "memory" => EffectKind::Memory,
-        "waitforsignal" => EffectKind::Signal,
+        "waitforsignal" | "askperson" => EffectKind::Signal,
         _ => {
             let known = RECOGNISED.iter().find(|name| name.eq_ignore_ascii_case(type_name));
             let name = known.map_or_else(|| Arc::from(type_name), |name| Arc::from(*name));
@@ -114,7 +113,6 @@ fn is_executed(effect: &EffectKind) -> bool {
     match effect {
         EffectKind::Custom(name) => EXECUTED.iter().any(|executed| name.eq_ignore_ascii_case(executed)),
         EffectKind::Script(language) => &**language == "JavaScriptCode",
-        EffectKind::GroupChat => false,
         _ => true,
     }
 }
@@ -138,9 +136,9 @@ fn known_types() -> impl Iterator<Item = &'static str> {
         "Actor",
         "Activity",
         "AI",
-        "GroupChat",
         "Memory",
         "WaitForSignal",
+        "AskPerson",
     ];
     Type::names().chain(EFFECTS).chain(RECOGNISED)
 }
@@ -187,6 +185,7 @@ impl Lowerer<'_, '_, '_> {
             self.lack(index, "inputs");
         }
         match effect {
+            EffectKind::Signal if type_name.eq_ignore_ascii_case("AskPerson") => self.ask_person(index),
             EffectKind::Signal => self.signal(index),
             EffectKind::Memory => self.memory_action(index),
             _ => {}
@@ -203,7 +202,7 @@ impl Lowerer<'_, '_, '_> {
         let message = if !matches!(block.role, BlockRole::Tool(_)) || block.actions.len() != 1 {
             format!("`{name}` must be the only action of a tool")
         } else if named.is_none_or(|to| to.starts_with('@')) {
-            format!("`inputs.name` of `{name}` must be the name of an Agent")
+            format!("`inputs.name` of `{name}` must be the name of an Agent, or of a participant")
         } else {
             return;
         };

@@ -119,7 +119,7 @@ const RECURRENCE: Shape = Shape {
     inner: &[("schedule", &flat(&["hours", "minutes", "weekDays", "monthDays", "monthlyOccurrences"]))],
 };
 
-const LIMIT: Shape = flat(&["timeout", "count"]);
+const LIMIT: Shape = flat(&["timeout", "count", "tokens", "cost", "rounds", "turns"]);
 
 const CORRELATION: Shape = flat(&["clientTrackingId", "clientKeywords"]);
 

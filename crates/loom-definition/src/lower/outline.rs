@@ -7,6 +7,7 @@ use std::{
 
 use loom_expression::{NameKind, Names, Value};
 
+use super::parts::{Made, parts};
 use crate::{
     diagnostic::code,
     findings::{Findings, head},
@@ -42,13 +43,14 @@ pub(super) enum Type {
     Response,
     Wait,
     Agent,
+    GroupChat,
     Emit,
     /// Executed by a handler; `effects` tells them apart.
     Effect,
 }
 
 impl Type {
-    const NAMES: [(&'static str, Type); 27] = [
+    const NAMES: [(&'static str, Type); 28] = [
         ("Compose", Type::Compose),
         ("ParseJson", Type::ParseJson),
         ("Query", Type::Query),
@@ -75,6 +77,7 @@ impl Type {
         ("Wait", Type::Wait),
         ("Delay", Type::Wait),
         ("Agent", Type::Agent),
+        ("GroupChat", Type::GroupChat),
         ("Emit", Type::Emit),
     ];
 
@@ -111,6 +114,8 @@ pub(super) struct Outlined<'a> {
     pub(super) position: u32,
     /// The blocks of the action, in order.
     pub(super) children: Vec<(BlockRole, BlockIdx)>,
+    /// What it is made from, if it is not in the file as an action.
+    pub(super) made: Option<Made>,
     /// Whether its children or its condition are in `inputs`.
     pub(super) loom_spelling: bool,
 }
@@ -228,19 +233,20 @@ impl<'a> Outline<'a> {
     fn children(&mut self, map: &'a Node, block: BlockIdx, found: &mut Findings<'_>) {
         for member in map.members().unwrap_or_default() {
             // The reader has warned about exact duplicates; as action names, they are an error.
-            self.visit(&member.name, member.name_place, &member.value, block, found);
+            let name = (&member.name, member.name_place);
+            self.visit(name, &member.value, None, block, found);
         }
     }
 
     fn visit(
         &mut self,
-        name: &Arc<str>,
-        name_place: Span32,
+        (name, name_place): (&Arc<str>, Span32),
         node: &'a Node,
+        made: Option<Made>,
         block: BlockIdx,
         found: &mut Findings<'_>,
     ) {
-        if found.want_object(node, &format!("action {name}")).is_none() {
+        if made.is_none() && found.want_object(node, &format!("action {name}")).is_none() {
             return;
         }
         let index = ActionIdx(self.actions.len() as u32);
@@ -264,6 +270,7 @@ impl<'a> Outline<'a> {
             found.warning(code::LONG_NAME, name_place, message);
         }
         let type_name = match node.get("type") {
+            _ if made.is_some() => made.map(Made::type_name).unwrap_or_default().into(),
             None => {
                 found.error(code::NO_TYPE, name_place, format!("action `{name}` needs a `type`")).hint =
                     Some("for example \"type\": \"Compose\"".to_owned());
@@ -287,12 +294,16 @@ impl<'a> Outline<'a> {
             block,
             position,
             children: Vec::new(),
+            made,
             loom_spelling,
         });
         if kind == Type::InitializeVariable {
             self.declare(index, node, found);
         }
-        let blocks = blocks_of(kind, node, found);
+        if made.is_some() {
+            return;
+        }
+        let blocks = blocks_of(kind, name, node, found);
         let depth = self.blocks[block.0 as usize].depth + 1;
         for (role, map) in blocks {
             let child = self.block(Some(index), role, depth);
@@ -305,10 +316,13 @@ impl<'a> Outline<'a> {
                         .get("name")
                         .and_then(Node::text)
                         .map_or_else(|| format!("{name}.action").into(), Arc::from);
-                    self.visit(&inner, name_place, node, child, found);
+                    self.visit((&inner, name_place), node, None, child, found);
                 }
-                Children::Tool(tool) => {
-                    self.visit(&tool.name, tool.name_place, &tool.value, child, found);
+                Children::Made(made, name, node) => {
+                    self.visit((&name, name_place), node, Some(made), child, found);
+                }
+                Children::Tool(name, name_place, node) => {
+                    self.visit((&name, name_place), node, None, child, found);
                 }
             }
         }
@@ -386,8 +400,10 @@ enum Children<'a> {
     None,
     Map(&'a Node),
     One(&'a Node),
-    /// A tool that is an action itself.
-    Tool(&'a Member),
+    /// A tool that is an action itself, with its name.
+    Tool(Arc<str>, Span32, &'a Node),
+    /// An action that is made from a setting, with its name.
+    Made(Made, Arc<str>, &'a Node),
 }
 
 /// Whether a control action uses the Loom spelling, with its parts in `inputs`.
@@ -423,7 +439,11 @@ fn uses_loom_triggers(definition: &Node) -> bool {
 }
 
 /// The blocks of an action of this type, each with the map of its actions.
-fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(BlockRole, Children<'a>)> {
+fn blocks_of<'a>(
+    kind: Type,
+    name: &str,
+    node: &'a Node,
+    found: &mut Findings<'_>) -> Vec<(BlockRole, Children<'a>)> {
     let inputs = node.get("inputs");
     let part = |name: &str| node.get(name).or_else(|| inputs.and_then(|inputs| inputs.get(name)));
     // A branch is written `{"actions": {…}}`, or in the Loom spelling as the map itself.
@@ -517,15 +537,17 @@ fn blocks_of<'a>(kind: Type, node: &'a Node, found: &mut Findings<'_>) -> Vec<(B
                 blocks.push((BlockRole::Branch(listed.len() as u32), direct(found)));
             }
         }
-        Type::Agent => {
-            let tools = part("tools").and_then(Node::members).unwrap_or_default();
-            for (place, tool) in tools.iter().enumerate() {
-                let children = match tool.value.get("actions") {
-                    Some(actions) if found.want_object(actions, "actions of a tool").is_some() => {
+        Type::Agent | Type::GroupChat => {
+            for (place, part) in parts(kind, name, node).into_iter().enumerate() {
+                let children = match (part.made, part.node.get("actions")) {
+                    (Some((made, name)), _) => Children::Made(made, name, part.node),
+                    (None, Some(actions)) if found.want_object(actions, "actions of a tool").is_some() => {
                         Children::Map(actions)
                     }
-                    None if looks_like_action(&tool.value) => Children::Tool(tool),
-                    _ => Children::None,
+                    (None, None) if looks_like_action(part.node) => {
+                        Children::Tool(part.name, part.name_place, part.node)
+                    }
+                    (None, _) => Children::None,
                 };
                 blocks.push((BlockRole::Tool(place as u32), children));
             }

@@ -14,7 +14,7 @@ pub(crate) fn mark(actions: &mut [Action], blocks: &[Block]) {
         let is_untrusted = match &action.kind {
             ActionKind::Agent { .. } => true,
             ActionKind::Effect { effect, .. } => match effect {
-                EffectKind::Ai | EffectKind::GroupChat => true,
+                EffectKind::Ai => true,
                 EffectKind::Custom(name) if name.eq_ignore_ascii_case(MCP_TOOL) => true,
                 // Their results come from their inputs, or have labels of their own.
                 EffectKind::Compute(_) | EffectKind::Script(_) | EffectKind::Memory | EffectKind::Signal => {
@@ -144,9 +144,7 @@ impl Search<'_> {
         if action.is_untrusted {
             let name = &action.name;
             let is_model = match &action.kind {
-                ActionKind::Effect { effect, .. } => {
-                    matches!(effect, EffectKind::Ai | EffectKind::GroupChat)
-                }
+                ActionKind::Effect { effect, .. } => *effect == EffectKind::Ai,
                 _ => true,
             };
             let source = if is_model {

@@ -1,6 +1,7 @@
 //! Tests of the crate through its public API.
 
 mod agents;
+mod chats;
 mod arbitrary;
 mod conformance;
 mod diagnostics;

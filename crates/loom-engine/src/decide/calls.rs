@@ -59,7 +59,6 @@ impl Decider<'_> {
             | EffectKind::Actor
             | EffectKind::Activity
             | EffectKind::Ai
-            | EffectKind::GroupChat
             | EffectKind::Memory
             | EffectKind::Signal
             | EffectKind::Custom(_) => self.start_call(place, inputs, Phase::Call),

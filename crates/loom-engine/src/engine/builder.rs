@@ -230,6 +230,7 @@ impl EngineBuilder {
             pools: Pools::default(),
             stopwatch: self.stopwatch,
             recovered: std::sync::OnceLock::new(),
+            answering: tokio::sync::Mutex::default(),
             boards: Boards::default(),
             node: self.node,
         }))

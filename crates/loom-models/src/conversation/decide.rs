@@ -132,12 +132,12 @@ impl Decider<'_> {
                 }
             }
             Command::Replied { speaker, round, message, .. } => {
-                let asked =
-                    |turn: &Turn| turn.speaker == *speaker && matches!(turn.status, TurnStatus::Asked { .. });
-                if *round != self.state.rounds || !self.state.turns().iter().any(asked) {
-                    return Err(Refused::Unexpected(format!("a message of {speaker} in round {round}")));
-                }
+                self.waits_for(speaker, *round)?;
                 self.reply(speaker, message.content.clone());
+            }
+            Command::Unanswered { speaker, round, reason, .. } => {
+                self.waits_for(speaker, *round)?;
+                self.unanswered(speaker.clone(), reason.clone());
             }
             Command::Evaluated { number, value, .. } => self.evaluated(*number, value)?,
             Command::Stop { reason, .. } => self.end(End::Stopped { reason: reason.clone() }),
@@ -432,15 +432,31 @@ impl Decider<'_> {
             .map(|turn| turn.speaker.clone())
             .collect();
         for speaker in late {
-            let kind = self.spec.participant(&speaker).map(|participant| &participant.kind);
-            match kind {
-                Some(ParticipantKind::Human(human)) if human.default.is_some() => {
-                    let text = human.default.clone().unwrap_or_default();
-                    self.reply(&speaker, vec![Part::text(text)]);
-                }
-                _ => return self.emit(Event::Ended { end: End::NoReply { speaker } }),
+            self.unanswered(speaker, "the time to reply has passed".to_owned());
+            if self.state.end().is_some() {
+                return;
             }
         }
+    }
+
+    /// A person says the default, if there is one. Otherwise the conversation ends.
+    fn unanswered(&mut self, speaker: String, reason: String) {
+        match self.spec.participant(&speaker).map(|participant| &participant.kind) {
+            Some(ParticipantKind::Human(human)) if human.default.is_some() => {
+                let text = human.default.clone().unwrap_or_default();
+                self.reply(&speaker, vec![Part::text(text)]);
+            }
+            _ => self.emit(Event::Ended { end: End::NoReply { speaker, reason } }),
+        }
+    }
+
+    /// Checks that a speaker was asked in this round.
+    fn waits_for(&self, speaker: &str, round: u32) -> Result<(), Refused> {
+        let asked = |turn: &Turn| turn.speaker == speaker && matches!(turn.status, TurnStatus::Asked { .. });
+        if round == self.state.rounds && self.state.turns().iter().any(asked) {
+            return Ok(());
+        }
+        Err(Refused::Unexpected(format!("a message of {speaker} in round {round}")))
     }
 
     fn exhausted(&self) -> Option<LimitKind> {

@@ -76,6 +76,17 @@ pub enum Command {
         /// When.
         at_ms: u64,
     },
+    /// A person has not replied in time, or a workflow has failed.
+    Unanswered {
+        /// Who.
+        speaker: String,
+        /// The round of [`Effect::Ask`].
+        round: u32,
+        /// Why.
+        reason: String,
+        /// When.
+        at_ms: u64,
+    },
     /// The host has evaluated what [`Effect::Evaluate`] asks for.
     Evaluated {
         /// The number of [`Effect::Evaluate`].
@@ -115,6 +126,7 @@ impl Command {
             | Command::ToolReturned { at_ms, .. }
             | Command::ToolDecided { at_ms, .. }
             | Command::Replied { at_ms, .. }
+            | Command::Unanswered { at_ms, .. }
             | Command::Evaluated { at_ms, .. }
             | Command::Stop { at_ms, .. }
             | Command::Cancel { at_ms, .. }
@@ -475,10 +487,12 @@ pub enum End {
     },
     /// A manager saw no progress in spite of new plans.
     Stalled,
-    /// A person did not reply in time, and there is no default.
+    /// A person did not reply in time and there is no default, or a workflow failed.
     NoReply {
         /// Who.
         speaker: String,
+        /// Why.
+        reason: String,
     },
     /// Someone outside ended it.
     Stopped {

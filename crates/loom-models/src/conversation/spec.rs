@@ -468,7 +468,8 @@ impl Spec {
         })
     }
 
-    pub(super) fn participant(&self, name: &str) -> Option<&Participant> {
+    /// The participant of this name.
+    pub fn participant(&self, name: &str) -> Option<&Participant> {
         self.participants.iter().find(|participant| participant.name == name)
     }
 
@@ -484,7 +485,8 @@ impl Spec {
         }
     }
 
-    pub(super) fn rounds_max(&self) -> u32 {
+    /// The most rounds.
+    pub fn rounds_max(&self) -> u32 {
         self.limit.rounds.unwrap_or(if self.mode == Mode::Broadcast { 1 } else { 10 })
     }
 

@@ -173,6 +173,16 @@ impl State {
         history
     }
 
+    /// The history without the messages of unfinished turns.
+    pub fn entries(&self) -> &[Arc<Entry>] {
+        &self.entries
+    }
+
+    /// The tools that the last round called.
+    pub fn last_tools(&self) -> &[String] {
+        &self.last_tools
+    }
+
     /// The rounds so far.
     pub fn rounds(&self) -> u32 {
         self.rounds

@@ -8,7 +8,7 @@ use loom_expression::{Object, Value};
 
 use super::{
     Shown,
-    native::{for_caller, whole_text},
+    native::{chat_of, for_caller, whole_text},
     said::{Part, ends_message},
 };
 
@@ -129,6 +129,12 @@ impl AgUi {
             if ends_message(kind) {
                 self.end_message(message, event, events);
             }
+        }
+        for shown in chat_of(shown) {
+            let mut custom = of_type("CUSTOM");
+            custom.insert("name", shown.get("event").cloned().unwrap_or_default());
+            custom.insert("value", shown);
+            events.push(custom);
         }
         match kind {
             "action.started" if !self.to_caller => {

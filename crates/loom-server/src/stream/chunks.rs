@@ -5,7 +5,7 @@ use loom_engine::RunId;
 use loom_expression::{Object, Value};
 
 use super::{
-    native::{for_caller, whole_text},
+    native::{chat_of, for_caller, whole_text},
     push,
     said::ends_message,
 };
@@ -36,12 +36,17 @@ impl Chunks {
 
     pub(super) fn event(&self, seq: u64, event: &Value, out: &mut String) {
         let shown = if self.to_caller { for_caller(event) } else { Some(event.clone()) };
-        let Some(chunk) = shown.and_then(|event| chunk_of(&event)) else { return };
-        let of_data = chunk.get("data").and_then(|data| data.get("event")).and_then(Value::as_str);
-        let kind = chunk.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        // The name of the event is that of the data, if it has one.
-        let name = of_data.filter(|_| kind == "data").map(|name| name.replace(['\r', '\n'], " "));
-        push(out, Some(seq), name.as_deref().unwrap_or(&kind), &chunk);
+        let chunks = shown.map(|event| chunks_of(&event)).unwrap_or_default();
+        let count = chunks.len();
+        for (index, chunk) in chunks.into_iter().enumerate() {
+            let of_data = chunk.get("data").and_then(|data| data.get("event")).and_then(Value::as_str);
+            let kind = chunk.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+            // The name of the event is that of the data, if it has one.
+            let name = of_data.filter(|_| kind == "data").map(|name| name.replace(['\r', '\n'], " "));
+            // The last one has the number, so that a reader that reconnects misses nothing.
+            let seq = (index + 1 == count).then_some(seq);
+            push(out, seq, name.as_deref().unwrap_or(&kind), &chunk);
+        }
     }
 }
 
@@ -50,6 +55,19 @@ fn chunk(kind: &str, name: &'static str, content: impl Into<Value>) -> Value {
     chunk.insert("type", kind);
     chunk.insert(name, content);
     chunk.into()
+}
+
+/// The chunks for an event: several for a turn of a group chat.
+fn chunks_of(event: &Value) -> Vec<Value> {
+    let chat = chat_of(event);
+    if chat.is_empty() {
+        return chunk_of(event).into_iter().collect();
+    }
+    let chunks = chat.into_iter().map(|shown| match shown.get("progress") {
+        Some(progress) => chunk("progress", "progress", progress.clone()),
+        None => chunk("data", "data", shown),
+    });
+    chunks.collect()
 }
 
 /// The chunk for an event, if there is one.

@@ -8,7 +8,7 @@ use super::{push, said::Part};
 const FOR_CALLERS: [&str; 4] = ["run.started", "run.waiting", "run.responded", "run.completed"];
 
 /// The properties of an event's `data` that callers see.
-const DATA_FOR_CALLERS: [&str; 6] = ["workflow", "response", "status", "error", "emitted", "text"];
+const DATA_FOR_CALLERS: [&str; 7] = ["workflow", "response", "status", "error", "emitted", "text", "chat"];
 
 #[derive(Debug)]
 pub(super) struct Native {
@@ -64,8 +64,19 @@ pub(super) fn for_caller(event: &Value) -> Option<Value> {
     if speaks && let Some(text) = whole_text(event) {
         kept.insert("text", text);
     }
+    let chat = chat_of(event);
+    if !chat.is_empty() {
+        kept.insert("chat", chat);
+    }
     shown.insert("data", kept);
     Some(shown.into())
+}
+
+/// What an event shows of a group chat: who speaks, messages, rounds, warnings, the end.
+pub(super) fn chat_of(event: &Value) -> Vec<Value> {
+    let data = event.get("data");
+    let chat = data.and_then(|data| data.get("chat").or_else(|| data.get("outputs")?.get("chat"))?.as_array());
+    chat.into_iter().flatten().cloned().collect()
 }
 
 /// The whole text of the message that an event ends.
@@ -76,6 +87,10 @@ pub(super) fn whole_text(event: &Value) -> Option<String> {
         return Some(text.as_str()?.to_owned());
     }
     let outputs = data.get("outputs")?;
+    // The result of a group chat, whose messages were shown one by one.
+    if outputs.get("conversationId").is_some() && outputs.get("history").is_some() {
+        return None;
+    }
     let text = ["text", "lastAssistantMessage", "body"].iter().find_map(|name| outputs.get(name)?.as_str());
     Some(text?.to_owned())
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
+mod api_chats;
+mod api_completions;
 mod api_egress;
 mod api_events;
 mod api_idempotency;
@@ -10,6 +12,7 @@ mod api_memory;
 mod api_metrics;
 mod api_resilience;
 mod api_run_filters;
+mod api_questions;
 mod api_runs;
 mod api_secrets;
 mod api_signals;

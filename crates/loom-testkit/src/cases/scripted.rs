@@ -5,15 +5,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use loom_actions::{Artifacts, Connections, ScriptHandler, transform_handlers};
+use loom_actions::{
+    Artifacts, Connections, ScriptHandler, Settings, Sources, request_handlers, requests, transform_handlers,
+};
 use loom_definition::model::{ActionKind, EffectKind};
 use loom_engine::{
     EffectId, RunId,
     event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
+    clock::TokioClock,
     execute_memory,
-    ports::{ActionHandler, Call, CallFuture},
+    ports::{ActionHandler, Call, CallFuture, Clock},
 };
-use loom_expression::Value;
+use loom_expression::{Object, Value};
 use loom_memory::StoredMemory;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -31,8 +34,8 @@ pub(super) struct Scripted {
     pub(super) memory: StoredMemory,
     pub(super) answers: Mocks,
     pub(super) scripts: ScriptHandler,
-    /// By the action type in lower case.
-    pub(super) transforms: HashMap<String, Arc<dyn ActionHandler>>,
+    /// Transformations, and models that need no provider, by the action type in lower case.
+    pub(super) own: HashMap<String, Arc<dyn ActionHandler>>,
     /// The idempotency keys of the occurrences of each action, in order.
     pub(super) occurrences: Mutex<Occurrences>,
     /// Actions that made a call without a mock, each with its workflow.
@@ -91,9 +94,9 @@ impl ActionHandler for Scripted {
             if answer.is_none() && is_memory(call) {
                 return execute_memory(&self.memory, call).await;
             }
-            let transform = self.transforms.get(&call.definition().type_name.to_lowercase());
-            if let (None, Some(transform)) = (answer, transform) {
-                return transform.call(call).await;
+            let own = self.own.get(&call.definition().type_name.to_lowercase());
+            if let (None, Some(own)) = (answer, own) {
+                return own.call(call).await;
             }
             let Some(answer) = answer else {
                 let name = &call.definition().name;
@@ -125,12 +128,39 @@ impl ActionHandler for Scripted {
     }
 }
 
-pub(super) fn transforms(artifacts: &Artifacts) -> HashMap<String, Arc<dyn ActionHandler>> {
-    let named = transform_handlers(artifacts).into_iter().filter_map(|(effect, handler)| match effect {
-        EffectKind::Custom(name) => Some((name.to_lowercase(), handler)),
-        _ => None,
-    });
-    named.collect()
+/// The handlers of what a case executes without mocks: transformations, and agents, group chats and `AI` actions whose models need no
+/// provider.
+///
+/// # Errors
+/// Why the models cannot be used.
+pub(super) fn own_handlers(
+    artifacts: &Artifacts,
+    models: &Object,
+    clock: &Arc<TokioClock>,
+) -> Result<HashMap<String, Arc<dyn ActionHandler>>, String> {
+    let mut named: HashMap<String, Arc<dyn ActionHandler>> = HashMap::new();
+    for (effect, handler) in transform_handlers(artifacts) {
+        if let EffectKind::Custom(name) = effect {
+            named.insert(name.to_lowercase(), handler);
+        }
+    }
+    if models.is_empty() {
+        return Ok(named);
+    }
+    let file = Value::from(Object::single(Arc::from("models"), models.clone().into()));
+    let connections = Connections::from_json(&file, &Sources::default()).map_err(|error| error.to_string())?;
+    let settings = Settings { connections, ..Settings::default() };
+    let made = requests(settings, Arc::clone(clock) as Arc<dyn Clock>).map_err(|error| error.to_string())?;
+    for (effect, handler) in request_handlers(&made) {
+        match effect {
+            EffectKind::Ai => named.insert("ai".to_owned(), handler),
+            EffectKind::Custom(name) if ["Agent", "GroupChat"].contains(&&*name) => {
+                named.insert(name.to_lowercase(), handler)
+            }
+            _ => None,
+        };
+    }
+    Ok(named)
 }
 
 fn is_memory(call: &Call) -> bool {

@@ -385,3 +385,25 @@ fn a_case_sets_up_shared_memory_and_expects_it() {
         assert_eq!(run(&case), [at], "{memory}");
     }
 }
+
+#[test]
+fn a_case_plays_a_chat_with_scripted_models_and_a_person_who_is_mocked() {
+    let case = |models: &str, mocks: &str| {
+        format!(
+            r#"{{"connections": {{"models": {{"m": {models}}}}},
+            "definition": {{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{"Chat": {{"type": "GroupChat", "limit": {{"rounds": 2}},
+                "inputs": {{"initialMessage": "Shall we?", "participants": {{
+                    "Ann": {{"agent": {{"modelId": "m", "messages": []}}}}, "Owner": {{"human": {{}}}}}}}}}}}},
+                "outputs": {{"said": {{"type": "String", "value": "@outputs('Chat')?['summary']"}}}}}},
+            "mocks": {mocks}, "expected": {{"runStatus": "Succeeded", "outputs": {{"said": "Yes."}}}}}}"#
+        )
+    };
+    let scripted = r#"{"api": "scripted", "replies": [{"text": "I think so."}]}"#;
+    let person = r#"{"Chat.Owner": {"outputs": {"body": {"message": "Yes.", "by": "Olga"}}}}"#;
+    assert_eq!(run(&case(scripted, person)), Vec::<String>::new());
+    // Without its mock a person is missing, and a model of a provider is not asked.
+    let found = run(&case(scripted, "{}"));
+    assert!(found.iter().any(|line| line.contains("Chat.Owner")), "{found:?}");
+    let found = run(&case(r#"{"api": "ollama", "model": "x"}"#, person));
+    assert!(found.iter().any(|line| line.contains("Chat")), "{found:?}");
+}

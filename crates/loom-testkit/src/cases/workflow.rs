@@ -36,7 +36,7 @@ use super::{
     answers::Answers,
     expect::{self, Executed},
     memory::{self, Known},
-    scripted::{Callback, Scripted, transforms},
+    scripted::{Callback, Scripted, own_handlers},
 };
 
 /// The virtual time after which a run is considered stuck.
@@ -89,6 +89,8 @@ struct Stage {
     environment: Environment,
     chaos: Option<Arc<ChaosPlan>>,
     artifacts: Artifacts,
+    /// The models of the project that answer without a provider.
+    models: Object,
     /// The connections whose descriptions are compared with the calls; none when the case does not ask for it.
     checked: Option<Connections>,
     now: Timestamp,
@@ -183,6 +185,7 @@ fn set_up(
         environment.default_retry = Arc::new(policy);
     }
     let artifacts = artifacts(case, directory)?;
+    let models = models(&project);
     let checked = match case.get("checkRequests").map(Value::as_bool) {
         None | Some(Some(false)) => None,
         Some(Some(true)) => {
@@ -205,6 +208,7 @@ fn set_up(
         environment,
         chaos: None,
         artifacts,
+        models,
         checked,
         now,
         memory,
@@ -276,6 +280,18 @@ fn artifacts(case: &Object, directory: &Path) -> Result<Artifacts, CaseError> {
         }
     }
     Ok(artifacts)
+}
+
+/// The models of the connections file that answer without a provider: scripted ones, and those of cassettes that are replayed.
+fn models(project: &Project) -> Object {
+    let section = project.connections.as_ref().and_then(|file| file.get("models")?.as_object());
+    let stands_alone = |model: &Value| {
+        let text = |name: &str| model.get(name).and_then(Value::as_str).unwrap_or_default();
+        text("api").eq_ignore_ascii_case("scripted")
+            || (model.get("cassette").is_some() && !text("cassetteMode").eq_ignore_ascii_case("record"))
+    };
+    let models = section.into_iter().flatten().filter(|(_, model)| stands_alone(model));
+    models.map(|(name, model)| (Arc::clone(name), model.clone())).collect()
 }
 
 fn object(case: &Object, member: &str) -> Result<Object, CaseError> {
@@ -462,7 +478,8 @@ impl Stage {
             memory: memory.clone(),
             answers: self.answers,
             scripts,
-            transforms: transforms(&self.artifacts),
+            own: own_handlers(&self.artifacts, &self.models, &clock)
+                .map_err(|why| Verdict::Failed(vec![Difference::of("connections", why)]))?,
             occurrences: Mutex::default(),
             unanswered: Mutex::default(),
             checked: self.checked,

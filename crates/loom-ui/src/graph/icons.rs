@@ -55,7 +55,7 @@ impl Icon {
                 EffectKind::Compute(_) => Icon::Data,
                 EffectKind::Script(_) => Icon::Code,
                 EffectKind::Actor | EffectKind::Memory => Icon::Store,
-                EffectKind::Ai | EffectKind::GroupChat => Icon::Model,
+                EffectKind::Ai => Icon::Model,
                 EffectKind::Signal => Icon::Signal,
             },
         }

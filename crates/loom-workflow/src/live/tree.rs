@@ -279,7 +279,7 @@ fn children(action: &Action) -> Vec<(Option<String>, BlockIdx)> {
             branches.map(|(index, block)| (Some(format!("branch {}", index + 1)), *block)).collect()
         }
         ActionKind::Agent { tools, .. } => {
-            tools.iter().map(|tool| (Some(format!("tool {}", tool.name)), tool.block)).collect()
+            tools.iter().map(|tool| (Some(tool.title()), tool.block)).collect()
         }
         ActionKind::Scope { body } | ActionKind::Foreach { body, .. } | ActionKind::Retry { body, .. } => {
             vec![(None, *body)]

@@ -73,6 +73,19 @@ fn durable_is_killed_and_continues() {
 }
 
 #[test]
+fn a_group_chat_selects_speakers_and_ends_when_the_text_is_approved() {
+    let (printed, shown) = run("group-chat");
+    let announcement = printed.get("announcement").expect("the result of the schema");
+    assert_eq!(announcement.get("approved"), Some(&Value::from(true)));
+    let number = |name: &str| printed.get(name).and_then(Value::as_i64);
+    assert_eq!((printed.get("status"), number("rounds")), (Some(&Value::from("complete")), Some(4)));
+    shows(&shown, &["Review", "Look_up"]);
+    let missing = loom(&["example", "group-chat", "--connections", "no-such-file.json"]);
+    assert_eq!(missing.code, Some(2), "{}", missing.stderr);
+    shows(&missing.stderr, &["cannot read no-such-file.json"]);
+}
+
+#[test]
 fn an_agent_uses_tools_at_the_same_time_and_hands_over() {
     let (printed, shown) = run("agent");
     let answer = printed.get("answer").and_then(Value::as_str).expect("an answer");

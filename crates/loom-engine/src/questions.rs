@@ -152,7 +152,11 @@ pub struct OpenQuestions(pub Vec<Arc<str>>);
 
 impl fmt::Display for OpenQuestions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str("it asks nothing") } else { write!(f, "it asks '{}'", self.0.join("', '")) }
+        if self.0.is_empty() {
+            f.write_str("it asks nothing")
+        } else {
+            write!(f, "it asks '{}'", self.0.join("', '"))
+        }
     }
 }
 

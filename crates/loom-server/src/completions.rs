@@ -90,14 +90,19 @@ async fn answer(shared: Shared, request: Request) -> Result<Response<Body>, Mode
         );
         ModelError::new(ErrorKind::NotFound, message)
     })?;
-    let trigger = door(&deployment).ok_or_else(|| ModelError::new(ErrorKind::NotFound, "it has no trigger"))?;
+    let trigger =
+        door(&deployment).ok_or_else(|| ModelError::new(ErrorKind::NotFound, "it has no trigger"))?;
     let written = request::json(received.bytes(), &shared).map_err(of_problem)?;
     let mut body = written.and_then(Value::into_object).unwrap_or_default();
     let said = asked.request.messages.iter().rfind(|message| message.role == Role::User);
     body.insert("message", said.map(loom_models::Message::text).unwrap_or_default());
     let mut outputs = request::outputs(&parts.uri, &parts.headers);
     outputs.insert("body", body);
-    shared.host.engine.check_body(trigger, outputs.get("body")).map_err(|refused| of_problem(refused.into()))?;
+    shared
+        .host
+        .engine
+        .check_body(trigger, outputs.get("body"))
+        .map_err(|refused| of_problem(refused.into()))?;
     let fire = Fire {
         deployment: &deployment,
         trigger,
@@ -108,7 +113,8 @@ async fn answer(shared: Shared, request: Request) -> Result<Response<Body>, Mode
     };
     let begun = shared.host.fire(fire).await.map_err(|error| of_problem(refusal(error)))?;
     drop(received);
-    let first = begun.first.ok_or_else(|| ModelError::new(ErrorKind::Server, "the trigger started no run"))?;
+    let first =
+        begun.first.ok_or_else(|| ModelError::new(ErrorKind::Server, "the trigger started no run"))?;
     let row = shared.host.store.run(first.run).await.map_err(|error| of_problem(error.into()))?;
     let row = row.ok_or_else(|| ModelError::new(ErrorKind::Server, "the run is not there any more"))?;
     let created = u64::try_from(shared.host.now().unix_millis() / 1_000).unwrap_or(0);
@@ -152,8 +158,11 @@ async fn whole(shared: &Shared, row: &RunRow, mut completions: Completions) -> R
     };
     let limit = shared.host.live().response_timeout;
     tokio::time::timeout(limit, waiting).await.unwrap_or_else(|_| {
-        let message =
-            format!("the workflow did not answer within {} seconds; its run '{}' continues", limit.as_secs(), row.id);
+        let message = format!(
+            "the workflow did not answer within {} seconds; its run '{}' continues",
+            limit.as_secs(),
+            row.id
+        );
         Err(ModelError::new(ErrorKind::Timeout, message))
     })
 }

@@ -56,11 +56,7 @@ fn shown(question: &Question, redaction: &Redaction) -> Value {
 }
 
 /// `POST /api/v1/runs/{id}/answers`: answers a question, `{question?, approved | message, reason?, by?}`.
-pub(crate) async fn answer(
-    State(shared): State<Shared>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Answer {
+pub(crate) async fn answer(State(shared): State<Shared>, Path(id): Path<String>, request: Request) -> Answer {
     request::only(request.uri(), &[])?;
     let run = run_id(&id)?;
     let (parts, body) = request.into_parts();
@@ -70,9 +66,10 @@ pub(crate) async fn answer(
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "AnswerTooLarge", message));
     }
     let body = request::json(received.bytes(), &shared)?;
-    let body = body.as_ref().and_then(Value::as_object).ok_or_else(|| {
-        Problem::bad("The body must be a JSON object with 'approved' or 'message'.")
-    })?;
+    let body = body
+        .as_ref()
+        .and_then(Value::as_object)
+        .ok_or_else(|| Problem::bad("The body must be a JSON object with 'approved' or 'message'."))?;
     let (question, given, person) = read(body)?;
     if !shared.host.store_runs() {
         return Err(refusal(FireError::StorePaused));

@@ -145,8 +145,9 @@ impl Talk<'_> {
     }
 
     fn reads_history(&self, block: &Tool) -> bool {
-        let ToolRole::Expression(ChatExpression::Next | ChatExpression::Candidates | ChatExpression::Termination(_)) =
-            block.role
+        let ToolRole::Expression(
+            ChatExpression::Next | ChatExpression::Candidates | ChatExpression::Termination(_),
+        ) = block.role
         else {
             return true;
         };

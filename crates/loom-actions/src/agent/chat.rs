@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use loom_definition::{duration::Span, model::{ActionKind, Tool as DefinedTool, ToolRole}};
+use loom_definition::{
+    duration::Span,
+    model::{ActionKind, Tool as DefinedTool, ToolRole},
+};
 use loom_engine::ports::Call;
 use loom_expression::{Object, Value};
 use loom_models::{
@@ -89,7 +92,8 @@ pub(super) fn read(call: &Call, connections: &Connections) -> Result<Read, Failu
             }
             for to in given.get("handoffs").and_then(Value::as_array).into_iter().flatten() {
                 let to = canonical(written, to.as_str().unwrap_or_default());
-                let about = written.get(&to).and_then(|to| to.get("description")?.as_str()).unwrap_or_default();
+                let about =
+                    written.get(&to).and_then(|to| to.get("description")?.as_str()).unwrap_or_default();
                 let tool = Tool::new(
                     name_of(&format!("transfer_to_{to}")),
                     format!("Hand over the conversation to {to}. {about}").trim(),
@@ -185,7 +189,8 @@ fn add(models: &mut Vec<Model>, model: Model) {
 fn own_tools<'a>(tools: &'a [DefinedTool], participant: &str) -> impl Iterator<Item = &'a DefinedTool> {
     let participant = participant.to_owned();
     tools.iter().filter(move |tool| {
-        matches!(tool.role, ToolRole::Tool { .. }) && tool.participant.as_deref() == Some(participant.as_str())
+        matches!(tool.role, ToolRole::Tool { .. })
+            && tool.participant.as_deref() == Some(participant.as_str())
     })
 }
 
@@ -256,7 +261,9 @@ fn termination(entry: &Value) -> Result<Termination, Failure> {
     for (name, value) in members {
         let word = |what: &str| {
             let text = value.as_str().map(str::to_owned);
-            text.ok_or_else(|| Failure::bad_request(format!("'{what}' must be a string, found {}.", value.kind())))
+            text.ok_or_else(|| {
+                Failure::bad_request(format!("'{what}' must be a string, found {}.", value.kind()))
+            })
         };
         let positive = || {
             let number = count(entry, name)?;
@@ -288,7 +295,9 @@ fn termination(entry: &Value) -> Result<Termination, Failure> {
             "legacykeywords" => Termination::LegacyKeywords,
             "any" => Termination::Any(terminations(value)?),
             "all" => Termination::All(terminations(value)?),
-            other => return Err(Failure::bad_request(format!("Unknown condition '{other}' in 'termination'."))),
+            other => {
+                return Err(Failure::bad_request(format!("Unknown condition '{other}' in 'termination'.")));
+            }
         });
     }
     Ok(if all.len() == 1 { all.remove(0) } else { Termination::All(all) })

@@ -3,9 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use loom_definition::Status;
-use loom_engine::{
-    event::{EffectResult, ErrorInfo, Outcome, RetryHint},
-};
+use loom_engine::event::{EffectResult, ErrorInfo, Outcome, RetryHint};
 use loom_expression::{Object, Timestamp, Value};
 use loom_models::{
     Answer, Message, Role,
@@ -120,7 +118,8 @@ impl Talk<'_> {
                     }
                 }
                 Event::Warned { warning } => {
-                    let name = if matches!(warning, Warning::Limit { .. }) { "budget-warning" } else { "warning" };
+                    let name =
+                        if matches!(warning, Warning::Limit { .. }) { "budget-warning" } else { "warning" };
                     event(name, vec![("message", warning_text(warning).into())]);
                 }
                 Event::Concluding { end } | Event::Ended { end } => {
@@ -248,7 +247,9 @@ pub(super) fn history_of(
     for (index, entry) in (first..).zip(entries) {
         if entry.message.role == Role::Tool {
             for result in entry.message.tool_results() {
-                if let Some(call) = open.iter_mut().find(|call| call.get("id").and_then(Value::as_str) == Some(&result.id)) {
+                if let Some(call) =
+                    open.iter_mut().find(|call| call.get("id").and_then(Value::as_str) == Some(&result.id))
+                {
                     call.insert("result", result.text());
                     if result.error {
                         call.insert("failed", true);
@@ -275,7 +276,10 @@ pub(super) fn history_of(
             let mut shown = Object::new();
             shown.insert("id", call.id.as_str());
             shown.insert("name", call.name.as_str());
-            shown.insert("arguments", Value::from_json_str(&call.arguments).unwrap_or_else(|_| call.arguments.as_str().into()));
+            shown.insert(
+                "arguments",
+                Value::from_json_str(&call.arguments).unwrap_or_else(|_| call.arguments.as_str().into()),
+            );
             shown
         }));
         items.push(item);
@@ -313,7 +317,9 @@ fn warning_text(warning: &Warning) -> String {
         Warning::SelectionFellBack { reason } => {
             format!("the coordinator's selection could not be used, so the next in turn speaks: {reason}")
         }
-        Warning::CheckFailed { reason } => format!("it could not be checked whether the chat is at its end: {reason}"),
+        Warning::CheckFailed { reason } => {
+            format!("it could not be checked whether the chat is at its end: {reason}")
+        }
         Warning::SummaryFailed { reason } => format!("the history could not be summarized: {reason}"),
         Warning::AggregateFailed { reason } => format!("the answers could not be aggregated: {reason}"),
         Warning::ResponseFailed { reason } => format!("there is no response: {reason}"),
@@ -381,7 +387,13 @@ impl Setup {
             End::HandedOff { .. } => (Status::HandedOff, None),
             End::Limit { limit } if self.fails_at_limits => {
                 let code = if self.chat.is_some() { "ChatLimitReached" } else { "AgentLimitReached" };
-                failed(code, format!("The {what} reached its limit of {} before it had an answer.", limit_name(*limit)))
+                failed(
+                    code,
+                    format!(
+                        "The {what} reached its limit of {} before it had an answer.",
+                        limit_name(*limit)
+                    ),
+                )
             }
             End::Answered | End::Terminated { .. } | End::Limit { .. } | End::Stopped { .. } => {
                 (Status::Succeeded, None)
@@ -394,9 +406,10 @@ impl Setup {
                 };
                 failed("ModelOutputInvalid", format!("{who}: {reason}."))
             }
-            End::ModelFailed { speaker, error } => {
-                failed("ChatModelFailed", format!("The model of the participant '{speaker}' failed: {error}."))
-            }
+            End::ModelFailed { speaker, error } => failed(
+                "ChatModelFailed",
+                format!("The model of the participant '{speaker}' failed: {error}."),
+            ),
             End::NoReply { speaker, reason } => {
                 failed("ChatNoReply", format!("The participant '{speaker}' did not reply: {reason}."))
             }

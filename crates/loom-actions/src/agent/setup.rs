@@ -104,7 +104,8 @@ impl Setup {
         for (index, tool) in tools.iter().enumerate() {
             for offer in offers.get(index).into_iter().flatten() {
                 let name = unused(&offer.name, &agent.tools);
-                let described = Tool::new(name.as_str(), offer.description.as_str(), offer.parameters.clone());
+                let described =
+                    Tool::new(name.as_str(), offer.description.as_str(), offer.parameters.clone());
                 let mut made = AgentTool::new(described);
                 made.approval = matches!(tool.role, ToolRole::Tool { approval: true });
                 agent.tools.push(made);
@@ -228,14 +229,16 @@ pub(super) fn agent(model: &Model, settings: &Value) -> Result<(Agent, Option<Va
     agent.sampling = sampling(chat)?;
     let (output, schema) = response_format(chat)?;
     agent.output = output;
-    agent.parallel_tool_calls =
-        match settings.get("parallelToolCalls").or_else(|| chat.get("parallelToolCalls")) {
-            None => None,
-            Some(value) if value.is_null() => None,
-            Some(value) => Some(value.as_bool().ok_or_else(|| {
-                Failure::bad_request(format!("'parallelToolCalls' must be a boolean, found {}.", value.kind()))
-            })?),
-        };
+    agent.parallel_tool_calls = match settings
+        .get("parallelToolCalls")
+        .or_else(|| chat.get("parallelToolCalls"))
+    {
+        None => None,
+        Some(value) if value.is_null() => None,
+        Some(value) => Some(value.as_bool().ok_or_else(|| {
+            Failure::bad_request(format!("'parallelToolCalls' must be a boolean, found {}.", value.kind()))
+        })?),
+    };
     Ok((agent, schema))
 }
 
@@ -309,10 +312,7 @@ pub(super) fn messages(parameters: &Value, what: &str) -> Result<(Vec<Message>, 
         return Ok((system, start));
     };
     let Some(given) = given.as_array() else {
-        return Err(Failure::bad_request(format!(
-            "'{what}' must be an array, found {}.",
-            given.kind()
-        )));
+        return Err(Failure::bad_request(format!("'{what}' must be an array, found {}.", given.kind())));
     };
     for (index, message) in given.iter().enumerate() {
         let wrong = |why: &str| Failure::bad_request(format!("'{what}[{index}]' {why}."));

@@ -42,7 +42,11 @@ pub(super) struct Talk<'a> {
 }
 
 impl<'a> Talk<'a> {
-    pub(super) fn of_earlier_turns(setup: &'a Setup, call: &'a Call, at_ms: u64) -> Result<Talk<'a>, Failure> {
+    pub(super) fn of_earlier_turns(
+        setup: &'a Setup,
+        call: &'a Call,
+        at_ms: u64,
+    ) -> Result<Talk<'a>, Failure> {
         let turn = call.turn.as_deref();
         let turn = turn.ok_or_else(|| invalid("The call of the agent has no turn."))?;
         let mut talk = Talk {
@@ -156,7 +160,8 @@ impl<'a> Talk<'a> {
                 let (approved, reason) = match decided {
                     Some(approved) => (approved, reason),
                     None if outcome.status == Status::TimedOut => {
-                        let approves = self.block(returned.tool).is_some_and(|tool| self.approves_by_default(tool));
+                        let approves =
+                            self.block(returned.tool).is_some_and(|tool| self.approves_by_default(tool));
                         (approves, Some("nobody decided in time".to_owned()))
                     }
                     None => (false, outcome.error.as_ref().map(|error| error.message.clone())),
@@ -181,7 +186,10 @@ impl<'a> Talk<'a> {
                     None => ("ActionFailed".to_owned(), format!("It ended as {}.", outcome.status)),
                 };
                 let name = self.block(returned.tool).map(|tool| tool.name.to_string()).unwrap_or_default();
-                return Err(Failure::lasting(code, format!("The chat cannot continue after '{name}': {message}")));
+                return Err(Failure::lasting(
+                    code,
+                    format!("The chat cannot continue after '{name}': {message}"),
+                ));
             }
             _ => return Ok(()),
         };
@@ -232,7 +240,13 @@ impl<'a> Talk<'a> {
             let Some(reason) = self.setup.refusal(self.call, speaker, name, arguments) else { continue };
             let at_ms = self.at_ms;
             let command = if let Effect::Approve { .. } = effect {
-                Command::ToolDecided { call: *call, id: id.clone(), approved: false, reason: Some(reason), at_ms }
+                Command::ToolDecided {
+                    call: *call,
+                    id: id.clone(),
+                    approved: false,
+                    reason: Some(reason),
+                    at_ms,
+                }
             } else {
                 let result = ToolResult::failed(id.clone(), name.clone(), reason);
                 Command::ToolReturned { call: *call, result, at_ms }
@@ -280,8 +294,9 @@ pub(super) fn invalid(message: &str) -> Failure {
 /// The events that a turn has recorded.
 fn events_of(outputs: &Value) -> Result<Vec<Event>, Failure> {
     let text = outputs.get("events").map(Value::to_json_text).unwrap_or_default();
-    serde_json::from_str(&text)
-        .map_err(|error| invalid(&format!("The record of an earlier turn of the agent cannot be read: {error}.")))
+    serde_json::from_str(&text).map_err(|error| {
+        invalid(&format!("The record of an earlier turn of the agent cannot be read: {error}."))
+    })
 }
 
 /// What an agent that hands over passes on: what people and agents said, without tools.

@@ -87,7 +87,8 @@ async fn play(models: &str, chat: &str) -> Played {
         "actions": {"Chat": CHAT, "After": {"type": "Compose", "inputs": 1, "runAfter": {"Chat": ["Succeeded", "Failed"]}}},
         "outputs": {"it": {"type": "object", "value": "@actions('Chat')"}}}"#
         .replace("CHAT", chat);
-    let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).unwrap_or_else(|all| panic!("{all}"));
+    let loaded =
+        Definition::parse(text.as_bytes(), &LoadOptions::default()).unwrap_or_else(|all| panic!("{all}"));
     let mut request = RunRequest::manual(loaded.workflow, Vec::new(), None);
     request.outputs = json("{}");
     let report = builder.build().run(request).await.unwrap().expect("the run ends");
@@ -268,7 +269,10 @@ async fn a_goal_is_checked_only_when_nothing_cheaper_ends_the_chat() {
 async fn a_budget_ends_the_chat_with_what_it_has() {
     let limit = r#", "limit": {"rounds": 50, "tokens": 400}"#;
     let played = play(&talkers(""), &chat(&["Alice", "Bob"], "", limit)).await;
-    assert_eq!((played.text("status"), played.text("stopReason")), ("limit".to_owned(), "tokenLimit".to_owned()));
+    assert_eq!(
+        (played.text("status"), played.text("stopReason")),
+        ("limit".to_owned(), "tokenLimit".to_owned())
+    );
     let used = played.output("usage").get("totalTokens").and_then(Value::as_i64).unwrap();
     assert!(used <= 400 && used > 12, "{used}");
     assert!(played.history().len() > 2, "what was said is kept");
@@ -286,7 +290,13 @@ async fn all_speak_in_a_broadcast_and_the_coordinator_aggregates() {
     let played = play(&talkers(boss), &chat(&["Alice", "Bob", "Carol"], inputs, "")).await;
     assert_eq!(
         played.history(),
-        ["-: Discuss", "Alice: Alice speaks", "Bob: Bob speaks", "Carol: Carol speaks", "coordinator: Together: all is well"]
+        [
+            "-: Discuss",
+            "Alice: Alice speaks",
+            "Bob: Bob speaks",
+            "Carol: Carol speaks",
+            "coordinator: Together: all is well"
+        ]
     );
     assert_eq!(played.text("summary"), "Together: all is well");
     let alone = play(&talkers(""), &chat(&["Alice", "Bob"], r#", "mode": "broadcast""#, "")).await;
@@ -299,9 +309,13 @@ async fn a_manager_that_sees_no_progress_plans_anew_and_stops() {
         {"json": {"next": "Bob", "instruction": "try", "progress": false}},
         {"text": "A new plan"}, {"json": {"next": "Alice", "instruction": "again", "progress": true}},
         {"json": {"next": "Bob", "instruction": "again", "progress": false}}"#;
-    let inputs = r#", "mode": "manager", "coordinator": {"modelId": "boss", "stallsMax": 0, "replansMax": 1}"#;
+    let inputs =
+        r#", "mode": "manager", "coordinator": {"modelId": "boss", "stallsMax": 0, "replansMax": 1}"#;
     let played = play(&talkers(stuck), &chat(&["Alice", "Bob"], inputs, "")).await;
-    assert_eq!((played.text("status"), played.text("stopReason")), ("error".to_owned(), "stalled".to_owned()));
+    assert_eq!(
+        (played.text("status"), played.text("stopReason")),
+        ("error".to_owned(), "stalled".to_owned())
+    );
     assert_eq!(played.record().get("code"), Some(&"ChatStalled".into()));
     assert!(played.history().contains(&"coordinator: A new plan".to_owned()), "{:?}", played.history());
     assert!(played.history().contains(&"coordinator: Alice, try".to_owned()), "instructions are heard");
@@ -352,7 +366,10 @@ async fn a_chat_inside_a_chat_says_its_summary_and_actions_speak() {
         ["-: Discuss", "Alice: Alice speaks", "Team: Carol speaks", "Echo: heard Carol speaks from Team"]
     );
     // A participant that fails ends the chat, which keeps what was said.
-    let broken = outer.replace("concat('heard ', agentParameters('message'), ' from ', agentParameters('speaker'))", "int('x')");
+    let broken = outer.replace(
+        "concat('heard ', agentParameters('message'), ' from ', agentParameters('speaker'))",
+        "int('x')",
+    );
     let played = play(&talkers(""), &broken).await;
     assert_eq!((played.text("stopReason"), played.history().len()), ("noReply".to_owned(), 3));
     assert_eq!(played.record().get("code"), Some(&"ChatNoReply".into()));
@@ -388,7 +405,10 @@ async fn the_speaker_is_not_repeated_unless_it_may_be() {
 
 #[tokio::test]
 async fn a_speaker_whose_model_fails_for_good_ends_the_chat_with_what_was_said() {
-    let models = talkers("").replace(r#""text": "Bob speaks", "usage": {"inputTokens": 10, "outputTokens": 2}"#, r#""error": {"kind": "authentication", "message": "no key"}"#);
+    let models = talkers("").replace(
+        r#""text": "Bob speaks", "usage": {"inputTokens": 10, "outputTokens": 2}"#,
+        r#""error": {"kind": "authentication", "message": "no key"}"#,
+    );
     let played = play(&models, &chat(&["Alice", "Bob"], "", "")).await;
     assert_eq!(played.record().get("code"), Some(&"ChatModelFailed".into()));
     assert_eq!(played.history(), ["-: Discuss", "Alice: Alice speaks"]);

@@ -3,9 +3,9 @@
 
 mod accounts;
 mod agents;
-mod chats;
 mod answers;
 mod certificates;
+mod chats;
 mod described;
 mod engine;
 mod failures;

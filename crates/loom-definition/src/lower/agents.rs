@@ -97,7 +97,8 @@ impl Lowerer<'_, '_, '_> {
         self.approval_rules(node, &tool.name);
         tool.call = self.tool_call(&tool.name, node, tool.block);
         if let (Some(kind), Some(_), Some(participant)) = (node.get("type"), tool.call, &tool.participant) {
-            let message = format!("the tool `{}` of participant `{participant}` must have `actions`", tool.name);
+            let message =
+                format!("the tool `{}` of participant `{participant}` must have `actions`", tool.name);
             self.found.error(code::BAD_TOOL, kind.place, message).hint =
                 Some("write the action into `actions` of the tool".to_owned());
         }

@@ -1,12 +1,7 @@
 //! Checks a `GroupChat`: its participants, its mode and what the mode needs, its termination and its limits. Each mistake is reported
 //! where it is.
 
-use super::{
-    Lowerer,
-    agents::handoff_of,
-    parts::shown,
-    resilience::holds_expression,
-};
+use super::{Lowerer, agents::handoff_of, parts::shown, resilience::holds_expression};
 use crate::{
     diagnostic::{code, did_you_mean},
     duration::Span,
@@ -109,7 +104,10 @@ impl Lowerer<'_, '_, '_> {
         let node = self.outline.actions[index].node;
         let Some(inputs) = node.get("inputs") else { return };
         if inputs.members().is_none() {
-            return self.bad_chat(inputs, format!("`inputs` of a GroupChat must be an object, found {}", inputs.kind()));
+            return self.bad_chat(
+                inputs,
+                format!("`inputs` of a GroupChat must be an object, found {}", inputs.kind()),
+            );
         }
         self.only(inputs, &CHAT, code::BAD_CHAT, "a GroupChat");
         if inputs.get("initialMessage").is_none() {
@@ -174,9 +172,13 @@ impl Lowerer<'_, '_, '_> {
             let problem = if name.trim().is_empty() || name.contains('/') {
                 Some(format!("a participant must have a name without `/` (got `{name}`)"))
             } else if RESERVED.iter().any(|word| same(word)) {
-                Some(format!("a participant must have a name other than `{name}`, which has a meaning of its own"))
+                Some(format!(
+                    "a participant must have a name other than `{name}`, which has a meaning of its own"
+                ))
             } else if all.iter().any(|(known, _)| same(known)) {
-                Some(format!("two participants have the name `{name}`; names are compared without regard to case"))
+                Some(format!(
+                    "two participants have the name `{name}`; names are compared without regard to case"
+                ))
             } else {
                 None
             };
@@ -185,7 +187,8 @@ impl Lowerer<'_, '_, '_> {
                 continue;
             }
             if member.value.members().is_none() {
-                let message = format!("participant `{name}` must be an object, found {}", member.value.kind());
+                let message =
+                    format!("participant `{name}` must be an object, found {}", member.value.kind());
                 self.bad_chat(&member.value, message);
                 continue;
             }
@@ -200,7 +203,9 @@ impl Lowerer<'_, '_, '_> {
         let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| node.get(kind).is_some()).collect();
         if kinds.len() != 1 {
             let found = if kinds.is_empty() { "none".to_owned() } else { kinds.join(" and ") };
-            let message = format!("{what} must have exactly one of `agent`, `workflow`, `human` and `actions`, found {found}");
+            let message = format!(
+                "{what} must have exactly one of `agent`, `workflow`, `human` and `actions`, found {found}"
+            );
             return self.bad_chat(node, message);
         }
         let inner = node.get(kinds[0]);
@@ -218,7 +223,10 @@ impl Lowerer<'_, '_, '_> {
             "agent" => self.chat_agent(&what, inner, known),
             "workflow" => {
                 if inner.get("id").is_none() && inner.get("host").is_none() {
-                    self.bad_chat(inner, format!("`workflow` of {what} needs `id`, the name of the workflow"));
+                    self.bad_chat(
+                        inner,
+                        format!("`workflow` of {what} needs `id`, the name of the workflow"),
+                    );
                 }
             }
             "human" => {
@@ -251,7 +259,8 @@ impl Lowerer<'_, '_, '_> {
         }
         let Some(handoffs) = agent.get("handoffs") else { return };
         let Some(items) = handoffs.items() else {
-            let message = format!("`handoffs` of {what} must be an array of participants, found {}", handoffs.kind());
+            let message =
+                format!("`handoffs` of {what} must be an array of participants, found {}", handoffs.kind());
             return self.bad_chat(handoffs, message);
         };
         for item in items {
@@ -259,7 +268,10 @@ impl Lowerer<'_, '_, '_> {
                 Some(to) => {
                     self.named(item.place, "`handoffs`", to, &known.participants, "participant");
                 }
-                None => self.bad_chat(item, format!("an entry of `handoffs` must be a string, found {}", item.kind())),
+                None => self.bad_chat(
+                    item,
+                    format!("an entry of `handoffs` must be a string, found {}", item.kind()),
+                ),
             }
         }
     }
@@ -290,7 +302,10 @@ impl Lowerer<'_, '_, '_> {
         };
         let coordinated = matches!(mode, "selector" | "manager");
         if coordinated && !known.has_coordinator {
-            self.bad_chat(inputs, format!("the mode `{mode}` needs `coordinator`, with the model that selects"));
+            self.bad_chat(
+                inputs,
+                format!("the mode `{mode}` needs `coordinator`, with the model that selects"),
+            );
         }
         match (mode, inputs.get("next")) {
             ("expression", None) => {
@@ -301,14 +316,21 @@ impl Lowerer<'_, '_, '_> {
                 self.bad_chat(next, "`next` must be an expression, such as \"@if(…)\"".to_owned());
             }
             ("expression", Some(_)) | (_, None) => {}
-            (_, Some(next)) => self.bad_chat(next, format!("`next` belongs to the mode `expression` (the mode is `{mode}`)")),
+            (_, Some(next)) => {
+                self.bad_chat(next, format!("`next` belongs to the mode `expression` (the mode is `{mode}`)"))
+            }
         }
         if let Some(candidates) = inputs.get("candidates") {
             if !coordinated {
-                let message = format!("`candidates` belongs to the modes `selector` and `manager` (the mode is `{mode}`)");
+                let message = format!(
+                    "`candidates` belongs to the modes `selector` and `manager` (the mode is `{mode}`)"
+                );
                 self.bad_chat(candidates, message);
             } else if !candidates.text().is_some_and(|text| text.starts_with('@')) {
-                self.bad_chat(candidates, "`candidates` must be an expression that returns an array of names".to_owned());
+                self.bad_chat(
+                    candidates,
+                    "`candidates` must be an expression that returns an array of names".to_owned(),
+                );
             }
         }
     }
@@ -330,7 +352,10 @@ impl Lowerer<'_, '_, '_> {
 
     fn chat_count(&mut self, node: &Node, what: &str, least: i64) {
         if !holds_expression(node) && !node.integer().is_some_and(|count| count >= least) {
-            self.bad_chat(node, format!("`{what}` must be an integer of at least {least} (got {})", shown(node)));
+            self.bad_chat(
+                node,
+                format!("`{what}` must be an integer of at least {least} (got {})", shown(node)),
+            );
         }
     }
 
@@ -346,12 +371,16 @@ impl Lowerer<'_, '_, '_> {
 
     fn termination(&mut self, list: &Node, what: &str, known: &Known<'_>) {
         let Some(entries) = list.items() else {
-            return self.bad_chat(list, format!("`{what}` must be an array of conditions, found {}", list.kind()));
+            return self
+                .bad_chat(list, format!("`{what}` must be an array of conditions, found {}", list.kind()));
         };
         for entry in entries {
             let members = entry.members().unwrap_or_default();
             if members.is_empty() {
-                let message = format!("an entry of `{what}` must be an object with a condition, found {}", shown(entry));
+                let message = format!(
+                    "an entry of `{what}` must be an object with a condition, found {}",
+                    shown(entry)
+                );
                 self.bad_chat(entry, message);
                 continue;
             }
@@ -375,8 +404,13 @@ impl Lowerer<'_, '_, '_> {
                 }
             }
             "timeout" => {
-                if !holds_expression(value) && !value.text().is_some_and(|text| Span::parse_iso8601(text).is_ok()) {
-                    let message = format!("`timeout` must be an ISO 8601 duration, such as `PT10M` (got {})", shown(value));
+                if !holds_expression(value)
+                    && !value.text().is_some_and(|text| Span::parse_iso8601(text).is_ok())
+                {
+                    let message = format!(
+                        "`timeout` must be an ISO 8601 duration, such as `PT10M` (got {})",
+                        shown(value)
+                    );
                     self.bad_chat(value, message);
                 }
             }
@@ -390,18 +424,30 @@ impl Lowerer<'_, '_, '_> {
                 }
                 let text = value.text().or_else(|| value.get("text")?.text()).unwrap_or_default();
                 if text.trim().is_empty() {
-                    let message = format!("`text` must be a string, or an object with `text` and `speakers` (got {})", shown(value));
+                    let message = format!(
+                        "`text` must be a string, or an object with `text` and `speakers` (got {})",
+                        shown(value)
+                    );
                     self.bad_chat(value, message);
                 }
             }
-            "toolcalled" => self.named(place, "`toolCalled`", value.text().unwrap_or_default(), &known.tools, "tool"),
+            "toolcalled" => {
+                self.named(place, "`toolCalled`", value.text().unwrap_or_default(), &known.tools, "tool")
+            }
             "handoffto" | "speaker" => {
                 let what = format!("`{name}`");
-                self.named(place, &what, value.text().unwrap_or_default(), &known.participants, "participant");
+                self.named(
+                    place,
+                    &what,
+                    value.text().unwrap_or_default(),
+                    &known.participants,
+                    "participant",
+                );
             }
             "expression" => {
                 if !value.text().is_some_and(|text| text.starts_with('@')) {
-                    let message = "`expression` must be an expression that returns a boolean, such as \"@equals(…)\"";
+                    let message =
+                        "`expression` must be an expression that returns a boolean, such as \"@equals(…)\"";
                     self.bad_chat(value, message.to_owned());
                 }
             }
@@ -441,7 +487,10 @@ impl Lowerer<'_, '_, '_> {
         match memory.get("key") {
             None => self.bad_chat(memory, "`memory` needs `key`, such as `chat:support/history`".to_owned()),
             Some(key) if key.text().is_none_or(str::is_empty) => {
-                let message = format!("`key` must be an address of shared memory, such as `chat:support/history` (got {})", shown(key));
+                let message = format!(
+                    "`key` must be an address of shared memory, such as `chat:support/history` (got {})",
+                    shown(key)
+                );
                 self.bad_chat(key, message);
             }
             Some(_) => {}

@@ -443,7 +443,8 @@ fn blocks_of<'a>(
     kind: Type,
     name: &str,
     node: &'a Node,
-    found: &mut Findings<'_>) -> Vec<(BlockRole, Children<'a>)> {
+    found: &mut Findings<'_>,
+) -> Vec<(BlockRole, Children<'a>)> {
     let inputs = node.get("inputs");
     let part = |name: &str| node.get(name).or_else(|| inputs.and_then(|inputs| inputs.get(name)));
     // A branch is written `{"actions": {…}}`, or in the Loom spelling as the map itself.

@@ -112,13 +112,12 @@ fn chat_parts<'a>(chat: &str, inputs: &'a Node, parts: &mut Vec<Part<'a>>) {
             node,
             made: made.map(|made| (made, Arc::from(&*own))),
         };
+        // One that has several kinds is reported; its first counts.
         if let Some(human) = node.get("human") {
             parts.push(speaker(human, Some(Made::Person)));
-        }
-        if let Some(workflow) = node.get("workflow") {
+        } else if let Some(workflow) = node.get("workflow") {
             parts.push(speaker(workflow, Some(Made::Workflow)));
-        }
-        if node.get("actions").is_some() {
+        } else if node.get("actions").is_some() {
             parts.push(speaker(node, None));
         }
     }
@@ -162,7 +161,9 @@ fn add_conditions<'a>(list: Option<&'a Node>, found: &mut Vec<(Made, &'a Node)>)
             };
             Some((made, &member.value))
         }));
-        for member in members().filter(|member| ["any", "all"].iter().any(|known| known.eq_ignore_ascii_case(&member.name))) {
+        for member in members()
+            .filter(|member| ["any", "all"].iter().any(|known| known.eq_ignore_ascii_case(&member.name)))
+        {
             add_conditions(Some(&member.value), found);
         }
     }
@@ -175,7 +176,9 @@ pub(super) fn without_blocks(inputs: &Value) -> Value {
     let change = |name: &str, value: &Value, number: &mut i64| match name.to_ascii_lowercase().as_str() {
         "participants" => match value.as_object() {
             None => value.clone(),
-            Some(all) => all.iter().map(|(name, one)| (Arc::clone(name), participant(one))).collect::<Object>().into(),
+            Some(all) => {
+                all.iter().map(|(name, one)| (Arc::clone(name), participant(one))).collect::<Object>().into()
+            }
         },
         "next" | "candidates" => Value::from(true),
         "termination" => numbered(value, number),
@@ -249,7 +252,8 @@ impl Lowerer<'_, '_, '_> {
             return;
         }
         if approval.members().is_none() {
-            let message = format!("`approval` of `{tool}` must be a boolean or an object, found {}", approval.kind());
+            let message =
+                format!("`approval` of `{tool}` must be a boolean or an object, found {}", approval.kind());
             self.found.error(code::BAD_APPROVAL, approval.place, message);
             return;
         }
@@ -260,7 +264,8 @@ impl Lowerer<'_, '_, '_> {
                 ["approve", "reject"].iter().any(|known| known.eq_ignore_ascii_case(text))
             })
         {
-            let message = format!("`default` of an approval must be `approve` or `reject` (got {})", shown(default));
+            let message =
+                format!("`default` of an approval must be `approve` or `reject` (got {})", shown(default));
             self.found.error(code::BAD_APPROVAL, default.place, message);
         }
     }
@@ -308,11 +313,17 @@ impl Lowerer<'_, '_, '_> {
                     }
                 }
                 if let Some(id) = inputs.remove("id") {
-                    inputs.insert("host", Object::single(Arc::from("workflow"), Object::single(Arc::from("id"), id).into()));
+                    inputs.insert(
+                        "host",
+                        Object::single(Arc::from("workflow"), Object::single(Arc::from("id"), id).into()),
+                    );
                 }
                 if inputs.get_ignore_case("body").is_none() {
                     let parts = ["message", "speaker", "round", "history"];
-                    inputs.insert("body", parts.into_iter().map(|part| (Arc::from(part), argument(part))).collect::<Object>());
+                    inputs.insert(
+                        "body",
+                        parts.into_iter().map(|part| (Arc::from(part), argument(part))).collect::<Object>(),
+                    );
                 }
                 EffectKind::Workflow
             }

@@ -11,7 +11,8 @@ fn text(action: &str) -> String {
 
 fn load(action: &str) -> std::sync::Arc<Workflow> {
     let text = text(action);
-    let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).unwrap_or_else(|all| panic!("{all}"));
+    let loaded =
+        Definition::parse(text.as_bytes(), &LoadOptions::default()).unwrap_or_else(|all| panic!("{all}"));
     assert_eq!(loaded.warnings, [], "{text}");
     loaded.workflow
 }
@@ -84,7 +85,8 @@ fn everything_that_a_chat_needs_has_a_block() {
             ToolRole::Remember,
         ]
     );
-    let kind = |name: &str| &workflow.action(workflow.find_action(name).unwrap_or_else(|| panic!("{name}"))).kind;
+    let kind =
+        |name: &str| &workflow.action(workflow.find_action(name).unwrap_or_else(|| panic!("{name}"))).kind;
     for name in ["Chat.Owner", "Chat.Ann.look.approval"] {
         assert!(matches!(kind(name), ActionKind::Effect { effect: EffectKind::Signal, .. }), "{name}");
     }
@@ -97,63 +99,153 @@ fn everything_that_a_chat_needs_has_a_block() {
     let ActionKind::Agent { inputs, .. } = kind("Chat") else { panic!("it is a chat") };
     let inputs = inputs.source_value().to_json_text();
     assert!(inputs.contains(r#"{"speaker":"Owner","expression":2}"#), "{inputs}");
-    assert!(!inputs.contains("look") && !inputs.contains("Well?") && !inputs.contains("createArray"), "{inputs}");
+    assert!(
+        !inputs.contains("look") && !inputs.contains("Well?") && !inputs.contains("createArray"),
+        "{inputs}"
+    );
 }
 
 #[test]
 fn mistakes_of_a_chat_are_reported_where_they_are() {
     let selecting = r#", "mode": "selector", "coordinator": {"modelId": "m"}"#;
     for (action, marked, says) in [
-        (chat(r#", "mod": 1"#, ""), r#""mod""#, "unknown property `mod` in a GroupChat (did you mean `mode`?)"),
+        (
+            chat(r#", "mod": 1"#, ""),
+            r#""mod""#,
+            "unknown property `mod` in a GroupChat (did you mean `mode`?)",
+        ),
         (chat(r#", "mode": "rounds""#, ""), r#""rounds""#, "`mode` must be roundRobin, selector"),
         (chat(r#", "mode": "selector""#, ""), "{", "the mode `selector` needs `coordinator`"),
         (chat(r#", "mode": "expression""#, ""), "{", "the mode `expression` needs `next`"),
         (chat(r#", "mode": "expression", "next": "Bob""#, ""), r#""Bob""#, "`next` must be an expression"),
-        (chat(r#", "next": "@'Bob'""#, ""), r#""@'Bob'""#, "`next` belongs to the mode `expression` (the mode is `roundRobin`)"),
-        (chat(r#", "candidates": "@createArray()""#, ""), r#""@createArray()""#, "`candidates` belongs to the modes"),
+        (
+            chat(r#", "next": "@'Bob'""#, ""),
+            r#""@'Bob'""#,
+            "`next` belongs to the mode `expression` (the mode is `roundRobin`)",
+        ),
+        (
+            chat(r#", "candidates": "@createArray()""#, ""),
+            r#""@createArray()""#,
+            "`candidates` belongs to the modes",
+        ),
         (chat(&format!(r#"{selecting}, "candidates": []"#), ""), "[]", "`candidates` must be an expression"),
         (chat(r#", "coordinator": 1"#, ""), "1", "`coordinator` must be an object, found a number"),
         (chat(r#", "coordinator": {"goals": 1}"#, ""), r#""goals""#, "did you mean `goal`?"),
-        (chat(r#", "coordinator": {"modelId": "m", "attempts": 0}"#, ""), "0", "`coordinator.attempts` must be an integer of at least 1 (got 0)"),
+        (
+            chat(r#", "coordinator": {"modelId": "m", "attempts": 0}"#, ""),
+            "0",
+            "`coordinator.attempts` must be an integer of at least 1 (got 0)",
+        ),
         (chat(r#", "coordinator": {"mayTerminate": 1}"#, ""), "1", "`mayTerminate` must be a boolean"),
-        (chat(r#", "allowRepeatedSpeaker": 1"#, ""), "1", "`allowRepeatedSpeaker` must be a boolean, found a number"),
+        (
+            chat(r#", "allowRepeatedSpeaker": 1"#, ""),
+            "1",
+            "`allowRepeatedSpeaker` must be a boolean, found a number",
+        ),
         (chat(r#", "memory": {}"#, ""), "{", "`memory` needs `key`"),
         (chat(r#", "memory": {"key": 1}"#, ""), "1", "`key` must be an address"),
         (chat(r#", "response": {}"#, ""), "{", "`response` must be an object with `json_schema`"),
-        (chat("", r#", "limit": {"rounds": 0}"#), "0", "`limit.rounds` must be an integer of at least 1 (got 0)"),
+        (
+            chat("", r#", "limit": {"rounds": 0}"#),
+            "0",
+            "`limit.rounds` must be an integer of at least 1 (got 0)",
+        ),
         (chat("", r#", "limit": {"token": 1}"#), r#""token""#, "did you mean `tokens`?"),
         (chat(r#", "termination": {}"#, ""), "{", "`termination` must be an array of conditions"),
         (chat(r#", "termination": [{}]"#, ""), "{", "must be an object with a condition"),
         (chat(r#", "termination": [{"round": 1}]"#, ""), r#""round""#, "did you mean `rounds`?"),
         (chat(r#", "termination": [{"rounds": -1}]"#, ""), "-1", "`rounds` must be an integer of at least 1"),
         (chat(r#", "termination": [{"cost": 0}]"#, ""), "0", "`cost` must be a positive number"),
-        (chat(r#", "termination": [{"timeout": "soon"}]"#, ""), r#""soon""#, "`timeout` must be an ISO 8601 duration"),
+        (
+            chat(r#", "termination": [{"timeout": "soon"}]"#, ""),
+            r#""soon""#,
+            "`timeout` must be an ISO 8601 duration",
+        ),
         (chat(r#", "termination": [{"text": ""}]"#, ""), r#""""#, "`text` must be a string"),
-        (chat(r#", "termination": [{"text": {"text": "x", "speakers": ["Bo"]}}]"#, ""), r#""Bo""#, "`speakers` names `Bo`, which is not a participant of the chat (did you mean `Bob`?)"),
+        (
+            chat(r#", "termination": [{"text": {"text": "x", "speakers": ["Bo"]}}]"#, ""),
+            r#""Bo""#,
+            "`speakers` names `Bo`, which is not a participant of the chat (did you mean `Bob`?)",
+        ),
         (chat(r#", "termination": [{"speaker": "Bo"}]"#, ""), r#""Bo""#, "`speaker` names `Bo`"),
         (chat(r#", "termination": [{"handoffTo": "Zoe"}]"#, ""), r#""Zoe""#, "`handoffTo` names `Zoe`"),
-        (chat(r#", "termination": [{"toolCalled": "t"}]"#, ""), r#""t""#, "`toolCalled` names `t`, which is not a tool"),
-        (chat(r#", "termination": [{"expression": "yes"}]"#, ""), r#""yes""#, "`expression` must be an expression"),
-        (chat(r#", "termination": [{"external": "stop"}]"#, ""), r#""stop""#, "`external` must be an address"),
-        (chat(r#", "termination": [{"coordinator": true}]"#, ""), "true", "needs the `coordinator` of the chat"),
-        (chat(r#", "termination": [{"legacyKeywords": false}]"#, ""), "false", "`legacyKeywords` must be `true`"),
-        (chat(r#", "termination": [{"any": [{"speaker": "Zoe"}]}]"#, ""), r#""Zoe""#, "`speaker` names `Zoe`"),
+        (
+            chat(r#", "termination": [{"toolCalled": "t"}]"#, ""),
+            r#""t""#,
+            "`toolCalled` names `t`, which is not a tool",
+        ),
+        (
+            chat(r#", "termination": [{"expression": "yes"}]"#, ""),
+            r#""yes""#,
+            "`expression` must be an expression",
+        ),
+        (
+            chat(r#", "termination": [{"external": "stop"}]"#, ""),
+            r#""stop""#,
+            "`external` must be an address",
+        ),
+        (
+            chat(r#", "termination": [{"coordinator": true}]"#, ""),
+            "true",
+            "needs the `coordinator` of the chat",
+        ),
+        (
+            chat(r#", "termination": [{"legacyKeywords": false}]"#, ""),
+            "false",
+            "`legacyKeywords` must be `true`",
+        ),
+        (
+            chat(r#", "termination": [{"any": [{"speaker": "Zoe"}]}]"#, ""),
+            r#""Zoe""#,
+            "`speaker` names `Zoe`",
+        ),
         (with("TERMINATE", AGENT), r#""TERMINATE""#, "a participant must have a name other than `TERMINATE`"),
         (with("ann", AGENT), r#""ann""#, "two participants have the name `ann`"),
         (with("a/b", AGENT), r#""a/b""#, "a name without `/`"),
         (with("Bob", "1"), "1", "participant `Bob` must be an object, found a number"),
-        (with("Bob", "{}"), "{", "must have exactly one of `agent`, `workflow`, `human` and `actions`, found none"),
+        (
+            with("Bob", "{}"),
+            "{",
+            "must have exactly one of `agent`, `workflow`, `human` and `actions`, found none",
+        ),
         (with("Bob", r#"{"human": {}, "workflow": {"id": "x"}}"#), "{", "found workflow and human"),
         (with("Bob", r#"{"human": {"default": 1}}"#), "1", "`default` of participant `Bob` must be a string"),
-        (with("Bob", r#"{"human": {"deadline": "P1D"}}"#), r#""deadline""#, "unknown property `deadline` in `human`"),
+        (
+            with("Bob", r#"{"human": {"deadline": "P1D"}}"#),
+            r#""deadline""#,
+            "unknown property `deadline` in `human`",
+        ),
         (with("Bob", r#"{"workflow": {}}"#), "{", "needs `id`, the name of the workflow"),
         (with("Bob", r#"{"actions": {}}"#), "{", "must have at least one action"),
         (with("Bob", r#"{"agent": {"model": "m"}}"#), r#""model""#, "unknown property `model` in `agent`"),
-        (with("Bob", r#"{"agent": {"modelId": "m", "handoffs": ["An"]}}"#), r#""An""#, "`handoffs` names `An`, which is not a participant of the chat (did you mean `Ann`?)"),
-        (with("Bob", r#"{"agent": {"modelId": "m", "handoffs": "Ann"}}"#), r#""Ann""#, "must be an array of participants"),
-        (with("Bob", r#"{"agent": {"modelId": "m", "tools": {"t": {"actions": {"H": {"type": "AgentHandoff", "inputs": {"name": "Zoe"}}}}}}}"#), r#""t""#, "the handoff names `Zoe`"),
-        (r#"{"type": "GroupChat", "inputs": {"initialMessage": "x", "participants": []}}"#.to_owned(), "[]", "`participants` must be an object"),
-        (r#"{"type": "GroupChat", "inputs": {"initialMessage": "x", "participants": {}}}"#.to_owned(), "{", "at least one participant"),
+        (
+            with("Bob", r#"{"agent": {"modelId": "m", "handoffs": ["An"]}}"#),
+            r#""An""#,
+            "`handoffs` names `An`, which is not a participant of the chat (did you mean `Ann`?)",
+        ),
+        (
+            with("Bob", r#"{"agent": {"modelId": "m", "handoffs": "Ann"}}"#),
+            r#""Ann""#,
+            "must be an array of participants",
+        ),
+        (
+            with(
+                "Bob",
+                r#"{"agent": {"modelId": "m", "tools": {"t": {"actions": {"H": {"type": "AgentHandoff", "inputs": {"name": "Zoe"}}}}}}}"#,
+            ),
+            r#""t""#,
+            "the handoff names `Zoe`",
+        ),
+        (
+            r#"{"type": "GroupChat", "inputs": {"initialMessage": "x", "participants": []}}"#.to_owned(),
+            "[]",
+            "`participants` must be an object",
+        ),
+        (
+            r#"{"type": "GroupChat", "inputs": {"initialMessage": "x", "participants": {}}}"#.to_owned(),
+            "{",
+            "at least one participant",
+        ),
     ] {
         let (code, found, message) = problem(&action);
         assert_eq!(code, "L0230", "{action}: {message}");
@@ -164,7 +256,10 @@ fn mistakes_of_a_chat_are_reported_where_they_are() {
         let whole = chat("", "").replace(missing, "description");
         let problems = Definition::parse(text(&whole).as_bytes(), &LoadOptions::default()).unwrap_err().0;
         let says = format!("`Chat` needs `inputs.{missing}`");
-        assert!(problems.iter().any(|problem| problem.code == "L0104" && problem.message == says), "{problems:?}");
+        assert!(
+            problems.iter().any(|problem| problem.code == "L0104" && problem.message == says),
+            "{problems:?}"
+        );
     }
 }
 
@@ -178,7 +273,11 @@ fn approvals_and_questions_are_checked() {
     for (approval, marked, says) in [
         ("1", "1", "`approval` of `t` must be a boolean or an object, found a number"),
         (r#"{"timeouts": 1}"#, r#""timeouts""#, "did you mean `timeout`?"),
-        (r#"{"default": "yes"}"#, r#""yes""#, "`default` of an approval must be `approve` or `reject` (got `yes`)"),
+        (
+            r#"{"default": "yes"}"#,
+            r#""yes""#,
+            "`default` of an approval must be `approve` or `reject` (got `yes`)",
+        ),
     ] {
         let (code, found, message) = problem(&agent(approval));
         assert_eq!((code, found.as_str()), ("L0231", marked), "{message}");
@@ -197,5 +296,7 @@ fn approvals_and_questions_are_checked() {
         assert_eq!(found, code, "{message}");
         assert!(message.contains(says), "{message}");
     }
-    load(r#"{"type": "AskPerson", "inputs": {"message": "x", "ask": "approval"}, "limit": {"timeout": "P1D"}}"#);
+    load(
+        r#"{"type": "AskPerson", "inputs": {"message": "x", "ask": "approval"}, "limit": {"timeout": "P1D"}}"#,
+    );
 }

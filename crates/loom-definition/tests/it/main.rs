@@ -1,8 +1,8 @@
 //! Tests of the crate through its public API.
 
 mod agents;
-mod chats;
 mod arbitrary;
+mod chats;
 mod conformance;
 mod diagnostics;
 mod errors_page;

@@ -75,7 +75,8 @@ pub(super) fn for_caller(event: &Value) -> Option<Value> {
 /// What an event shows of a group chat: who speaks, messages, rounds, warnings, the end.
 pub(super) fn chat_of(event: &Value) -> Vec<Value> {
     let data = event.get("data");
-    let chat = data.and_then(|data| data.get("chat").or_else(|| data.get("outputs")?.get("chat"))?.as_array());
+    let chat =
+        data.and_then(|data| data.get("chat").or_else(|| data.get("outputs")?.get("chat"))?.as_array());
     chat.into_iter().flatten().cloned().collect()
 }
 

@@ -123,10 +123,16 @@ async fn streams_of_a_chat_say_who_speaks_before_what_is_said() {
         .filter(|(_, event)| matches!(text(event, "type"), "CUSTOM" | "TEXT_MESSAGE_CONTENT"))
         .map(|(_, event)| {
             let told = event.get("delta").or_else(|| event.get("value")?.get("speaker"));
-            format!("{} {}", text(event, "type"), told.map(|told| told.text().into_owned()).unwrap_or_default())
+            format!(
+                "{} {}",
+                text(event, "type"),
+                told.map(|told| told.text().into_owned()).unwrap_or_default()
+            )
         })
         .collect();
-    let place = |wanted: &str| kinds.iter().position(|kind| kind == wanted).unwrap_or_else(|| panic!("{wanted}: {kinds:?}"));
+    let place = |wanted: &str| {
+        kinds.iter().position(|kind| kind == wanted).unwrap_or_else(|| panic!("{wanted}: {kinds:?}"))
+    };
     assert!(place("CUSTOM Alice") < place("TEXT_MESSAGE_CONTENT Alice speaks"), "{kinds:?}");
     assert!(place("CUSTOM Bob") < place("TEXT_MESSAGE_CONTENT Bob speaks"), "{kinds:?}");
     let said = kinds.iter().filter(|kind| kind.starts_with("TEXT_MESSAGE_CONTENT")).count();

@@ -2,7 +2,8 @@
 
 use loom_actions::{Connections, Sources};
 use loom_models::{
-    Accumulator, Answer, Decoder, Endpoint, Head, Limits, Message, ModelError, Request, StopReason, Tool, Usage,
+    Accumulator, Answer, Decoder, Endpoint, Head, Limits, Message, ModelError, Request, StopReason, Tool,
+    Usage,
 };
 
 use crate::support::{Plan, World, json, list, text};
@@ -75,7 +76,11 @@ async fn a_workflow_calls_the_tools_of_its_client() {
         "tool_calls": [{"id": "a", "type": "function", "function": {"name": "@{triggerBody()?['tools']?[0]?['function']?['name']}", "arguments": "{\"n\":1}"}}]}}}}"#;
     world.deploy("caller", &workflow("Agent", calls)).await;
     let mut request = request("caller", "Call it.");
-    request.tools = vec![Tool::new("f", "does", loom_models::Json::object([("type", loom_models::Json::from("object"))]))];
+    request.tools = vec![Tool::new(
+        "f",
+        "does",
+        loom_models::Json::object([("type", loom_models::Json::from("object"))]),
+    )];
     for stream in [false, true] {
         let answer = ask(&world, &request, stream).await.unwrap();
         let call = answer.message.tool_calls().next().expect("a call");
@@ -103,7 +108,11 @@ async fn what_cannot_be_answered_is_an_error_of_the_api() {
     for (body, says) in [("{", "not JSON"), (r#"{"model": "weather"}"#, "`messages` must be an array")] {
         let reply = world.post("/v1/chat/completions", body).await;
         assert_eq!(reply.status, 400);
-        let message = reply.json().get("error").and_then(|error| error.get("message")).map(|text| text.text().into_owned());
+        let message = reply
+            .json()
+            .get("error")
+            .and_then(|error| error.get("message"))
+            .map(|text| text.text().into_owned());
         assert!(message.clone().is_some_and(|message| message.contains(says)), "{message:?}");
     }
 }
@@ -117,7 +126,9 @@ async fn a_workflow_without_a_response_answers_with_its_output() {
             "actions": {{"Say": {{"type": "Compose", "inputs": "@concat('You said ', triggerBody()?['message'])"}}}}{outputs}}}}}"#
         )
     };
-    world.deploy("echo", &said(r#", "outputs": {"answer": {"type": "String", "value": "@outputs('Say')"}}"#)).await;
+    world
+        .deploy("echo", &said(r#", "outputs": {"answer": {"type": "String", "value": "@outputs('Say')"}}"#))
+        .await;
     let answer = ask(&world, &request("echo", "hi"), false).await.unwrap();
     assert_eq!(answer.message.text(), "You said hi");
 }

@@ -79,7 +79,10 @@ async fn a_tool_waits_for_its_approval_and_the_audit_says_who_gave_it() {
     let run = world.invoke("refunds", "").await;
     let questions = asked(&world, &run).await;
     let question = &questions[0];
-    assert_eq!((text(question, "ask"), text(question, "tool"), text(question, "to")), ("approval", "refund", "finance"));
+    assert_eq!(
+        (text(question, "ask"), text(question, "tool"), text(question, "to")),
+        ("approval", "refund", "finance")
+    );
     assert_eq!(question.get("arguments"), Some(&json(r#"{"amount": 7}"#)));
     assert!(question.get("due").is_some());
     let id = text(question, "id").to_owned();
@@ -97,9 +100,15 @@ async fn a_tool_waits_for_its_approval_and_the_audit_says_who_gave_it() {
         assert_eq!((refused.status, refused.error().as_str()), (status, code), "{body}: {}", refused.text());
     }
     // A signal cannot take the place of an answer.
-    let forged = world.post(&format!("/api/v1/runs/{run}/signals/%01answer:{id}"), r#"{"approved": true}"#).await;
+    let forged = world
+        .post(
+            &format!("/api/v1/runs/{run}/signals/%01answer:{}", id.replace('/', "%2F")),
+            r#"{"approved": true}"#,
+        )
+        .await;
     assert_eq!(forged.status, 400, "{}", forged.text());
-    let given = answer(&world, &run, &format!(r#"{{"approved": true, "question": "{id}", "by": "Olga"}}"#)).await;
+    let given =
+        answer(&world, &run, &format!(r#"{{"approved": true, "question": "{id}", "by": "Olga"}}"#)).await;
     assert_eq!((given.status, text(&given.json(), "by")), (202, "Olga via api"), "{}", given.text());
     assert_eq!(outputs(&world, &run, "Ask").await.get("lastAssistantMessage"), Some(&"Done.".into()));
     assert_eq!(audited(&world, &run).await, [("approve".to_owned(), "Olga via api".to_owned(), id.clone())]);

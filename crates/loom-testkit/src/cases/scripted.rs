@@ -11,8 +11,8 @@ use loom_actions::{
 use loom_definition::model::{ActionKind, EffectKind};
 use loom_engine::{
     EffectId, RunId,
-    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
     clock::TokioClock,
+    event::{EffectResult, ErrorInfo, Outcome, Phase, RetryHint},
     execute_memory,
     ports::{ActionHandler, Call, CallFuture, Clock},
 };
@@ -148,7 +148,8 @@ pub(super) fn own_handlers(
         return Ok(named);
     }
     let file = Value::from(Object::single(Arc::from("models"), models.clone().into()));
-    let connections = Connections::from_json(&file, &Sources::default()).map_err(|error| error.to_string())?;
+    let connections =
+        Connections::from_json(&file, &Sources::default()).map_err(|error| error.to_string())?;
     let settings = Settings { connections, ..Settings::default() };
     let made = requests(settings, Arc::clone(clock) as Arc<dyn Clock>).map_err(|error| error.to_string())?;
     for (effect, handler) in request_handlers(&made) {

@@ -114,21 +114,27 @@ fn list(run: &str, asked: &Value) {
     for question in members(asked, "questions") {
         nothing = false;
         let (id, ask) = (text(question, "id"), text(question, "ask"));
-        let due = question.get("due").and_then(Value::as_str).map(|due| format!(", until {}", super::second(due)));
+        let due =
+            question.get("due").and_then(Value::as_str).map(|due| format!(", until {}", super::second(due)));
         println!("{id}  {ask}{}", due.unwrap_or_default());
         let plain = |name: &str| {
             let value = question.get(name)?;
             Some(value.as_str().map_or_else(|| value.to_json_text(), str::to_owned))
         };
-        for (label, name) in
-            [("to", "to"), ("tool", "tool"), ("arguments", "arguments"), ("message", "message"), ("default", "default")]
-        {
+        for (label, name) in [
+            ("to", "to"),
+            ("tool", "tool"),
+            ("arguments", "arguments"),
+            ("message", "message"),
+            ("default", "default"),
+        ] {
             if let Some(value) = plain(name).filter(|value| !value.is_empty()) {
                 println!("  {label}: {}", value);
             }
         }
         let answer = if ask == "approval" { "approve" } else { "reply" };
-        let more = if ask == "approval" { format!("{id} [--reject]") } else { format!("\"TEXT\" --question {id}") };
+        let more =
+            if ask == "approval" { format!("{id} [--reject]") } else { format!("\"TEXT\" --question {id}") };
         println!("  answer with: loom runs {answer} {run} {more}");
     }
     if nothing {

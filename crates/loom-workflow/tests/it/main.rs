@@ -8,7 +8,6 @@ mod cluster;
 mod connectors;
 mod crash;
 mod crash_agents;
-mod crash_chats;
 mod directory;
 mod disk_full;
 mod docs;

@@ -46,10 +46,13 @@ fn a_person_who_does_not_reply_in_time() {
     host.give(&Command::Tick { at_ms: 1099 }).expect("it runs");
     assert_eq!(host.state.end(), None, "it is too soon");
     host.give(&Command::Tick { at_ms: 1100 }).expect("it runs");
-    assert_eq!(host.state.end(), Some(&End::NoReply {
+    assert_eq!(
+        host.state.end(),
+        Some(&End::NoReply {
             speaker: "Owner".to_owned(),
             reason: "the time to reply has passed".to_owned()
-        }));
+        })
+    );
 
     human.default = Some("No objection".to_owned());
     let spec_with = spec(human);

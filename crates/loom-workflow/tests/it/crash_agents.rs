@@ -46,12 +46,12 @@ const CALLS: [(&str, &str); 7] = [
 
 /// A call that the service saw.
 #[derive(Clone, Debug)]
-struct Seen {
+pub(crate) struct Seen {
     /// The number of the process that made the call, from 0.
-    life: usize,
+    pub(crate) life: usize,
     /// `run/action/…`
-    key: String,
-    body: String,
+    pub(crate) key: String,
+    pub(crate) body: String,
 }
 
 /// The answer of the model to a request, which follows from the request alone.
@@ -92,7 +92,7 @@ fn serve(seen: &Mutex<Vec<Seen>>, request: &Request) -> Reply {
 }
 
 /// The keys of calls that the store has recorded as ended, and the runs that have not ended.
-fn recorded(data: &Path, runs: &BTreeSet<String>) -> BTreeSet<String> {
+pub(crate) fn recorded(data: &Path, runs: &BTreeSet<String>) -> BTreeSet<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let store = Arc::new(SqliteStore::open(data, SqliteOptions::default()).unwrap());
@@ -128,8 +128,13 @@ fn recorded(data: &Path, runs: &BTreeSet<String>) -> BTreeSet<String> {
     })
 }
 
-/// Checks the calls: `recorded` are the keys that were recorded as ended at the end of each life.
-fn check(seen: &[Seen], recorded: &[BTreeSet<String>]) -> Result<(), String> {
+/// Checks the calls: `recorded` are the keys that were recorded as ended at the end of each life, `is_known` whether a run makes
+/// the call at a place.
+pub(crate) fn check(
+    seen: &[Seen],
+    recorded: &[BTreeSet<String>],
+    is_known: impl Fn(&str) -> bool,
+) -> Result<(), String> {
     let mut bodies: BTreeMap<&str, &str> = BTreeMap::new();
     let mut lives: BTreeSet<(&str, usize)> = BTreeSet::new();
     for call in seen {
@@ -144,11 +149,15 @@ fn check(seen: &[Seen], recorded: &[BTreeSet<String>]) -> Result<(), String> {
             return Err(format!("a call is repeated with another request: {call:?}, first {first}"));
         }
         let place = call.key.split_once('/').map_or("", |(_, place)| place);
-        if !CALLS.iter().any(|(known, _)| *known == place) {
+        if !is_known(place) {
             return Err(format!("an unknown call: {call:?}"));
         }
     }
     Ok(())
+}
+
+fn is_known(place: &str) -> bool {
+    CALLS.iter().any(|(known, _)| *known == place)
 }
 
 /// Checks what a run that has ended knows of its conversation.
@@ -253,7 +262,7 @@ fn repeated_kills_repeat_no_recorded_call_of_a_model_and_lose_nothing() {
         loom.end_of(run);
     }
     let seen = seen.lock().unwrap().clone();
-    check(&seen, &ended).unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
+    check(&seen, &ended, is_known).unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
     for run in &accepted {
         check_run(&loom.get(&format!("/api/v1/runs/{run}")), &seen, &format!("{context}, run {run}"));
     }
@@ -273,8 +282,8 @@ fn a_repeated_call_is_noticed() {
     let call = |life, body: &str| Seen { life, key: "run/Desk/turn-1".to_owned(), body: body.to_owned() };
     let nothing = vec![BTreeSet::new(), BTreeSet::new()];
     let recorded = vec![BTreeSet::from(["run/Desk/turn-1".to_owned()]), BTreeSet::new()];
-    assert_eq!(check(&[call(0, "a"), call(1, "a")], &nothing), Ok(()), "it was in flight");
-    assert!(check(&[call(0, "a"), call(1, "a")], &recorded).is_err());
-    assert!(check(&[call(0, "a"), call(0, "a")], &nothing).is_err());
-    assert!(check(&[call(0, "a"), call(1, "b")], &nothing).is_err());
+    assert_eq!(check(&[call(0, "a"), call(1, "a")], &nothing, is_known), Ok(()), "it was in flight");
+    assert!(check(&[call(0, "a"), call(1, "a")], &recorded, is_known).is_err());
+    assert!(check(&[call(0, "a"), call(0, "a")], &nothing, is_known).is_err());
+    assert!(check(&[call(0, "a"), call(1, "b")], &nothing, is_known).is_err());
 }

@@ -8,6 +8,7 @@ mod cluster;
 mod connectors;
 mod crash;
 mod crash_agents;
+mod crash_chats;
 mod directory;
 mod disk_full;
 mod docs;

@@ -206,21 +206,17 @@ impl Progress {
 
 /// Starts a run for these changes, and stores the progress with it. Returns false if the limit of concurrent runs is reached.
 async fn fire(task: &TriggerTask, watched: &Watched, batch: &[Change], state: Object) -> Result<bool, Error> {
-    let (body, name) = match (watched.batch_size, batch) {
-        (None, [change]) => {
-            // If the store has lost the changes since the position, all keys are reported: those whose change has started a run
-            // do not start another.
-            let name =
-                format!("memory:{}:{}/{}:{}", task.key(), watched.namespace, change.key, change.revision);
-            (change.shown.clone(), (change.revision > 0).then_some(name))
-        }
-        _ => {
-            let changes: Vec<Value> = batch.iter().map(|change| change.shown.clone()).collect();
-            let mut body = Object::new();
-            body.insert("namespace", watched.namespace.to_string());
-            body.insert("changes", changes);
-            (body.into(), None)
-        }
+    let (body, name) = if let (None, [change]) = (watched.batch_size, batch) {
+        // If the store has lost the changes since the position, all keys are reported: those whose change has started a run
+        // do not start another.
+        let name = format!("memory:{}:{}/{}:{}", task.key(), watched.namespace, change.key, change.revision);
+        (change.shown.clone(), (change.revision > 0).then_some(name))
+    } else {
+        let changes: Vec<Value> = batch.iter().map(|change| change.shown.clone()).collect();
+        let mut body = Object::new();
+        body.insert("namespace", watched.namespace.to_string());
+        body.insert("changes", changes);
+        (body.into(), None)
     };
     let outputs = Object::single("body".into(), body);
     let note = Note::new(task.now(), NoteStatus::Succeeded);

@@ -194,7 +194,7 @@ impl TriggerTask {
                 tracing::warn!(%workflow, %trigger, code, message, "a poll of the trigger failed; it will be repeated");
             }
             None if was_failing => {
-                tracing::info!(%workflow, %trigger, "the trigger polls successfully again")
+                tracing::info!(%workflow, %trigger, "the trigger polls successfully again");
             }
             _ => {}
         }

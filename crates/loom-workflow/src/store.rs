@@ -139,12 +139,11 @@ impl StoreArgs {
 
     /// A store without regard to its key: its bytes are read and written as they are.
     async fn raw(&self, store: &str) -> Result<Arc<dyn Store>> {
-        match self.database(store)? {
-            Some(database) => database.open_raw(Durability::default()).await,
-            None => {
-                let options = SqliteOptions { seals: false, ..SqliteOptions::default() };
-                Ok(Arc::new(SqliteStore::open(Path::new(store), options)?))
-            }
+        if let Some(database) = self.database(store)? {
+            database.open_raw(Durability::default()).await
+        } else {
+            let options = SqliteOptions { seals: false, ..SqliteOptions::default() };
+            Ok(Arc::new(SqliteStore::open(Path::new(store), options)?))
         }
     }
 }

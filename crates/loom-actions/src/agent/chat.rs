@@ -196,7 +196,7 @@ fn own_tools<'a>(tools: &'a [DefinedTool], participant: &str) -> impl Iterator<I
 
 /// The name of a participant as the definition spells it.
 fn canonical(participants: &Object, name: &str) -> String {
-    participants.name_ignore_case(name).map_or_else(|| name.to_owned(), |known| known.to_string())
+    participants.name_ignore_case(name).map_or_else(|| name.to_owned(), std::string::ToString::to_string)
 }
 
 fn flag(given: &Value, name: &str) -> Result<Option<bool>, Failure> {

@@ -16,6 +16,9 @@ use crate::{
     models::{reason, used},
 };
 
+/// Adds an event by its name and members.
+type Note<'a> = dyn FnMut(&str, Vec<(&str, Value)>) + 'a;
+
 impl Talk<'_> {
     /// The result of a turn that is not the last: what was said, and the blocks to open.
     pub(super) fn recorded(mut self, answer: Option<&Answer>) -> Result<EffectResult, Failure> {
@@ -82,7 +85,7 @@ impl Talk<'_> {
             shown.push(Value::from(object));
         };
         let spec = &self.setup.spec;
-        let mut say = |event: &mut dyn FnMut(&str, Vec<(&str, Value)>)| {
+        let mut say = |event: &mut Note<'_>| {
             for message in messages.by_ref() {
                 event("message", vec![("message", message)]);
             }

@@ -221,13 +221,8 @@ impl Lowerer<'_, '_, '_> {
         };
         match kinds[0] {
             "agent" => self.chat_agent(&what, inner, known),
-            "workflow" => {
-                if inner.get("id").is_none() && inner.get("host").is_none() {
-                    self.bad_chat(
-                        inner,
-                        format!("`workflow` of {what} needs `id`, the name of the workflow"),
-                    );
-                }
+            "workflow" if inner.get("id").is_none() && inner.get("host").is_none() => {
+                self.bad_chat(inner, format!("`workflow` of {what} needs `id`, the name of the workflow"));
             }
             "human" => {
                 let allowed = ["timeout", "limit", "default", "message", "to", "responseSchema"];
@@ -317,7 +312,10 @@ impl Lowerer<'_, '_, '_> {
             }
             ("expression", Some(_)) | (_, None) => {}
             (_, Some(next)) => {
-                self.bad_chat(next, format!("`next` belongs to the mode `expression` (the mode is `{mode}`)"))
+                self.bad_chat(
+                    next,
+                    format!("`next` belongs to the mode `expression` (the mode is `{mode}`)"),
+                );
             }
         }
         if let Some(candidates) = inputs.get("candidates") {
@@ -351,7 +349,7 @@ impl Lowerer<'_, '_, '_> {
     }
 
     fn chat_count(&mut self, node: &Node, what: &str, least: i64) {
-        if !holds_expression(node) && !node.integer().is_some_and(|count| count >= least) {
+        if !holds_expression(node) && node.integer().is_none_or(|count| count < least) {
             self.bad_chat(
                 node,
                 format!("`{what}` must be an integer of at least {least} (got {})", shown(node)),
@@ -403,16 +401,13 @@ impl Lowerer<'_, '_, '_> {
                     self.bad_chat(value, format!("`cost` must be a positive number (got {})", shown(value)));
                 }
             }
-            "timeout" => {
+            "timeout"
                 if !holds_expression(value)
-                    && !value.text().is_some_and(|text| Span::parse_iso8601(text).is_ok())
-                {
-                    let message = format!(
-                        "`timeout` must be an ISO 8601 duration, such as `PT10M` (got {})",
-                        shown(value)
-                    );
-                    self.bad_chat(value, message);
-                }
+                    && value.text().is_none_or(|text| Span::parse_iso8601(text).is_err()) =>
+            {
+                let message =
+                    format!("`timeout` must be an ISO 8601 duration, such as `PT10M` (got {})", shown(value));
+                self.bad_chat(value, message);
             }
             "text" => {
                 if value.members().is_some() {
@@ -432,7 +427,7 @@ impl Lowerer<'_, '_, '_> {
                 }
             }
             "toolcalled" => {
-                self.named(place, "`toolCalled`", value.text().unwrap_or_default(), &known.tools, "tool")
+                self.named(place, "`toolCalled`", value.text().unwrap_or_default(), &known.tools, "tool");
             }
             "handoffto" | "speaker" => {
                 let what = format!("`{name}`");
@@ -444,12 +439,10 @@ impl Lowerer<'_, '_, '_> {
                     "participant",
                 );
             }
-            "expression" => {
-                if !value.text().is_some_and(|text| text.starts_with('@')) {
-                    let message =
-                        "`expression` must be an expression that returns a boolean, such as \"@equals(…)\"";
-                    self.bad_chat(value, message.to_owned());
-                }
+            "expression" if !value.text().is_some_and(|text| text.starts_with('@')) => {
+                let message =
+                    "`expression` must be an expression that returns a boolean, such as \"@equals(…)\"";
+                self.bad_chat(value, message.to_owned());
             }
             "external" => {
                 let problem = match value.text() {

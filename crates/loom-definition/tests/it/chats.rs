@@ -18,7 +18,7 @@ fn load(action: &str) -> std::sync::Arc<Workflow> {
 }
 
 fn tools(workflow: &Workflow) -> &[Tool] {
-    match &workflow.action(workflow.find_action("Chat").unwrap()).kind {
+    match &workflow.action(workflow.find_action("Chat").expect("the chat is there")).kind {
         ActionKind::Agent { tools, .. } => tools,
         other => panic!("{other:?}"),
     }

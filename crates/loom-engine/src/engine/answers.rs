@@ -37,7 +37,7 @@ impl Engine {
         // Two answers to one question must not both find it without one.
         let _alone = self.shared().answering.lock().await;
         let Some((row, state)) = self.state_of(run).await? else { return Err(AnswerError::Unknown { run }) };
-        let known = question.map(|id| answer_key(id));
+        let known = question.map(answer_key);
         let store = &durable.store;
         if let (Some(id), Some(key)) = (question, &known)
             && store.posted(Some(run), key).await.map_err(AnswerError::Store)?.is_some()

@@ -1,6 +1,5 @@
 //! Actors behind an endpoint whose state the server keeps, while the server is killed again and again: each action changes the
 //! state once, although calls are repeated.
-#![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
 use std::{
     collections::BTreeSet,

@@ -129,7 +129,7 @@ impl AgentHandler {
         let ModelSaid { read, response, hint } = answered;
         match read {
             Ok(answer) => Ok(Asked::Answered(answer, secret, hint)),
-            // A chat goes on without its coordinator, and keeps what was said when a speaker fails.
+            // A chat continues without its coordinator, and keeps what was said when a speaker fails.
             Err(error) if setup.chat.is_some() && !error.is_retryable() => Ok(Asked::FailedForGood(error)),
             Err(error) => {
                 let failure = failure_of(&error, secret);

@@ -25,6 +25,7 @@
 
 mod mcp;
 mod models;
+mod section;
 mod sources;
 
 use std::{
@@ -37,10 +38,11 @@ use loom_definition::{
     Workflow,
     model::{ActionKind, EffectKind},
 };
-use loom_expression::{Object, Value, ValueRef, nearest};
+use loom_expression::{Object, Value, ValueRef};
 
 use loom_connectors::Connector;
 
+use self::section::Section;
 pub use self::sources::Sources;
 pub(crate) use self::{
     mcp::{McpServer, McpWay, Program},
@@ -51,25 +53,6 @@ use crate::{
     described::{Described, Description},
     url::Url,
 };
-
-/// The members of an entry in the sections with short names.
-const MEMBERS: [&str; 15] = [
-    "api",
-    "apiId",
-    "authentication",
-    "baseUrl",
-    "connectionId",
-    "connectionName",
-    "connectionRuntimeUrl",
-    "description",
-    "headers",
-    "notificationUrl",
-    "parameters",
-    "properties",
-    "subscriptionKey",
-    "triggerUrl",
-    "url",
-];
 
 /// The header in which API Management expects its subscription key.
 pub(crate) const SUBSCRIPTION_KEY: &str = "Ocp-Apim-Subscription-Key";
@@ -526,87 +509,6 @@ fn mentions_secret(value: &Value) -> bool {
         ValueRef::Array(items) => items.iter().any(mentions_secret),
         ValueRef::Object(members) => members.values().any(mentions_secret),
         _ => false,
-    }
-}
-
-/// A section of the file.
-#[derive(Clone, Copy, Debug)]
-enum Section {
-    Managed,
-    Gateway,
-    Connections,
-    FunctionApps,
-    Functions,
-    Workflows,
-    Activities,
-    Actors,
-    /// Action types.
-    Types,
-    /// Language models.
-    Models,
-    /// Servers of the Model Context Protocol.
-    McpServers,
-    /// Built-in service providers.
-    Providers,
-    /// The section is valid, but nothing here can use it.
-    Ignored,
-}
-
-impl Section {
-    fn from_name(name: &str) -> Result<Section, ConnectionsError> {
-        Ok(match name.to_ascii_lowercase().as_str() {
-            "managedapiconnections" => Section::Managed,
-            "apimanagementconnections" => Section::Gateway,
-            "connections" => Section::Connections,
-            "functionconnections" => Section::FunctionApps,
-            "functions" => Section::Functions,
-            "workflows" => Section::Workflows,
-            "activities" => Section::Activities,
-            "actors" => Section::Actors,
-            "actiontypes" => Section::Types,
-            "models" => Section::Models,
-            "mcpservers" | "agentmcpconnections" => Section::McpServers,
-            "serviceproviderconnections" => Section::Providers,
-            "agentconnections" => Section::Ignored,
-            _ => {
-                return Err(ConnectionsError {
-                    reason: format!(
-                        "unknown section '{name}'; use connections, functions, workflows, activities, actors, actionTypes, models, mcpServers or the \
-                         sections of a Standard connections.json"
-                    ),
-                });
-            }
-        })
-    }
-
-    /// Refuses a member that is a misspelt known one: it would otherwise have no effect.
-    fn check_members(self, entry: &str, raw: &Value) -> Result<(), ConnectionsError> {
-        let is_short = matches!(
-            self,
-            Section::Connections
-                | Section::Functions
-                | Section::Workflows
-                | Section::Activities
-                | Section::Types
-        );
-        for name in raw.as_object().filter(|_| is_short).into_iter().flat_map(Object::keys) {
-            let is_known = MEMBERS.iter().any(|known| known.eq_ignore_ascii_case(name));
-            if let Some(meant) = nearest(name, MEMBERS.iter().copied()).filter(|_| !is_known) {
-                let reason = format!("'{entry}' has the unknown member '{name}'; did you mean '{meant}'?");
-                return Err(ConnectionsError { reason });
-            }
-        }
-        Ok(())
-    }
-
-    /// The properties that may contain the URL of an entry in this section.
-    fn address_members(self) -> &'static [&'static str] {
-        match self {
-            Section::Managed => &["connectionRuntimeUrl"],
-            Section::Gateway => &["baseUrl"],
-            Section::FunctionApps => &["triggerUrl"],
-            _ => &["baseUrl", "url", "connectionRuntimeUrl", "triggerUrl"],
-        }
     }
 }
 

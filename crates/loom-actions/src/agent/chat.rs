@@ -51,7 +51,7 @@ const MODES: [(&str, Mode); 6] = [
     ("handoff", Mode::Handoff),
 ];
 
-/// The model of the first agent, whose service the chat counts for.
+/// The model of the first agent, whose service the limits of the chat apply to.
 pub(super) fn first_model(inputs: &Value, connections: &Connections) -> Option<Model> {
     let participants = inputs.get("participants").and_then(Value::as_object)?;
     let agents = participants.values().filter_map(|participant| participant.get("agent"));

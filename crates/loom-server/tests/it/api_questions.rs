@@ -99,7 +99,7 @@ async fn a_tool_waits_for_its_approval_and_the_audit_says_who_gave_it() {
         let refused = answer(&world, &run, body).await;
         assert_eq!((refused.status, refused.error().as_str()), (status, code), "{body}: {}", refused.text());
     }
-    // A signal cannot take the place of an answer.
+    // A signal is not accepted as an answer.
     let forged = world
         .post(
             &format!("/api/v1/runs/{run}/signals/%01answer:{}", id.replace('/', "%2F")),

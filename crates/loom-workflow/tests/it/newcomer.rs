@@ -303,7 +303,7 @@ fn runs_are_shown_down_to_the_iterations_of_their_loops() {
     assert!(watched.stdout.contains("Each[2] › Divide: Failed"), "{}", watched.stdout);
     let shown = loom(&["runs", "show", run, "--data", &data]).stdout;
     assert!(
-        shown.contains("  Failed     Divide    2 times: 1 Failed, 2 Succeeded; execution 2 failed first"),
+        shown.contains("  Failed     Divide    3 times: 1 Failed, 2 Succeeded; execution 2 failed first"),
         "{shown}"
     );
     let rounds = loom(&["runs", "show", run, "Divide", "--json", "--data", &data]).stdout;

@@ -312,12 +312,12 @@ impl Driver {
         self.landing.push(self.shared.flights.begin());
         match first {
             Some(command) if self.shared.careful.load(Ordering::Relaxed) => {
-                self.handle_durably(command).await?;
+                Box::pin(self.handle_durably(command)).await?;
             }
             Some(command) => self.handle(command).await?,
             None => {
                 let _alone = self.alone().await;
-                self.resume().await?;
+                Box::pin(self.resume()).await?;
             }
         }
         while !self.is_over() {
@@ -347,7 +347,7 @@ impl Driver {
                 self.decide_more().await?;
             } else {
                 self.memory.failure()?;
-                if self.is_time_to_park() && self.park().await? {
+                if self.is_time_to_park() && Box::pin(self.park()).await? {
                     return Ok(false);
                 }
             }

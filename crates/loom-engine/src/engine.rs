@@ -531,12 +531,14 @@ impl Engine {
         let watcher = driver.watcher().cloned();
         let stopping = self.shared.stopping.clone();
         let leave = driver.leave().map(|leave| leave.now.clone());
+        // It is large, and spawning moves a future several times.
+        let driving = Box::pin(driver.drive(first));
         self.shared.tasks.spawn(async move {
             let mut driven = tokio::select! {
                 biased;
                 () = stopping.cancelled() => Driven::Over,
                 () = must_leave(leave.as_ref()), if leave.is_some() => Driven::Left,
-                driven = driver.drive(first) => driven,
+                driven = driving => driven,
             };
             if let Driven::Unwritten(unwritten) = &mut driven {
                 // The run is not over, so it keeps what it owns, and has it when it is loaded again.

@@ -67,6 +67,7 @@ impl Cluster {
     }
 
     /// Waits until the live nodes share all shards.
+    #[expect(clippy::unused_self, reason = "it says of which cluster the nodes are")]
     pub(crate) fn settles(&self, through: &Loom, nodes: usize) {
         eventually("the nodes share all shards", || {
             let found = through.get("/api/v1/nodes");
@@ -143,6 +144,7 @@ pub(crate) fn steps(service: &Service, steps: usize, trigger: Value) -> Value {
     definition(trigger, Value::Object(actions))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers make the values for it")]
 pub(crate) fn definition(trigger: Value, actions: Value) -> Value {
     json!({
         "$schema": "https://schema.management.azure.com/providers/Microsoft.Logic/schemas/2016-06-01/workflowdefinition.json#",
@@ -195,7 +197,7 @@ pub(crate) fn end_of(node: &Loom, run: &str) -> String {
     let mut status = String::new();
     eventually(&format!("run {run} ends"), || {
         let found = node.get(&format!("/api/v1/runs/{run}"));
-        status = found["status"].as_str().unwrap().to_owned();
+        found["status"].as_str().unwrap().clone_into(&mut status);
         found.get("endTime").is_some()
     });
     status

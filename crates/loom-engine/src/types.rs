@@ -1,7 +1,7 @@
 //! The declared types of parameters, variables and outputs.
 
 use loom_definition::model::ValueType;
-use loom_expression::{Value, ValueRef};
+use loom_expression::Value;
 
 /// The name of a type in definitions.
 pub(crate) const fn name(kind: ValueType) -> &'static str {
@@ -32,23 +32,5 @@ pub(crate) fn empty(kind: ValueType) -> Value {
 /// # Errors
 /// The name of the value's actual type.
 pub(crate) fn check(kind: ValueType, value: &Value) -> Result<(), String> {
-    let fits = match (kind, value.as_ref()) {
-        (ValueType::Any, _)
-        | (ValueType::String, ValueRef::String(_))
-        | (ValueType::Integer, ValueRef::Int(_))
-        | (ValueType::Float, ValueRef::Int(_) | ValueRef::Float(_) | ValueRef::Decimal(_))
-        | (ValueType::Boolean, ValueRef::Bool(_))
-        | (ValueType::Array, ValueRef::Array(_))
-        | (ValueType::Object, ValueRef::Object(_)) => true,
-        (
-            ValueType::String
-            | ValueType::Integer
-            | ValueType::Float
-            | ValueType::Boolean
-            | ValueType::Array
-            | ValueType::Object,
-            _,
-        ) => false,
-    };
-    if fits { Ok(()) } else { Err(value.kind().to_string()) }
+    if kind.accepts(value) { Ok(()) } else { Err(value.kind().to_string()) }
 }

@@ -173,6 +173,8 @@ struct Joined {
     drained: Shards,
     releasing: bool,
     release_at: Moment,
+    /// When the node fences itself, or does so again, once it is leaving and owns nothing.
+    leave_at: Moment,
 }
 
 /// How long after a failure the same thing is tried again.
@@ -252,7 +254,9 @@ impl Membership {
                 }
                 if self.is_leaving {
                     joined.leave(now, &mut intents);
-                } else if !joined.looking && now >= joined.look_at && now < joined.deadline {
+                }
+                // A node that leaves looks too, because it passes requests on to those that take its shards over.
+                if !joined.looking && now >= joined.look_at && now < joined.deadline {
                     (joined.looking, joined.shows_mine) = (true, !joined.releasing && !joined.claiming);
                     intents.push(Intent::Look);
                 }
@@ -305,6 +309,7 @@ impl Joined {
             drained: Shards::NONE,
             releasing: false,
             release_at: now,
+            leave_at: now,
         }
     }
 
@@ -422,9 +427,9 @@ impl Joined {
         if !rest.is_empty() {
             self.draining = self.owned;
             intents.push(Intent::Drain(rest));
-        } else if self.owned.is_empty() && now >= self.look_at {
+        } else if self.owned.is_empty() && now >= self.leave_at {
             // Repeated until the answer is that it was fenced.
-            self.look_at = now + RETRY;
+            self.leave_at = now + RETRY;
             intents.push(Intent::Fence { by: self.node, node: self.node });
         }
     }

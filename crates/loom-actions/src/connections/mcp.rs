@@ -4,7 +4,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use loom_expression::{Object, Value};
 
-use super::{Service, models::Written};
+use super::{
+    Service,
+    models::{Written, text_in},
+};
 use crate::{Failure, url::Url};
 
 /// The properties of an entry.
@@ -80,20 +83,8 @@ impl Written {
     }
 
     fn read_mcp_server(&self) -> Result<McpServer, String> {
-        let value = self.sources.evaluate(&self.raw)?;
-        let Some(properties) = value.as_object() else {
-            return Err(format!("it must be an object with 'url' or 'command', found {}.", value.kind()));
-        };
-        if let Some((name, _)) = properties.iter().find(|(name, _)| !PROPERTIES.contains(&&***name)) {
-            return Err(format!("unknown property '{name}'; use {}.", PROPERTIES.join(", ")));
-        }
-        let text = |name: &str| match value.get(name).filter(|value| !value.is_null()) {
-            None => Ok(None),
-            Some(found) => match found.as_str() {
-                Some(text) => Ok(Some(text)),
-                None => Err(format!("'{name}' must be a string, found {}.", found.kind())),
-            },
-        };
+        let value = self.evaluated("'url' or 'command'", &PROPERTIES)?;
+        let text = |name: &str| text_in(&value, name);
         let object = |name: &str| match value.get(name).filter(|value| !value.is_null()) {
             None => Ok(Object::new()),
             Some(found) => match found.as_object() {

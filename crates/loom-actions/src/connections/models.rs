@@ -93,7 +93,25 @@ impl Model {
     }
 }
 
+/// A property that is a string, if it is there.
+pub(super) fn text_in<'a>(value: &'a Value, name: &str) -> Result<Option<&'a str>, String> {
+    let Some(found) = value.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
+    found.as_str().map(Some).ok_or_else(|| format!("'{name}' must be a string, found {}.", found.kind()))
+}
+
 impl Written {
+    /// The evaluated entry: an object with these properties. `expected` says which of them it needs.
+    pub(super) fn evaluated(&self, expected: &str, known: &[&str]) -> Result<Value, String> {
+        let value = self.sources.evaluate(&self.raw)?;
+        let Some(properties) = value.as_object() else {
+            return Err(format!("it must be an object with {expected}, found {}.", value.kind()));
+        };
+        if let Some((name, _)) = properties.iter().find(|(name, _)| !known.contains(&&***name)) {
+            return Err(format!("unknown property '{name}'; use {}.", known.join(", ")));
+        }
+        Ok(value)
+    }
+
     pub(super) fn model(&self) -> Result<Model, Failure> {
         self.read().map_err(|reason| {
             let message = format!("The model '{}' cannot be used: {reason}", self.name);
@@ -102,20 +120,8 @@ impl Written {
     }
 
     fn read(&self) -> Result<Model, String> {
-        let value = self.sources.evaluate(&self.raw)?;
-        let Some(properties) = value.as_object() else {
-            return Err(format!("it must be an object with 'api' ({APIS}) and 'model'."));
-        };
-        if let Some((name, _)) = properties.iter().find(|(name, _)| !PROPERTIES.contains(&&***name)) {
-            return Err(format!("unknown property '{name}'; use {}.", PROPERTIES.join(", ")));
-        }
-        let text = |name: &str| match value.get(name).filter(|value| !value.is_null()) {
-            None => Ok(None),
-            Some(found) => match found.as_str() {
-                Some(text) => Ok(Some(text)),
-                None => Err(format!("'{name}' must be a string, found {}.", found.kind())),
-            },
-        };
+        let value = self.evaluated(&format!("'api' ({APIS}) and 'model'"), &PROPERTIES)?;
+        let text = |name: &str| text_in(&value, name);
         let required = |name: &str| text(name)?.ok_or_else(|| format!("it has no '{name}'."));
         let price = match value.get("price").filter(|value| !value.is_null()) {
             None => None,

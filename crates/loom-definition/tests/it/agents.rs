@@ -2,13 +2,13 @@
 
 use loom_definition::{Definition, LoadOptions, Status, model::ActionKind};
 
-fn text(actions: &str) -> String {
+pub(crate) fn text(actions: &str) -> String {
     format!(r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {actions}}}"#)
 }
 
 /// Code, marked text and message of the first problem.
 #[track_caller]
-fn problem(actions: &str) -> (&'static str, String, String) {
+pub(crate) fn problem(actions: &str) -> (&'static str, String, String) {
     let text = text(actions);
     let all = match Definition::parse(text.as_bytes(), &LoadOptions::default()) {
         Ok(loaded) => loaded.warnings,

@@ -5,12 +5,15 @@ use loom_definition::{
     model::{ActionKind, ChatExpression, EffectKind, Tool, ToolRole},
 };
 
-fn text(action: &str) -> String {
-    format!(r#"{{"triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{"Chat": {action}}}}}"#)
+use crate::agents;
+
+/// The action, as one named `Chat`.
+fn actions(action: &str) -> String {
+    format!(r#"{{"Chat": {action}}}"#)
 }
 
 fn load(action: &str) -> std::sync::Arc<Workflow> {
-    let text = text(action);
+    let text = agents::text(&actions(action));
     let loaded =
         Definition::parse(text.as_bytes(), &LoadOptions::default()).unwrap_or_else(|all| panic!("{all}"));
     assert_eq!(loaded.warnings, [], "{text}");
@@ -27,14 +30,7 @@ fn tools(workflow: &Workflow) -> &[Tool] {
 /// Code, marked text and message of the first problem.
 #[track_caller]
 fn problem(action: &str) -> (&'static str, String, String) {
-    let text = text(action);
-    let all = match Definition::parse(text.as_bytes(), &LoadOptions::default()) {
-        Ok(loaded) => loaded.warnings,
-        Err(diagnostics) => diagnostics.0,
-    };
-    let found = all.first().unwrap_or_else(|| panic!("no problem in {text}"));
-    let words = format!("{} ({})", found.message, found.hint.clone().unwrap_or_default());
-    (found.code, text[found.span.clone()].to_owned(), words)
+    agents::problem(&actions(action))
 }
 
 const AGENT: &str = r#"{"agent": {"modelId": "m", "messages": []}}"#;
@@ -254,7 +250,9 @@ fn mistakes_of_a_chat_are_reported_where_they_are() {
     }
     for missing in ["participants", "initialMessage"] {
         let whole = chat("", "").replace(missing, "description");
-        let problems = Definition::parse(text(&whole).as_bytes(), &LoadOptions::default()).unwrap_err().0;
+        let problems = Definition::parse(agents::text(&actions(&whole)).as_bytes(), &LoadOptions::default())
+            .unwrap_err()
+            .0;
         let says = format!("`Chat` needs `inputs.{missing}`");
         assert!(
             problems.iter().any(|problem| problem.code == "L0104" && problem.message == says),

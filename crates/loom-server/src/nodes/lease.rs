@@ -19,7 +19,7 @@ use crate::{cluster::Cluster, host::Host};
 /// How often the state machine is asked what is due.
 const TICK: Duration = Duration::from_millis(25);
 
-/// Starts the thread. It ends when the node has left, or the host is dropped.
+/// Starts the thread. It ends when the host stops or is dropped.
 pub(super) fn start(host: &Arc<Host>, cluster: Arc<Cluster>) {
     let (host, runtime) = (Arc::downgrade(host), Handle::current());
     let thread =
@@ -97,6 +97,23 @@ async fn keep(host: &Weak<Host>, cluster: &Arc<Cluster>, runtime: &Handle) {
     }
     cluster.standing.set(None, Shards::NONE, None);
     cluster.left.cancel();
+    watch(host, cluster).await;
+}
+
+/// Looks at the other nodes for as long as a node that has left still serves requests, which it passes on to them.
+async fn watch(host: &Weak<Host>, cluster: &Cluster) {
+    let mut looks = interval(cluster.settings.lease.renew_every);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        if host.upgrade().is_none_or(|host| host.stopping.is_cancelled()) {
+            return;
+        }
+        match cluster.store.nodes().await {
+            Ok(nodes) => cluster.saw(nodes),
+            Err(error) => tracing::debug!(%error, "cannot read the nodes of the cluster"),
+        }
+    }
 }
 
 /// Executes an intent that concerns only the store. None when there is nothing to report.

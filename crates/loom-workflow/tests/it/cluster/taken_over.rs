@@ -111,7 +111,6 @@ fn load(addresses: Vec<Arc<Loom>>, stop: &Arc<AtomicBool>) -> std::thread::JoinH
 }
 
 #[test]
-#[ignore = "while shards move, a request is answered with 503 for longer than its client waits"]
 fn nodes_that_are_drained_or_terminated_repeat_no_call_and_lose_no_request() {
     let (service, seen) = service(CALL);
     let cluster = Cluster::new();

@@ -22,6 +22,8 @@ pub struct Field {
     pub default: Option<Value>,
     /// The values that are allowed; empty when all are.
     pub allowed: Vec<Value>,
+    /// Its other bounds in words: `at least 1`, `at most 100 characters`.
+    pub bounds: Vec<String>,
 }
 
 /// Where a value is in a request.

@@ -7,7 +7,7 @@
 mod json;
 mod words;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use loom_expression::{Object, Value, nearest};
 
@@ -520,38 +520,85 @@ impl<'a> Checker<'a> {
         if let Some(constant) = node.value.get("const").filter(|constant| !constant.wdl_equals(value)) {
             wrong(constant.to_json_text());
         }
-        let limit = |name: &str| node.value.get(name).and_then(number);
-        if let Some(number) = number(value).filter(|_| value.is_number()) {
-            let excluded = |name: &str| node.flag(name);
-            if let Some(least) = limit("minimum")
-                .filter(|least| number < *least || (number <= *least && excluded("exclusiveMinimum")))
-            {
-                wrong(format!("at least {least}"));
-            }
-            if let Some(most) = limit("maximum")
-                .filter(|most| number > *most || (number >= *most && excluded("exclusiveMaximum")))
-            {
-                wrong(format!("at most {most}"));
-            }
-            if let Some(least) = limit("exclusiveMinimum").filter(|least| number <= *least) {
-                wrong(format!("more than {least}"));
-            }
-            if let Some(most) = limit("exclusiveMaximum").filter(|most| number >= *most) {
-                wrong(format!("less than {most}"));
+        for bound in bounds(node) {
+            if bound.excludes(value) {
+                wrong(bound.to_string());
             }
         }
-        let size = match (value.as_str(), value.as_array()) {
-            (Some(text), _) => Some(("Length", text.chars().count(), "character")),
-            (_, Some(items)) => Some(("Items", items.len(), "item")),
-            _ => None,
-        };
-        if let Some((what, size, unit)) = size {
-            if let Some(least) = limit(&format!("min{what}")).filter(|least| (size as f64) < *least) {
-                wrong(format!("at least {}", counted(least, unit)));
-            }
-            if let Some(most) = limit(&format!("max{what}")).filter(|most| (size as f64) > *most) {
-                wrong(format!("at most {}", counted(most, unit)));
-            }
+    }
+}
+
+/// A bound of a number, or of the length of a string or an array.
+struct Bound {
+    kind: BoundKind,
+    limit: f64,
+}
+
+#[derive(Clone, Copy)]
+enum BoundKind {
+    Least,
+    Most,
+    MoreThan,
+    LessThan,
+    LeastCharacters,
+    MostCharacters,
+    LeastItems,
+    MostItems,
+}
+
+/// The bounds that a schema names.
+fn bounds(node: &Node) -> impl Iterator<Item = Bound> {
+    // In Swagger, `exclusiveMinimum` says something about `minimum`; in newer JSON Schema it is a bound.
+    let least = if node.flag("exclusiveMinimum") { BoundKind::MoreThan } else { BoundKind::Least };
+    let most = if node.flag("exclusiveMaximum") { BoundKind::LessThan } else { BoundKind::Most };
+    let all = [
+        ("minimum", least),
+        ("maximum", most),
+        ("exclusiveMinimum", BoundKind::MoreThan),
+        ("exclusiveMaximum", BoundKind::LessThan),
+        ("minLength", BoundKind::LeastCharacters),
+        ("maxLength", BoundKind::MostCharacters),
+        ("minItems", BoundKind::LeastItems),
+        ("maxItems", BoundKind::MostItems),
+    ];
+    all.into_iter().filter_map(|(name, kind)| {
+        let limit = node.value.get(name).and_then(number)?;
+        Some(Bound { kind, limit })
+    })
+}
+
+impl Bound {
+    /// Whether a value is beyond the bound. A value of another type is not.
+    fn excludes(&self, value: &Value) -> bool {
+        let limit = self.limit;
+        let number = || number(value).filter(|_| value.is_number());
+        let characters = || value.as_str().map(|text| text.chars().count() as f64);
+        let items = || value.as_array().map(|items| items.len() as f64);
+        match self.kind {
+            BoundKind::Least => number().is_some_and(|number| number < limit),
+            BoundKind::Most => number().is_some_and(|number| number > limit),
+            BoundKind::MoreThan => number().is_some_and(|number| number <= limit),
+            BoundKind::LessThan => number().is_some_and(|number| number >= limit),
+            BoundKind::LeastCharacters => characters().is_some_and(|count| count < limit),
+            BoundKind::MostCharacters => characters().is_some_and(|count| count > limit),
+            BoundKind::LeastItems => items().is_some_and(|count| count < limit),
+            BoundKind::MostItems => items().is_some_and(|count| count > limit),
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit = self.limit;
+        match self.kind {
+            BoundKind::Least => write!(f, "at least {limit}"),
+            BoundKind::Most => write!(f, "at most {limit}"),
+            BoundKind::MoreThan => write!(f, "more than {limit}"),
+            BoundKind::LessThan => write!(f, "less than {limit}"),
+            BoundKind::LeastCharacters => write!(f, "at least {}", counted(limit, "character")),
+            BoundKind::MostCharacters => write!(f, "at most {}", counted(limit, "character")),
+            BoundKind::LeastItems => write!(f, "at least {}", counted(limit, "item")),
+            BoundKind::MostItems => write!(f, "at most {}", counted(limit, "item")),
         }
     }
 }

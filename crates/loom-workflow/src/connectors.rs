@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use loom_connectors::{Connector, Field, Operation, TriggerKind, Unsubscribe, Value};
-use loom_expression::{Visible, nearest};
+use loom_expression::{Object, Visible, nearest};
 
 use crate::{
     config::{Config, Flags},
@@ -34,6 +34,9 @@ enum ConnectorsCommand {
         name: String,
         /// The operation to show [default: a list of all].
         operation: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         flags: Box<Flags<false>>,
     },
@@ -59,7 +62,9 @@ pub(crate) fn command(args: &ConnectorsArgs) -> Result<Exit> {
     let settings = Settings::read(&config)?;
     let exit = match &args.command {
         ConnectorsCommand::List { .. } => list(&settings),
-        ConnectorsCommand::Show { name, operation, .. } => show(&settings, name, operation.as_deref()),
+        ConnectorsCommand::Show { name, operation, json, .. } => {
+            show(&settings, name, operation.as_deref(), *json)
+        }
         ConnectorsCommand::Check { name, .. } => check(&settings, name.as_deref()),
     };
     Ok(exit)
@@ -115,24 +120,105 @@ fn named(settings: &Settings, name: &str) -> Result<Connector, Exit> {
     }
 }
 
-fn show(settings: &Settings, name: &str, operation: Option<&str>) -> Exit {
+fn show(settings: &Settings, name: &str, operation: Option<&str>, json: bool) -> Exit {
     let connector = match named(settings, name) {
         Ok(connector) => connector,
         Err(exit) => return exit,
     };
-    match operation {
-        None => {
+    let shown = match (operation, json) {
+        (None, false) => {
             show_connector(&connector);
-            Exit::Success
+            Ok(())
         }
-        Some(id) => match show_operation(&connector, id) {
-            Ok(()) => Exit::Success,
-            Err(error) => {
-                console::error(format_args!("{error}"));
-                Exit::Refused
-            }
-        },
+        (None, true) => {
+            print_json(&connector_as_json(&connector));
+            Ok(())
+        }
+        (Some(id), false) => show_operation(&connector, id),
+        (Some(id), true) => operation_as_json(&connector, id).map(|shown| print_json(&shown)),
+    };
+    match shown {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            console::error(format_args!("{error}"));
+            Exit::Refused
+        }
     }
+}
+
+fn print_json(shown: &Value) {
+    console::json(&shown.to_json_text_pretty());
+}
+
+/// An object with these members.
+fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+    let mut object = Object::new();
+    for (name, value) in members {
+        object.insert(name, value);
+    }
+    object.into()
+}
+
+fn connector_as_json(connector: &Connector) -> Value {
+    let parameters = connector.connection_parameters();
+    let parameters = parameters.iter().map(|parameter| {
+        object([
+            ("name", Value::from(parameter.name.as_str())),
+            ("type", Value::from(parameter.kind.as_str())),
+            ("required", Value::from(parameter.required)),
+            ("description", Value::from(parameter.description.as_str())),
+        ])
+    });
+    let operations = connector.operations().map(|entry| {
+        object([
+            ("id", Value::from(entry.id())),
+            ("summary", Value::from(entry.summary())),
+            ("trigger", Value::from(entry.is_trigger())),
+            ("internal", Value::from(entry.is_internal())),
+        ])
+    });
+    object([
+        ("title", Value::from(connector.title())),
+        ("description", Value::from(connector.description())),
+        ("connectionParameters", parameters.collect()),
+        ("operations", operations.collect()),
+    ])
+}
+
+fn operation_as_json(connector: &Connector, id: &str) -> Result<Value, loom_connectors::Error> {
+    let operation = connector.operation(id)?;
+    let trigger = operation.trigger().map(|trigger| {
+        let kind = if trigger.is_webhook { "webhook" } else { "polling" };
+        let runs = if trigger.kind == TriggerKind::Batch { "oneForEachItem" } else { "one" };
+        object([("kind", Value::from(kind)), ("runs", Value::from(runs))])
+    });
+    let fields = |fields: Vec<Field>| -> Value { fields.iter().map(field_as_json).collect() };
+    Ok(object([
+        ("id", Value::from(operation.id())),
+        ("summary", Value::from(operation.summary())),
+        ("description", Value::from(operation.description())),
+        ("method", Value::from(operation.method())),
+        ("path", Value::from(operation.path())),
+        ("deprecated", Value::from(operation.is_deprecated())),
+        ("unsupported", operation.unsupported().iter().map(|reason| Value::from(reason.as_str())).collect()),
+        ("trigger", trigger.unwrap_or_default()),
+        ("parameters", fields(connector.fields(id)?)),
+        ("returns", fields(connector.results(id)?)),
+        ("example", Value::from(connector.example(id, false)?)),
+    ]))
+}
+
+fn field_as_json(field: &Field) -> Value {
+    object([
+        ("name", Value::from(field.name.as_str())),
+        ("type", Value::from(field.kind.as_str())),
+        ("required", Value::from(field.required)),
+        ("internal", Value::from(field.internal)),
+        ("description", Value::from(field.description.as_str())),
+        ("default", field.default.clone().unwrap_or_default()),
+        ("allowed", field.allowed.iter().cloned().collect()),
+        ("bounds", field.bounds.iter().map(|bound| Value::from(bound.as_str())).collect()),
+    ])
 }
 
 fn show_connector(connector: &Connector) {
@@ -244,6 +330,7 @@ fn show_fields(fields: &[Field]) {
             let more = if field.allowed.len() > 8 { ", …" } else { "" };
             notes.push(format!("one of {}{more}", listed.join(", ")));
         }
+        notes.extend(field.bounds.iter().cloned());
         let line = format!("  {} ({}) {}", field.name, notes.join(", "), one_line(&field.description));
         println!("{}", line.trim_end());
     }

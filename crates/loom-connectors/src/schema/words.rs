@@ -2,7 +2,7 @@
 
 use loom_expression::Value;
 
-use super::{is_internal, parts, properties, required_names, types};
+use super::{bounds, is_internal, parts, properties, required_names, types};
 use crate::{
     Error,
     bounds::Budget,
@@ -42,6 +42,7 @@ pub(crate) fn field(document: &Document, node: &Node, budget: &mut Budget) -> Re
         description: words(&node),
         default: super::default_of(document, &node),
         allowed: allowed.into_iter().flatten().cloned().collect(),
+        bounds: bounds(&node).map(|bound| bound.to_string()).collect(),
     })
 }
 

@@ -62,6 +62,14 @@ impl Driver {
             } else {
                 self.pass_on(command, &mut slice);
             }
+            #[cfg_attr(not(test), expect(unused_mut, reason = "a test takes them earlier"))]
+            let mut taken = message.into_iter().chain(received);
+            #[cfg(test)]
+            if self.shared.faults.consumes_early.is_on()
+                && let Some(journal) = &mut self.journal
+            {
+                taken.by_ref().for_each(|message| journal.take_in(message));
+            }
             let is_undecided = self.run.has_undecided();
             if is_undecided {
                 // What the commands before it have led to is committed, without the messages of this one.
@@ -69,7 +77,7 @@ impl Driver {
                 self.complete_commands().await?;
             }
             if let Some(journal) = &mut self.journal {
-                message.into_iter().chain(received).for_each(|message| journal.take_in(message));
+                taken.for_each(|message| journal.take_in(message));
             }
             if is_resume {
                 return self.continue_durably(immediate, senders).await;

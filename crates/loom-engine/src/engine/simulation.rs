@@ -4,6 +4,7 @@
 //! Each law has a control: with one protection taken out, some seeds break it.
 
 mod busy;
+mod consumed;
 mod order;
 mod ownership;
 

@@ -13,6 +13,8 @@ pub(crate) struct Faults {
     pub(crate) is_never_interrupted: Switch,
     /// A run is not marked while a thread of the pool makes its decisions.
     pub(crate) is_unmarked: Switch,
+    /// A message is consumed by the commit before the one that holds its consequences.
+    pub(crate) consumes_early: Switch,
 }
 
 /// On or off.

@@ -240,6 +240,29 @@ async fn waiting_for_standby(operator: &tokio_postgres::Client, except: i32) -> 
     }
 }
 
+/// Waits until commits wait for a standby: a reload of the settings only asks the checkpointer, which announces them to the others, and
+/// a commit before that is acknowledged without a standby.
+async fn commits_wait_for_standby(server: &Server, operator: &tokio_postgres::Client) {
+    let probe = server.connect().await;
+    let backend: i32 = probe.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let done = AtomicBool::new(false);
+    let waiting = async {
+        let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $1";
+        while operator.query_opt(sql, &[&backend]).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        done.store(true, Ordering::Release);
+        operator.execute("SELECT pg_cancel_backend($1)", &[&backend]).await.unwrap();
+    };
+    let commits = async {
+        while !done.load(Ordering::Acquire) {
+            // A transaction with a record in the log, and nothing else.
+            probe.batch_execute("SELECT pg_logical_emit_message(true, 'probe', '')").await.unwrap();
+        }
+    };
+    tokio::join!(waiting, commits);
+}
+
 #[tokio::test]
 async fn a_cancelled_wait_for_a_standby_is_no_acknowledgement() {
     let server = Server::start(&["fsync=off"]);
@@ -256,6 +279,7 @@ async fn a_cancelled_wait_for_a_standby_is_no_acknowledgement() {
     };
     store.commit(Commit::to_run(run(1), Seq(1), vec![frame()])).await.unwrap();
     set("away").await;
+    commits_wait_for_standby(&server, &operator).await;
     let mut ack = store.append(Commit::to_run(run(1), Seq(2), vec![frame()])).unwrap();
     let first = waiting_for_standby(&operator, 0).await;
     assert!(is_pending(&mut ack).await);

@@ -41,13 +41,22 @@ fn connectors_are_listed_shown_and_checked() {
     for part in [
         "POST /folders/{folder}/notes\n",
         "  folder (string, required)\n",
-        "  note/title (string, required)\n",
+        "  note/title (string, required, at least 1 character, at most 20 characters)\n",
         "Filled in automatically:\n  note/format (string, required, default \"plain\")\n",
         "Returns:\n  body/id (integer)",
         "    \"folder\": \"text\",\n",
     ] {
         assert!(show.contains(part), "`{part}` is missing: {show}");
     }
+    let show = run(&["show", "notes", "CreateNote", "--json"]).stdout;
+    let show: serde_json::Value = serde_json::from_str(&show).expect("it is JSON");
+    assert_eq!(show["path"], "/folders/{folder}/notes");
+    let parameters = show["parameters"].as_array().expect("a list");
+    let title = parameters.iter().find(|field| field["name"] == "note/title").expect("it is listed");
+    assert_eq!(title["bounds"], serde_json::json!(["at least 1 character", "at most 20 characters"]));
+    let show = run(&["show", "notes", "--json"]).stdout;
+    let show: serde_json::Value = serde_json::from_str(&show).expect("it is JSON");
+    assert_eq!(show["operations"].as_array().map(Vec::len), Some(15));
     let show = run(&["show", "notes", "Scripted"]).stdout;
     assert!(show.contains("cannot be called: it runs a script in C#"), "{show}");
     let unknown = run(&["show", "notse"]);

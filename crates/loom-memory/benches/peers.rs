@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loom_expression::{Object, Value};
+use loom_expression::{Labels, Object, Value};
 use loom_memory::{Namespace, Operation, Request, SharedMemory, StoredMemory};
 use loom_store::{MemoryStore, SqliteOptions, SqliteStore, Store, UnixMillis};
 use rusqlite::Connection;
@@ -84,6 +84,11 @@ fn text() -> String {
     "x".repeat(1_000)
 }
 
+/// The same text with a number, because SQLite writes no page whose content stays the same.
+fn numbered(text: &str, number: usize) -> String {
+    format!("{number:020}{}", &text[20..])
+}
+
 fn main() {
     let seconds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(2.0);
     let during = Duration::from_secs_f64(seconds);
@@ -117,12 +122,13 @@ fn main() {
     labels(during);
 }
 
-/// Runs `callers` threads that do something again and again, each with what `prepare` returns for it.
+/// Runs `callers` threads that do something again and again, each with what `prepare` returns for it, its own number, and the number of
+/// times that it has done it.
 fn threads<T: Send + 'static>(
     callers: usize,
     during: Duration,
     prepare: impl Fn(usize) -> T,
-    work: impl Fn(&mut T, usize) + Send + Sync + 'static,
+    work: impl Fn(&mut T, usize, usize) + Send + Sync + 'static,
 ) -> Measured {
     let (stop, work) = (Arc::new(AtomicBool::new(false)), Arc::new(work));
     let prepared: Vec<T> = (0..callers).map(prepare).collect();
@@ -136,7 +142,7 @@ fn threads<T: Send + 'static>(
                 let mut waits = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let began = now();
-                    work(&mut own, caller);
+                    work(&mut own, caller, waits.len());
                     waits.push(began.elapsed());
                 }
                 waits
@@ -184,6 +190,10 @@ fn tasks(store: Arc<dyn Store>, case: Case, value: &Value, callers: usize, durin
                 let mut waits = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let began = now();
+                    let value = match value.as_str() {
+                        Some(text) if case == Case::Set => numbered(text, waits.len()).into(),
+                        _ => value.clone(),
+                    };
                     let request =
                         Request::new(&case.key(caller), operation(case, &value)).expect("a request");
                     memory.transact(&Namespace::Global, vec![request]).await.expect("the store works");
@@ -230,7 +240,7 @@ fn sqlite(case: Case, callers: usize, during: Duration) -> Measured {
         callers,
         during,
         move |_| Arc::clone(&connection),
-        move |connection, caller| {
+        move |connection, caller, number| {
             let (key, connection) = (case.key(caller), connection.lock().expect("no caller has failed"));
             let add =
                 "INSERT INTO kv VALUES (?1, 1) ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value";
@@ -245,7 +255,7 @@ fn sqlite(case: Case, callers: usize, during: Duration) -> Measured {
                     connection
                         .prepare_cached(set)
                         .expect("a statement")
-                        .execute((key, &text))
+                        .execute((key, numbered(&text, number)))
                         .expect("it is written");
                 }
                 Case::Get => {
@@ -303,11 +313,11 @@ fn redis(case: Case, callers: usize, during: Duration) -> Option<Measured> {
     for caller in 0..callers {
         ask(&mut first, &["SET", &Case::Get.key(caller), &text]);
     }
-    Some(threads(callers, during, connect, move |connection, caller| {
+    Some(threads(callers, during, connect, move |connection, caller, number| {
         let key = case.key(caller);
         match case {
             Case::Increment | Case::Contended => ask(connection, &["INCRBY", &key, "1"]),
-            Case::Set => ask(connection, &["SET", &key, &text]),
+            Case::Set => ask(connection, &["SET", &key, &numbered(&text, number)]),
             Case::Get => ask(connection, &["GET", &key]),
         }
     }))
@@ -330,26 +340,42 @@ fn ask(connection: &mut BufReader<UnixStream>, words: &[&str]) {
     }
 }
 
-/// What labels cost: an object of 1 KiB in 32 properties, one of which is a secret, beside the same without a secret.
-fn labels(during: Duration) {
-    println!("\n| set and get | callers | store | plain/s | with a secret/s | ratio |");
-    println!("|---|---|---|---|---|---|");
-    let object = |secret: bool| {
+/// A value that is written or read.
+#[derive(Clone, Copy)]
+enum Labelled {
+    Not,
+    /// One property came from outside.
+    Untrusted,
+    /// One property is a secret, so the value is sealed on disk.
+    Secret,
+}
+
+impl Labelled {
+    /// An object of 1 KiB in 32 properties.
+    fn object(self) -> Value {
         let mut object = Object::new();
         for number in 0..32 {
             let value = Value::from("y".repeat(24).as_str());
-            object.insert(
-                format!("property-{number}"),
-                if secret && number == 7 { value.into_secret() } else { value },
-            );
+            let value = match self {
+                Labelled::Untrusted if number == 7 => value.labelled(Labels::UNTRUSTED),
+                Labelled::Secret if number == 7 => value.into_secret(),
+                _ => value,
+            };
+            object.insert(format!("property-{number}"), value);
         }
         Value::from(object)
-    };
+    }
+}
+
+/// What labels cost, and what sealing does.
+fn labels(during: Duration) {
+    println!("\n| set and get | callers | store | plain/s | labelled/s | ratio | with a secret/s | ratio |");
+    println!("|---|---|---|---|---|---|---|---|");
     for case in [Case::Set, Case::Get] {
         let name = if case == Case::Set { "set" } else { "get" };
         for callers in [1, 64] {
             for durable in [true, false] {
-                let measure = |secret: bool| {
+                let measure = |labelled: Labelled| {
                     let directory = directory();
                     let store: Arc<dyn Store> = if durable {
                         Arc::new(
@@ -358,17 +384,19 @@ fn labels(during: Duration) {
                     } else {
                         Arc::new(MemoryStore::default())
                     };
-                    tasks(store, case, &object(secret), callers, during / 2).per_second
+                    tasks(store, case, &labelled.object(), callers, during / 4).per_second
                 };
-                // In turn, so that both see the same machine.
-                let (mut plain, mut secret) = (0.0, 0.0);
-                for _ in 0..3 {
-                    plain += measure(false) / 3.0;
-                    secret += measure(true) / 3.0;
+                // In turn, so that all see the same machine.
+                let (mut plain, mut labelled, mut secret) = (0.0, 0.0, 0.0);
+                for _ in 0..5 {
+                    plain += measure(Labelled::Not) / 5.0;
+                    labelled += measure(Labelled::Untrusted) / 5.0;
+                    secret += measure(Labelled::Secret) / 5.0;
                 }
                 let store = if durable { "on disk" } else { "in memory" };
                 println!(
-                    "| {name} | {callers} | {store} | {plain:.0} | {secret:.0} | {:.3} |",
+                    "| {name} | {callers} | {store} | {plain:.0} | {labelled:.0} | {:.3} | {secret:.0} | {:.3} |",
+                    labelled / plain,
                     secret / plain
                 );
             }

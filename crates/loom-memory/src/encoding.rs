@@ -9,6 +9,8 @@
 //! It is then sealed as a whole under its address, unless the store encrypts everything anyway. Content above
 //! [`INLINE_BYTES_MAX`] is stored apart, and the head has its hash (32 bytes) instead.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use loom_expression::{JSON_DEPTH_MAX, Labels, Object, Value, ValueRef};
 use loom_store::{ContentHash, Sealer};
@@ -189,10 +191,9 @@ fn mask_of(value: &Value) -> Value {
     }
     let labelled = |member: &Value| (!member.labels_within().is_empty()).then(|| mask_of(member));
     let mask: Object = match value.as_ref() {
-        ValueRef::Object(members) => members
-            .iter()
-            .filter_map(|(name, member)| Some((std::sync::Arc::clone(name), labelled(member)?)))
-            .collect(),
+        ValueRef::Object(members) => {
+            members.iter().filter_map(|(name, member)| Some((Arc::clone(name), labelled(member)?))).collect()
+        }
         ValueRef::Array(items) => items
             .iter()
             .enumerate()
@@ -214,22 +215,17 @@ fn masked(value: Value, mask: &Value) -> Value {
         ValueRef::Int(bits) => return value.labelled(Labels::from_bits(u8::try_from(bits).unwrap_or(0))),
         _ => return value,
     };
+    if value.as_object().is_some() {
+        let mut members = value.into_object().unwrap_or_default();
+        // Only what is labelled is replaced: most of an object usually is not.
+        for (name, mask) in masks {
+            if let Some(member) = members.get(name).cloned() {
+                members.insert(Arc::clone(name), masked(member, mask));
+            }
+        }
+        return members.into();
+    }
     match value.as_ref() {
-        ValueRef::Object(members) => Value::from(
-            members
-                .iter()
-                .map(|(name, member)| {
-                    let member = member.clone();
-                    (
-                        std::sync::Arc::clone(name),
-                        match masks.get(name) {
-                            Some(mask) => masked(member, mask),
-                            None => member,
-                        },
-                    )
-                })
-                .collect::<Object>(),
-        ),
         ValueRef::Array(items) => items
             .iter()
             .enumerate()

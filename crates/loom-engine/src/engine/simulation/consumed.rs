@@ -3,23 +3,43 @@
 
 use std::{sync::Arc, time::Duration};
 
-use loom_definition::RunStatus;
+use loom_definition::{RunStatus, model::EffectKind};
 use loom_store::{
     MemoryStore, Store,
     contract::{FaultRate, FaultyStore},
 };
 
 use super::{Break, begin, parse, whole};
-use crate::{Engine, RunId, RunRequest, Signal, Started, clock::TokioClock};
+use crate::{
+    Engine, RunId, RunRequest, Signal, Started,
+    clock::TokioClock,
+    event::{EffectResult, Outcome, RetryHint},
+    ports::{ActionHandler, Call, CallFuture},
+};
 
-/// The end of the second wait takes more steps than a decision on a thread of the runtime may take.
+/// The end of the second wait takes more steps than a decision on a thread of the runtime may take. What follows the first one is a
+/// call, which is made after a commit.
 const WAITS: &str = r#"{"triggers": {"t": {"type": "Request"}}, "actions": {
     "Short": {"type": "WaitForSignal", "inputs": {"name": "short"}, "runAfter": {}},
+    "Tell": {"type": "Http", "inputs": {"method": "POST", "uri": "http://local"}, "runAfter": {"Short": ["Succeeded"]}},
     "Long": {"type": "WaitForSignal", "inputs": {"name": "long"}, "runAfter": {},
-        "trackedProperties": {"n": "@length(join(union(range(0, 90000), range(0, 90000)), ', '))"}}}}"#;
+        "trackedProperties": {"n": "@length(join(union(range(0, 20000), range(0, 20000)), ', '))"}}}}"#;
+
+/// A service that responds at once.
+struct Responds;
+
+impl ActionHandler for Responds {
+    fn call<'a>(&'a self, _: &'a Call) -> CallFuture<'a> {
+        Box::pin(async { EffectResult::Done { outcome: Outcome::ok(None), hint: RetryHint::default() } })
+    }
+}
 
 fn build(store: Arc<dyn Store>, fault: Break) -> Engine {
-    let engine = Engine::builder().store(store).clock(Arc::new(TokioClock::starting_at(begin()))).build();
+    let engine = Engine::builder()
+        .handler(EffectKind::Http, Arc::new(Responds))
+        .store(store)
+        .clock(Arc::new(TokioClock::starting_at(begin())))
+        .build();
     fault(&engine.shared.faults);
     engine
 }

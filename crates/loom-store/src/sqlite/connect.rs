@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path, time::Duration};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::Durability;
 
@@ -72,8 +72,42 @@ fn settle(connection: &Connection, cache_bytes: usize) -> rusqlite::Result<()> {
     // A negative size is in KiB.
     connection.pragma_update(None, "cache_size", -((cache_bytes / 1024).max(64) as i64))?;
     // Detects a damaged page when it is read, not when it is written back.
+    // Otherwise a statement with a limit is compiled again each time it is taken from the cache: a limit of 0 or 1 could have
+    // another plan.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    /// How often a statement was compiled again while it was executed with other parameters.
+    fn compiled_again(is_stable: bool) -> i32 {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = writer(&directory.path().join("loom.db"), Durability::Relaxed, 1 << 20).unwrap();
+        connection.execute_batch("CREATE TABLE run (id INTEGER PRIMARY KEY)").unwrap();
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, is_stable).unwrap();
+        let sql = "SELECT id FROM run WHERE id > ?1 ORDER BY id LIMIT ?2";
+        for after in 0..10 {
+            connection
+                .prepare_cached(sql)
+                .unwrap()
+                .query_row([after, 100], |row| row.get::<_, i64>(0))
+                .unwrap_err();
+        }
+        connection.prepare_cached(sql).unwrap().get_status(StatementStatus::RePrepare)
+    }
+
+    #[test]
+    fn statements_are_compiled_once() {
+        assert_eq!(compiled_again(true), 0);
+        // The control: what SQLite does by default.
+        assert!(compiled_again(false) > 0);
+    }
 }

@@ -19,7 +19,7 @@ use crate::{
 const PAGE: usize = 500;
 
 /// Runs loaded at the same time.
-const WAKES: usize = 32;
+const WAKES: usize = 128;
 
 /// The longest single sleep; then the wall clock is read again, because it may have been adjusted.
 const SLEEP_MAX: Duration = Duration::from_secs(30);

@@ -235,7 +235,7 @@ impl RequestHandler {
     ) -> Result<Progress, Failure> {
         let callback = match call.phase {
             Phase::Subscribe => Some(callback_of(call)?),
-            Phase::Call | Phase::Admit | Phase::Unsubscribe => None,
+            Phase::Call | Phase::Admit | Phase::Unsubscribe | Phase::Approve => None,
         };
         let plan = described.plan(inputs, callback)?;
         let (marks, mut behaviour) = (marks(call), behaviour(call, self.kind));
@@ -246,7 +246,7 @@ impl RequestHandler {
     async fn attempt(&self, call: &Call) -> Result<Progress, Failure> {
         let inputs = match call.phase {
             Phase::Subscribe => subscription(&call.inputs),
-            Phase::Call | Phase::Admit | Phase::Unsubscribe => call.inputs.clone(),
+            Phase::Call | Phase::Admit | Phase::Unsubscribe | Phase::Approve => call.inputs.clone(),
         };
         if let Some(described) = self.described(&inputs) {
             let described = described?;

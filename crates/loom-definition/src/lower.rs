@@ -205,6 +205,7 @@ impl<'a> Lowerer<'a, '_, '_> {
         let options = self.options(node);
         let secure = self.secure(node, index);
         let accepts_untrusted = self.accepts_untrusted(node, &kind);
+        let approval = self.approval(node, &kind, index, accepts_untrusted);
         let static_result = self.static_result(runtime_node, static_results);
         let timeout = self.action_timeout(node, &kind, index);
         let resilience = self.resilience(node, &kind, index);
@@ -240,6 +241,7 @@ impl<'a> Lowerer<'a, '_, '_> {
             secure,
             is_untrusted: false,
             accepts_untrusted,
+            approval,
             static_result,
             tracked_properties,
             options,
@@ -327,6 +329,44 @@ impl<'a> Lowerer<'a, '_, '_> {
                 Some("set it on the action that sends the data: an Http, a Response, an Emit".to_owned());
         }
         accepts
+    }
+
+    /// Reads `approval`: how a person approves the inputs that the action does not accept.
+    fn approval(
+        &mut self,
+        node: &Node,
+        kind: &ActionKind,
+        index: usize,
+        accepts: bool,
+    ) -> Option<Box<crate::model::Approval>> {
+        let waits = match kind {
+            ActionKind::Effect { effect, .. } => {
+                !matches!(effect, EffectKind::Compute(_) | EffectKind::Script(_))
+            }
+            ActionKind::Agent { .. } => true,
+            _ => false,
+        };
+        let Some(found) = node.get("approval") else {
+            return (waits && !accepts).then(Box::default);
+        };
+        if accepts || !waits {
+            let message = "`approval` has no effect here; it is for actions that call something and have `\"acceptsUntrusted\": false`";
+            self.found.error(code::BAD_APPROVAL, found.place, message);
+            return None;
+        }
+        if let Some(asks) = found.boolean() {
+            return asks.then(Box::default);
+        }
+        let name = Arc::clone(&self.outline.actions[index].name);
+        self.approval_members(found, &name);
+        let text = |name: &str| found.get(name).and_then(Node::text).map(Arc::from);
+        Some(Box::new(crate::model::Approval {
+            timeout: self.action_timeout(found, kind, index),
+            approves: text("default")
+                .is_some_and(|default: Arc<str>| default.eq_ignore_ascii_case("approve")),
+            message: text("message"),
+            to: found.get("to").map(Node::to_value),
+        }))
     }
 
     fn static_result(

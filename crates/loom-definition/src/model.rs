@@ -253,6 +253,19 @@ pub enum BlockRole {
     Tool(u32),
 }
 
+/// The approval of untrusted inputs by a person.
+#[derive(Debug, Default)]
+pub struct Approval {
+    /// How long the action waits for it; no limit of its own if `None`.
+    pub timeout: Option<Setting<Span>>,
+    /// Whether the inputs are approved when that time is over; otherwise they are rejected.
+    pub approves: bool,
+    /// The message to the person.
+    pub message: Option<Arc<str>>,
+    /// Who is asked.
+    pub to: Option<Value>,
+}
+
 /// One action.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -286,8 +299,10 @@ pub struct Action {
     pub secure: Secure,
     /// Whether what it returns is untrusted: a language model wrote it, or a service that a tool of an agent called.
     pub is_untrusted: bool,
-    /// Whether its inputs may be made from untrusted data; otherwise it then fails.
+    /// Whether its inputs may be made from untrusted data; otherwise it then fails, or waits for an approval.
     pub accepts_untrusted: bool,
+    /// How a person approves untrusted inputs, if it accepts none without.
+    pub approval: Option<Box<Approval>>,
     /// The static result to return instead of executing the action, as an index into [`Workflow::static_results`].
     pub static_result: Option<u32>,
     /// The tracked properties, evaluated after the action; `action()` is then the record of the action itself.

@@ -287,7 +287,7 @@ impl RunState {
                 call.to_execute = true;
                 self.ready.push_back(Work::Execute(place));
             }
-            Next::End => {}
+            Next::Proceed | Next::End => {}
             Next::Turn { uses } => {
                 call.history.clear();
                 let turns = &mut call.turns;

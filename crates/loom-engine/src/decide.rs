@@ -4,6 +4,7 @@
 //! are in the submodules.
 
 mod agent;
+mod approve;
 pub(crate) mod calls;
 mod control;
 mod emit;
@@ -374,6 +375,11 @@ impl<'a> Decider<'a> {
             return;
         }
         self.out.push(Event::TimerEnded { timer });
+        if due.purpose == Purpose::Limit
+            && let Some(effect) = self.waits_for_approval(due.place)
+        {
+            return self.approval_due(due.place, effect);
+        }
         match due.purpose {
             Purpose::Wait => self.end_started(due.place, Outcome::ok(None)),
             Purpose::Iteration => self.next_iteration(due.place),
@@ -513,10 +519,19 @@ impl<'a> Decider<'a> {
 
     #[cold]
     fn refuse_untrusted(&mut self, place: Place, inputs: Value) {
+        let outcome = Outcome::of_error(ErrorInfo::new(UNTRUSTED_INPUTS, self.untrusted(place, &inputs)));
+        if self.state.slot(place).phase == SlotPhase::Running {
+            return self.end_started(place, outcome);
+        }
+        self.push_end(place, self.now, Some(inputs), outcome);
+    }
+
+    /// Which of the inputs is untrusted, and where it comes from.
+    fn untrusted(&self, place: Place, inputs: &Value) -> String {
         let action = self.action(place);
         let mut pointer = String::new();
         let mut shown = String::from("inputs");
-        let mut at = &inputs;
+        let mut at = inputs;
         // The outermost part that is untrusted as a whole.
         while !at.labels().contains(Labels::UNTRUSTED) && !at.is_secret() {
             let (step, inner) = match at.as_ref() {
@@ -541,15 +556,10 @@ impl<'a> Decider<'a> {
         }
         let sources = self.state.workflow.untrusted_sources(place.action, &pointer);
         let source = if sources.is_empty() { "a language model".to_owned() } else { sources.join(", or ") };
-        let message = format!(
+        format!(
             "Action '{}' does not accept untrusted data ('acceptsUntrusted' is false), but '{shown}' comes from {source}.",
             action.name
-        );
-        let outcome = Outcome::of_error(ErrorInfo::new(UNTRUSTED_INPUTS, message));
-        if self.state.slot(place).phase == SlotPhase::Running {
-            return self.end_started(place, outcome);
-        }
-        self.push_end(place, self.now, Some(inputs), outcome);
+        )
     }
 
     fn set_timer(&mut self, place: Place, due: Timestamp, purpose: Purpose) {
@@ -627,10 +637,15 @@ impl<'a> Decider<'a> {
     /// Sets the timer of an action's timeout, if it has one and the timer is not set yet. The timeout therefore includes
     /// waits for admission and all attempts.
     fn set_limit(&mut self, place: Place) {
-        let (Some(limit), Mode::Enforce) = self.timeout_of(self.action(place)) else { return };
         if self.state.activity(place).is_some_and(|activity| activity.limit.is_some()) {
             return;
         }
+        self.begin_limit(place);
+    }
+
+    /// Sets the timer of an action's timeout, if it has one.
+    fn begin_limit(&mut self, place: Place) {
+        let (Some(limit), Mode::Enforce) = self.timeout_of(self.action(place)) else { return };
         // An invalid timeout was reported when the action began.
         if let Ok(limit) = self.limit(place, &limit) {
             self.set_timer(place, time::add(self.now, limit), Purpose::Limit);

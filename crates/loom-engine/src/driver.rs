@@ -500,6 +500,8 @@ impl Driver {
                 Event::AttemptEnded { place, outcome, next: Next::Retry { .. }, .. } => {
                     self.settle(*place, outcome);
                 }
+                // Nobody has approved in time, which approves by default.
+                Event::AttemptEnded { next: Next::Proceed, .. } => ended_something = true,
                 _ => {}
             }
         }
@@ -652,8 +654,11 @@ impl Driver {
         self.under_way.insert(effect, UnderWay { place, aborts, limit: Some(limit), flight, waits });
     }
 
-    /// Whether a call is a wait for a signal that the engine itself handles, because no handler is registered.
+    /// Whether a call is a wait for a signal or an approval that the engine itself handles.
     fn waits_for_signal(&self, call: &Call) -> bool {
+        if call.phase == Phase::Approve {
+            return true;
+        }
         let ActionKind::Effect { effect: EffectKind::Signal, .. } = &call.definition().kind else {
             return false;
         };

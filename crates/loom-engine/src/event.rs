@@ -427,6 +427,8 @@ pub enum Phase {
     Subscribe,
     /// The request that unsubscribes a webhook; its result is ignored.
     Unsubscribe,
+    /// The wait for a person who approves untrusted inputs, before the action's call.
+    Approve,
 }
 
 /// What follows an attempt.
@@ -448,6 +450,8 @@ pub enum Next {
     Callback,
     /// The engine now executes the action itself.
     Execute,
+    /// The call that was waited for is made now: its inputs were approved.
+    Proceed,
     /// The action ends.
     End,
     /// The agent uses tools, or none, and then makes the call of its next turn.

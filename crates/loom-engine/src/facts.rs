@@ -74,6 +74,9 @@ impl Facts {
 
     fn call(&mut self, state: &RunState, effect: EffectId, place: Place, phase: Phase, attempt: u32) {
         let mut flags = if attempt > 1 { RETRYING } else { Flags::NONE };
+        if phase == Phase::Approve {
+            flags = flags.with(WAITS_FOR_SIGNAL);
+        }
         if phase == Phase::Call {
             flags = match &state.workflow().action(place.action).kind {
                 ActionKind::Effect { effect: EffectKind::Workflow, .. } => flags.with(WAITS_FOR_CHILD),

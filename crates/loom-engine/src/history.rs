@@ -463,7 +463,9 @@ impl History {
                     attempt.outcome = Some(outcome.clone());
                     attempt.next_due = match next {
                         Next::Retry { due } | Next::Poll { due, .. } => Some(*due),
-                        Next::Callback | Next::Execute | Next::End | Next::Turn { .. } => None,
+                        Next::Callback | Next::Execute | Next::Proceed | Next::End | Next::Turn { .. } => {
+                            None
+                        }
                     };
                 }
                 // What an admitted action does is recorded with the attempt that admitted it.

@@ -199,8 +199,9 @@ impl RunState {
         let fits = match next {
             Next::Callback => call.phase == Phase::Subscribe,
             Next::Execute => call.phase == Phase::Admit,
+            Next::Proceed => call.phase == Phase::Approve,
             Next::Poll { .. } => call.phase == Phase::Call,
-            Next::Retry { .. } => call.phase != Phase::Unsubscribe,
+            Next::Retry { .. } => !matches!(call.phase, Phase::Unsubscribe | Phase::Approve),
             Next::End => true,
             Next::Turn { uses } => {
                 let ActionKind::Agent { tools, .. } = &self.workflow.action(place.action).kind else {

@@ -126,13 +126,13 @@ impl Run {
                 let key = format!("{}/{name}/unsubscribe/{}", start.run, effect.0);
                 (Arc::from(key), random::tracking_id(state, asked.place))
             }
-            Phase::Call | Phase::Subscribe => {
+            Phase::Call | Phase::Subscribe | Phase::Approve => {
                 (idempotency_key(state, start, asked.place), random::tracking_id(state, asked.place))
             }
         };
         let turn = match asked.phase {
             Phase::Call => turn::of(state, asked.place),
-            Phase::Admit | Phase::Subscribe | Phase::Unsubscribe => None,
+            Phase::Admit | Phase::Subscribe | Phase::Unsubscribe | Phase::Approve => None,
         };
         let key = match &turn {
             // Each turn is a request of its own.
@@ -140,7 +140,7 @@ impl Run {
             None => key,
         };
         let trace = match asked.phase {
-            Phase::Admit => None,
+            Phase::Admit | Phase::Approve => None,
             _ if !self.environment.traced => start.trace.clone(),
             // Its place may have been reused, so the enclosing iterations are not known.
             Phase::Unsubscribe => Some(RunTrace::of(start).handed_on(effect, &[])),
@@ -151,7 +151,7 @@ impl Run {
         state.patience.begin(UNLIMITED);
         let context = match asked.phase {
             Phase::Call => script::context(state, &self.environment, asked.place, &inputs),
-            Phase::Admit | Phase::Subscribe | Phase::Unsubscribe => None,
+            Phase::Admit | Phase::Subscribe | Phase::Unsubscribe | Phase::Approve => None,
         };
         let callback = (asked.phase == Phase::Subscribe).then(|| {
             let first = state.activity(asked.place)?.call.as_ref()?.first_effect;

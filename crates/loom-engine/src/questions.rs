@@ -6,11 +6,11 @@
 use std::{fmt, sync::Arc};
 
 use loom_definition::model::Action;
-use loom_expression::{Timestamp, Value};
+use loom_expression::{Object, Timestamp, Value};
 use loom_store::Error as StoreError;
 
 use crate::{
-    event::{Place, RunId},
+    event::{Phase, Place, RunId},
     machine::occurrence,
     ports::Call,
     state::RunState,
@@ -55,8 +55,11 @@ pub struct Question {
     pub place: Place,
     /// What is asked for.
     pub ask: Ask,
-    /// The inputs of the action: `message`, `to`, `responseSchema`, and for the approval of a tool `tool` and `arguments`.
+    /// The inputs of the action: `message`, `to`, `responseSchema`, and for the approval of a tool `tool` and `arguments`. For the
+    /// approval of untrusted inputs, `message`, `to`, `default` and, as `tool`, the name of the action.
     pub inputs: Value,
+    /// The untrusted inputs to approve, if that is asked.
+    pub subject: Option<Value>,
     /// Since when it waits.
     pub since: Timestamp,
     /// Its deadline.
@@ -169,28 +172,68 @@ pub(crate) fn asks(action: &Action) -> bool {
 pub fn questions(state: &RunState) -> Vec<Question> {
     let mut open: Vec<Question> = state
         .running_actions()
-        .filter(|(place, ..)| asks(state.workflow().action(place.action)))
-        .map(|(place, since, inputs)| {
+        .filter_map(|(place, since, inputs)| {
+            let action = state.workflow().action(place.action);
             let limit = state.activity(place).and_then(|activity| activity.limit);
             let inputs = inputs.cloned().unwrap_or_default();
-            Question {
+            let (inputs, subject) = if asks(action) {
+                (inputs, None)
+            } else if awaits_approval(state, place) {
+                (approval_of(action), Some(inputs))
+            } else {
+                return None;
+            };
+            Some(Question {
                 id: occurrence(state, place).into(),
                 place,
                 ask: Ask::of(&inputs),
                 inputs,
+                subject,
                 since,
                 due: limit.and_then(|limit| state.timer(limit)).map(|timer| timer.due),
-            }
+            })
         })
         .collect();
     open.sort_by(|one, other| (one.since, &one.id).cmp(&(other.since, &other.id)));
     open
 }
 
+/// Whether an action waits for the approval of its inputs.
+fn awaits_approval(state: &RunState, place: Place) -> bool {
+    let call = state.activity(place).and_then(|activity| activity.call.as_ref());
+    let asked = call.and_then(|call| state.call(call.effect?));
+    asked.is_some_and(|asked| asked.phase == Phase::Approve)
+}
+
+/// The inputs of a question whether an action may be executed with untrusted inputs.
+fn approval_of(action: &Action) -> Value {
+    let approval = action.approval.as_ref();
+    let mut inputs = Object::new();
+    inputs.insert("ask", Ask::Approval.as_str());
+    inputs.insert("tool", Arc::clone(&action.name));
+    let message = approval.and_then(|approval| approval.message.as_deref());
+    let message = message.map_or_else(
+        || {
+            format!(
+                "Action '{}' has inputs that a language model, or a service that it chose, wrote.",
+                action.name
+            )
+        },
+        str::to_owned,
+    );
+    inputs.insert("message", message);
+    if let Some(to) = approval.and_then(|approval| approval.to.clone()) {
+        inputs.insert("to", to);
+    }
+    let approves = approval.is_some_and(|approval| approval.approves);
+    inputs.insert("default", if approves { "approve" } else { "reject" });
+    inputs.into()
+}
+
 /// The name of the signal that answers a call; none for a call that asks nobody. Senders of signals cannot use it, because their
 /// names have no control characters.
 pub(crate) fn answered_as(call: &Call) -> Option<Arc<str>> {
-    if !asks(call.definition()) {
+    if call.phase != Phase::Approve && !asks(call.definition()) {
         return None;
     }
     let id = call.idempotency_key.split_once('/').map_or(&*call.idempotency_key, |(_, id)| id);

@@ -17,6 +17,7 @@ use crate::{
     machine::Run,
     memory,
     ports::Call,
+    signals,
     state::RunState,
 };
 
@@ -200,6 +201,9 @@ impl Simulation {
         let Some(asked) = self.run.state().call(effect) else { return };
         let result = if asked.phase == Phase::Admit {
             EffectResult::Admitted
+        } else if asked.phase == Phase::Approve {
+            // Nobody can be asked.
+            signals::unreachable()
         } else {
             let Some(call) = self.run.call(effect) else { return };
             answer(&call)

@@ -199,6 +199,7 @@ impl Trail {
                     Next::Retry { .. }
                     | Next::Poll { .. }
                     | Next::Callback
+                    | Next::Proceed
                     | Next::End
                     | Next::Turn { .. } => self.calls.remove(effect),
                 };

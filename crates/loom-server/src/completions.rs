@@ -33,10 +33,10 @@ use crate::{
 const BODY_BYTES_MAX: usize = 16 << 20;
 
 /// How often a waiting request looks whether its run has ended when nothing reports it.
-const LOOK: Duration = Duration::from_secs(5);
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
 
 /// The trigger by which clients of chat completions start a workflow.
-fn door(deployment: &Deployment) -> Option<&Trigger> {
+pub(crate) fn door(deployment: &Deployment) -> Option<&Trigger> {
     let agentic = deployment.workflow.kind == WorkflowKind::Agentic;
     deployment.workflow.triggers.iter().find(|trigger| match &trigger.kind {
         TriggerKind::Request { kind, .. } => {

@@ -18,6 +18,7 @@ use loom_definition::{
 };
 use loom_expression::{Object, Value};
 use loom_store::{Commit, Conflict, Error as StoreError, KeyExpectation, KeyQuery, KeyWrite, Store};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::sign::Signer;
@@ -134,6 +135,8 @@ pub(crate) struct Deployments {
     /// Names of disabled workflows, in lower case.
     disabled: RwLock<BTreeSet<String>>,
     current: RwLock<BTreeMap<String, Arc<Deployment>>>,
+    /// Counts changes of what is deployed and disabled.
+    changes: watch::Sender<u64>,
     catalog: Mutex<Catalog>,
     /// Held while a version is published, so that its number is unique.
     publishing: tokio::sync::Mutex<()>,
@@ -150,6 +153,7 @@ impl Deployments {
             surroundings,
             disabled: RwLock::new(disabled),
             current: RwLock::default(),
+            changes: watch::channel(0).0,
             catalog: Mutex::default(),
             publishing: tokio::sync::Mutex::default(),
         }
@@ -159,6 +163,16 @@ impl Deployments {
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Deployment>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.get(&name.to_lowercase()).cloned()
+    }
+
+    /// Reports changes of what is deployed and disabled.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Reports a change.
+    pub(crate) fn note_change(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Disables workflows from their next deployment on, by their names in lower case.
@@ -285,6 +299,8 @@ impl Deployments {
         if let Some(before) = current.insert(workflow.name.to_lowercase(), Arc::clone(&deployment)) {
             before.retired.cancel();
         }
+        drop(current);
+        self.note_change();
         Ok((deployment, true))
     }
 
@@ -347,6 +363,8 @@ impl Deployments {
     pub(crate) fn withdraw(&self, name: &str) -> bool {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let gone = current.remove(&name.to_lowercase());
+        drop(current);
+        self.note_change();
         gone.inspect(|deployment| deployment.retired.cancel()).is_some()
     }
 

@@ -68,6 +68,7 @@ impl Host {
         names.extend(by_settings.map(|deployment| deployment.workflow.name.to_lowercase()));
         self.engine.set_disabled(names);
         self.engine.watch_ends(run_ended::watched(self));
+        self.deployments.note_change();
     }
 
     /// Warns of triggers that wait for runs of workflows that are not deployed.

@@ -114,7 +114,7 @@ impl EventWriter {
                         "action.polling"
                     }
                     Next::Callback => "action.waiting",
-                    Next::Execute | Next::End => "attempt.completed",
+                    Next::Execute | Next::Proceed | Next::End => "attempt.completed",
                     Next::Turn { uses } => {
                         data.insert("uses", uses.len() as i64);
                         "agent.turn"
@@ -281,6 +281,7 @@ pub(crate) fn phase_name(phase: Phase) -> &'static str {
         Phase::Admit => "admit",
         Phase::Subscribe => "subscribe",
         Phase::Unsubscribe => "unsubscribe",
+        Phase::Approve => "approve",
     }
 }
 

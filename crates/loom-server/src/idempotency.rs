@@ -39,15 +39,19 @@ impl Keyed {
         body: &[u8],
     ) -> Result<Option<Keyed>, Problem> {
         let Some(key) = key(&parts.headers)? else { return Ok(None) };
-        let trigger = trigger.to_lowercase();
-        let name = format!("invoke:{}", signer.mark(&["idempotency key", &trigger, key]));
         let body = blake3::hash(body).to_hex();
         let mut said: Vec<String> =
             ["request", parts.method.as_str(), rest_of_path(parts.uri.path()), &body].map(Into::into).into();
         let own = queries(&parts.uri).filter(|(name, _)| !ADDRESS_QUERIES.contains(&&**name));
         said.extend(own.flat_map(|(name, value)| [name, value]));
         let said: Vec<&str> = said.iter().map(String::as_str).collect();
-        Ok(Some(Keyed { name: name.into(), mark: signer.mark(&said).into() }))
+        Ok(Some(Keyed::new(signer, trigger, key, &said)))
+    }
+
+    /// The key of a request that says this.
+    pub(crate) fn new(signer: &Signer, trigger: &str, key: &str, said: &[&str]) -> Keyed {
+        let name = format!("invoke:{}", signer.mark(&["idempotency key", &trigger.to_lowercase(), key]));
+        Keyed { name: name.into(), mark: signer.mark(said).into() }
     }
 
     /// What is stored with the runs it starts.

@@ -39,7 +39,11 @@ pub(crate) async fn list(State(shared): State<Shared>, Path(id): Path<String>) -
 }
 
 fn shown(question: &Question, redaction: &Redaction) -> Value {
-    let inputs = redaction.inputs(question.place.action, &question.inputs);
+    // What is asked about untrusted inputs contains nothing of them.
+    let inputs = match question.subject {
+        Some(_) => question.inputs.clone(),
+        None => redaction.inputs(question.place.action, &question.inputs),
+    };
     let mut shown = Object::new();
     shown.insert("id", Arc::clone(&question.id));
     shown.insert("ask", question.ask.as_str());
@@ -47,6 +51,9 @@ fn shown(question: &Question, redaction: &Redaction) -> Value {
         if let Some(value) = inputs.get(property).filter(|value| !value.is_null()) {
             shown.insert(property, value.clone());
         }
+    }
+    if let Some(subject) = &question.subject {
+        shown.insert("arguments", redaction.inputs(question.place.action, subject));
     }
     shown.insert("since", question.since.to_string());
     if let Some(due) = question.due {

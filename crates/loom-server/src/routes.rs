@@ -16,7 +16,7 @@ use axum::{
 use loom_expression::Value;
 
 use crate::{
-    backfill, callers, completions, health, invoke, memory, metrics,
+    backfill, callers, completions, health, invoke, mcp, memory, metrics,
     nodes::{
         self,
         forward::{self, Checked},
@@ -134,6 +134,9 @@ pub(crate) fn guarded() -> Routes {
         .get("/api/v1/settings", published::settings)
         .get("/v1/models", completions::models)
         .post("/v1/chat/completions", completions::complete)
+        .get("/mcp", mcp::http::serve)
+        .post("/mcp", mcp::http::serve)
+        .on(Method::DELETE, "/mcp", mcp::http::serve)
         .get("/metrics", metrics::page)
 }
 

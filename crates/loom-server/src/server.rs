@@ -28,6 +28,7 @@ use crate::{
     callers::Callers,
     host::Host,
     impatient::Impatient,
+    mcp::{Mcp, http::McpSessions},
     received::Bodies,
     routes,
     shared::{ServerSettings, Shared, Token},
@@ -54,6 +55,7 @@ impl Server {
             token: Token(Arc::new(RwLock::new(settings.token.clone()))),
             bodies: Bodies::new(settings.bodies_bytes_max),
             sessions: Arc::default(),
+            mcp_sessions: McpSessions::default(),
             shown_settings: ShownSettings::new(settings.shown.clone().into()),
             settings: Arc::clone(&settings),
         };
@@ -92,6 +94,11 @@ impl Server {
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
         Ok((parts.status, body.to_vec()))
+    }
+
+    /// The workflows as tools, for other transports than `/mcp`.
+    pub fn mcp(&self) -> Mcp {
+        Mcp::new(self.shared.clone())
     }
 
     /// Serves connections of `listener` until `stop` is cancelled; then accepts no more, waits for requests in progress for up to

@@ -11,8 +11,8 @@ use loom_expression::Value;
 use tokio::sync::Semaphore;
 
 use crate::{
-    callers::Callers, host::Host, received::Bodies, secret_store::SecretStore, sessions::Sessions,
-    shown_settings::ShownSettings, sign,
+    callers::Callers, host::Host, mcp::http::McpSessions, received::Bodies, secret_store::SecretStore,
+    sessions::Sessions, shown_settings::ShownSettings, sign,
 };
 
 /// JSON of so many bytes takes longer than a thread of the runtime should be occupied: a tenth of a millisecond or more.
@@ -82,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) bodies: Arc<Bodies>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) mcp_sessions: McpSessions,
     pub(crate) shown_settings: ShownSettings,
     pub(crate) token: Token,
 }

@@ -24,8 +24,11 @@ use loom_expression::Value;
 use loom_store::RunRow;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-pub(crate) use self::completions::Completions;
 use self::{ag_ui::AgUi, chunks::Chunks, native::Native, said::Said};
+pub(crate) use self::{
+    completions::Completions,
+    native::{message_of, progress_of},
+};
 use crate::{event_json::EventWriter, journal_reader::JournalReader, response::Problem, shared::Shared};
 
 /// The time without events after which a comment is sent, so that proxies do not close the connection.

@@ -312,7 +312,8 @@ impl Viewer<'_> {
         let attempts = occurrence.attempts.iter().map(|attempt| {
             let mut shown = self.attempt(action.index, occurrence, attempt);
             if is_agent {
-                turn += i64::from(attempt.number == 1 || turn == 0);
+                // The wait for an approval, number 0, is before the first turn.
+                turn += i64::from(attempt.number == 1 || (turn == 0 && attempt.number > 0));
                 shown.insert("turn", turn);
             }
             Value::from(shown)

@@ -92,7 +92,14 @@ pub(crate) enum Command {
     /// Run a built-in example; without a name, list the examples.
     Example(ExampleArgs),
     /// Serve workflows over HTTP, with runs that survive a restart.
+    #[command(after_help = crate::serve::EXIT_CODES)]
     Serve(crate::serve::ServeArgs),
+    /// Chat with a workflow, or with a group of agents, in the terminal.
+    #[command(after_help = crate::chat::HELP)]
+    Chat(crate::chat::ChatArgs),
+    /// Offer workflows as tools over the Model Context Protocol, on standard input and output.
+    #[command(after_help = crate::mcp::HELP)]
+    Mcp(crate::mcp::McpArgs),
     /// Inspect and manage runs.
     Runs(crate::remote::RunsArgs),
     /// Manage the workflows of a server.

@@ -108,6 +108,16 @@ pub(crate) fn value(text: &str, end: &str) {
     }
 }
 
+/// Writes a line for another program to standard output, whatever it is: JSON is not escaped again. Flushed at once.
+pub(crate) fn exact_line(text: &str) {
+    out(&format!("{text}\n"));
+}
+
+/// Writes a string in bold to standard output, which is a terminal.
+pub(crate) fn value_styled(text: &str) {
+    out(&format!("\x1b[1m{}\x1b[0m", visible(text)));
+}
+
 /// Writes a requested string exactly into a file or a pipe; a terminal needs the line to end.
 pub(crate) fn exact(text: &str) {
     value(text, if stdout().is_terminal() { "\n" } else { "" });

@@ -12,6 +12,7 @@ mod console;
 mod args;
 mod bench;
 mod chaos;
+mod chat;
 mod config;
 mod connectors;
 mod data;
@@ -24,6 +25,7 @@ mod files;
 mod graph;
 mod live;
 mod logs;
+mod mcp;
 mod process;
 mod remote;
 mod run;
@@ -40,6 +42,7 @@ use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use console::Console;
 use exit::Exit;
+use serve::Front;
 
 fn main() -> ExitCode {
     #[cfg(debug_assertions)]
@@ -64,7 +67,9 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::command(&args),
         Command::Graph(args) => graph::command(&args, console),
         Command::Example(args) => example::command(&args, console),
-        Command::Serve(args) => serve::command(&args, console),
+        Command::Serve(args) => serve::command(&args, console, Front::Address),
+        Command::Chat(args) => chat::command(&args, console),
+        Command::Mcp(args) => mcp::command(&args, console),
         Command::Runs(args) => remote::runs(&args, console),
         Command::Workflows(args) => remote::workflows(&args),
         Command::Deploy(args) => remote::deploy(&args),

@@ -1,10 +1,12 @@
 //! `loom runs` and `loom resilience`: requests to a server, or to the data directory of a server that is not running.
 
+mod chat;
 mod connection;
 mod deploy;
 mod documents;
 mod filters;
 mod follow;
+mod mcp;
 mod memory;
 mod nodes;
 mod people;
@@ -36,8 +38,10 @@ use crate::{
 use connection::{Connection, Refusal};
 use filters::{Filters, first_runs};
 
+pub(crate) use chat::{chat_here, chat_with};
 pub(crate) use deploy::{DeployArgs, deploy};
 pub(crate) use documents::{RunDocuments, with_run};
+pub(crate) use mcp::relay_mcp;
 pub(crate) use memory::{MemoryArgs, memory};
 pub(crate) use nodes::{NodesArgs, nodes};
 pub(crate) use resilience::{ResilienceArgs, resilience};

@@ -15,11 +15,11 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueHint};
 use loom_actions::TriggerRequests;
-use loom_definition::trigger::TriggerKind;
+use loom_definition::{LoadOptions, catalog::Bump, trigger::TriggerKind};
 use loom_engine::{Engine, clock::SystemClock};
 use loom_server::{
-    Deployment, Host, HostSettings, LiveSettings, NodeSettings, SecretStore, Server, ServerSettings,
-    TelemetrySettings, is_loopback,
+    DeployError, Deployment, Host, HostSettings, LiveSettings, Mcp, NodeSettings, Origin, SecretStore,
+    Server, ServerSettings, Source, TelemetrySettings, is_loopback,
 };
 use loom_store::{Durability, LeaseSettings, MemoryStore, Retention, Store};
 use tokio::{net::TcpListener, sync::mpsc};
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     bench::NOTHING,
     chaos,
+    chat::{self, LocalChat},
     config::{self, Config, Flags, Values},
     console::{self, Console},
     data,
@@ -35,6 +36,7 @@ use crate::{
     exit::Exit,
     files,
     logs::{self, LogLevel},
+    remote,
     run::Settings,
     signals::{self, Asked, Signals},
 };
@@ -43,7 +45,6 @@ use reload::{Seen, Serving};
 
 /// Options of `loom serve`.
 #[derive(Args, Debug)]
-#[command(after_help = EXIT_CODES)]
 pub(crate) struct ServeArgs {
     /// Definitions to deploy.
     #[arg(value_hint = ValueHint::FilePath)]
@@ -65,7 +66,7 @@ pub(crate) struct ServeArgs {
     bench: bool,
 }
 
-const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Every option except --param, --config, --chaos and --hold-runs can also be set in the project's `loom.toml`, in an environment variable such as
 LOOM_RUNS_MAX, or under `Loom` in `local.settings.json`. `loom config show --origin` shows where each value comes from.
 
@@ -77,16 +78,46 @@ Exit codes:
   3  a definition named on the command line is invalid
   130  stopped by a second Ctrl-C, without waiting";
 
+impl ServeArgs {
+    /// The arguments that these are.
+    pub(crate) fn of(files: Vec<PathBuf>, parameters: Vec<String>, flags: Flags<true>) -> ServeArgs {
+        ServeArgs { files, parameters, flags, hold_runs: false, chaos: None, bench: false }
+    }
+
+    /// The settings on the command line.
+    pub(crate) fn flags(&self) -> &Flags<true> {
+        &self.flags
+    }
+}
+
+/// What standard input and output are for.
+#[derive(Clone, Copy)]
+pub(crate) enum Front<'a> {
+    /// Programs that wait for the address of the server.
+    Address,
+    /// A client of the Model Context Protocol, which ends the process by closing standard input.
+    Mcp,
+    /// A person who chats with the only workflow.
+    Chat(&'a LocalChat),
+}
+
+impl Front<'_> {
+    /// Whether the process belongs to one client, which does not wait at a known address.
+    fn is_private(self) -> bool {
+        !matches!(self, Front::Address)
+    }
+}
+
 /// Runs the command.
-pub(crate) fn command(args: &ServeArgs, console: Console) -> Result<Exit> {
+pub(crate) fn command(args: &ServeArgs, console: Console, front: Front<'_>) -> Result<Exit> {
     console::outlive_readers();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let exit = runtime.block_on(serve(args, console));
+    let exit = runtime.block_on(serve(args, console, front));
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
 }
 
-async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
+async fn serve(args: &ServeArgs, console: Console, front: Front<'_>) -> Result<Exit> {
     if let Some(file) = args.files.iter().find(|file| file.is_dir()) {
         bail!("{0} is a directory; use `--workflows {0}` to serve the definitions in it", file.display());
     }
@@ -95,11 +126,18 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     }
     config::warn_of_misspelt_variables();
     let config = Config::resolve(&args.flags, &args.files)?;
-    let config = config.clone().with_secrets_beside(&config.values.data);
+    let mut config = config.clone().with_secrets_beside(&config.values.data);
+    if matches!(front, Front::Chat(_)) {
+        // A chat does not fill the data directory of this project.
+        let is_kept = config.origin("data").is_some();
+        config.values.memory |= !is_kept;
+        config.values.addr.set_port(0);
+    }
     let values = &config.values;
     #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
     let level = values.log_level.clone().or_else(|| LogLevel::parse(&std::env::var("RUST_LOG").ok()?).ok());
-    logs::begin(values.log_format, level.unwrap_or_default());
+    let quiet = if matches!(front, Front::Chat(_)) { LogLevel::parse("error").ok() } else { None };
+    logs::begin(values.log_format, level.or(quiet).unwrap_or_default());
     if args.hold_runs && values.memory {
         bail!("--hold-runs cannot be used with --memory: there are no stored runs to hold");
     }
@@ -120,13 +158,22 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
         );
     }
     signals::raise_file_limit();
-    let (stop, mut reloads) = obey(Signals::listen()?);
+    // Interrupts stop the turns of a chat.
+    let (_reload, none) = mpsc::channel(1);
+    let (stop, mut reloads) = match front {
+        Front::Chat(_) => (CancellationToken::new(), none),
+        Front::Address | Front::Mcp => obey(Signals::listen()?),
+    };
     config.check_files(&["key-file"])?;
     let store = open_store(values, database.as_ref()).await?;
-    let listener = TcpListener::bind(values.addr).await.map_err(|error| {
+    let mut addr = values.addr;
+    if front.is_private() && config.origin("addr").is_none() {
+        // Each client starts a process of its own.
+        addr.set_port(0);
+    }
+    let listener = TcpListener::bind(addr).await.map_err(|error| {
         anyhow!(
-            "cannot listen on {}: {error}; choose another address with `--addr` (port 0 takes a free port)",
-            values.addr
+            "cannot listen on {addr}: {error}; choose another address with `--addr` (port 0 takes a free port)"
         )
     })?;
     let here = format!("http://{}", config::reachable(listener.local_addr()?));
@@ -143,6 +190,9 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let host = open_host(args, (read, values), &base, (store, node), &mut watched, telemetry).await?;
     host.audit_connections(&secrets);
     reload::warn_of_hidden(&host);
+    if let Front::Chat(LocalChat { group: Some(bytes) }) = front {
+        deploy_group(&host, bytes).await?;
+    }
     let refused = watched.deploy_all(&host, console, false).await?;
     if refused > 0 && !args.files.is_empty() {
         host.shut_down().await.ok();
@@ -163,7 +213,16 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
             eprintln!("loom: resuming {}", unfinished_runs(recovery.runs));
         }
     }
-    print_addresses(values, database.as_ref(), &host, &here);
+    if !matches!(front, Front::Chat(_)) {
+        print_addresses(values, database.as_ref(), &host, &here);
+    }
+    match front {
+        // For programs that wait for it.
+        Front::Address => println!("listening on {here}"),
+        Front::Mcp => eprintln!("loom: listening on {here}"),
+        Front::Chat(_) => {}
+    }
+    let secret = token.clone();
     let settings = ServerSettings {
         token,
         public_url: values.public_url.clone(),
@@ -188,8 +247,21 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     };
     let drain = Rc::clone(&serving.drain);
     let closed = CancellationToken::new();
+    let mcp = server.mcp();
+    let exit = Cell::new(Exit::Success);
+    let fronting = async {
+        exit.set(match front {
+            Front::Address => std::future::pending().await,
+            Front::Mcp => speak(&mcp, &stop).await,
+            Front::Chat(_) => converse(&host, (&here, secret.as_deref()), console).await,
+        });
+        stop.cancel();
+        // The server returns when its connections have ended.
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         () = server.serve(listener, closed.clone()) => {}
+        () = fronting => {}
         () = host.attend_secrets(&secrets, values.secret_expiry_days) => {}
         () = serving.keep_up(&host, &mut reloads) => {}
         () = drained(&host, &stop, &drain, &closed) => {}
@@ -197,10 +269,48 @@ async fn serve(args: &ServeArgs, console: Console) -> Result<Exit> {
     let left = host.engine().runs_in_progress();
     host.shut_down().await.context("cannot close the store cleanly")?;
     match left {
+        0 if matches!(front, Front::Chat(_)) => {}
         0 => eprintln!("loom: stopped"),
         left => eprintln!("loom: stopped; {} will resume at the next start", unfinished_runs(left)),
     }
-    Ok(Exit::Success)
+    Ok(exit.get())
+}
+
+/// Deploys the group that was described on the command line.
+async fn deploy_group(host: &Arc<Host>, bytes: &[u8]) -> Result<()> {
+    let options = LoadOptions { name: Some(chat::GROUP.into()), ..LoadOptions::default() };
+    let bytes = bytes.to_vec();
+    let source = Source { bytes, options, origin: Origin::Api, bump: Bump::Patch, only_new: false };
+    match host.deploy(&source).await {
+        Ok(_) => Ok(()),
+        Err(DeployError::Refused(found)) => bail!("the group cannot be used: {found}"),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Chats with the only workflow.
+async fn converse(host: &Host, (here, token): (&str, Option<&str>), console: Console) -> Exit {
+    let deployments = host.deployments();
+    let name =
+        deployments.first().map(|deployment| Arc::clone(&deployment.workflow.name)).unwrap_or_default();
+    match remote::chat_here(here, token, &name, console).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            console::error(format_args!("{error:#}"));
+            Exit::Usage
+        }
+    }
+}
+
+/// Serves a client on standard input and output.
+async fn speak(mcp: &Mcp, stop: &CancellationToken) -> Exit {
+    match mcp.serve(tokio::io::stdin(), tokio::io::stdout(), stop.clone()).await {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            console::error(format_args!("{error}"));
+            Exit::Usage
+        }
+    }
 }
 
 /// Waits for the signal to stop, then for the calls in flight while the server still accepts requests, then closes its port.
@@ -388,7 +498,7 @@ fn print_triggers(host: &Host, deployment: &Deployment) {
     }
 }
 
-/// Prints the workflows and their trigger URLs. The address goes to standard output, for programs that wait for it.
+/// Prints the workflows and their trigger URLs.
 fn print_addresses(values: &Values, database: Option<&Database>, host: &Host, here: &str) {
     let deployments = host.deployments();
     if deployments.is_empty() {
@@ -424,7 +534,6 @@ fn print_addresses(values: &Values, database: Option<&Database>, host: &Host, he
         eprintln!("loom: public URL: {url}");
     }
     eprintln!("loom: open {here}/ui/ in a browser to see runs");
-    println!("listening on {here}");
 }
 
 /// `1 unfinished run`, `2 unfinished runs`.

@@ -423,3 +423,44 @@ async fn the_keywords_of_the_first_loom_still_end_a_chat() {
     assert_eq!((played.output("rounds"), played.text("status")), (3.into(), "complete".to_owned()));
     assert_eq!(play(&models, &chat(&["Alice", "Bob"], "", "")).await.output("rounds"), 10.into());
 }
+
+#[tokio::test]
+async fn each_reduction_limits_what_speakers_see_and_not_what_is_kept() {
+    let models = r#"{"talk": {"api": "scripted", "replies": [
+        {"when": {"any": "Discuss"}, "text": "I see how it began"},
+        {"when": {"any": "SUMMARY"}, "text": "I read a summary"},
+        {"when": {"system": "You are"}, "text": "I see the end"}]},
+        "boss": {"api": "scripted", "replies": [
+            {"when": {"any": ""}, "text": "SUMMARY of the chat"}]}}"#;
+    let reduced = |kind: &str, more: &str| {
+        format!(
+            r#", "coordinator": {{"modelId": "boss"}}, "agentHistoryReductionSettings": {{"agentHistoryReductionType": "{kind}"{more}}}"#
+        )
+    };
+    for (inputs, last) in [
+        (r#", "coordinator": {"modelId": "boss"}"#.to_owned(), "I see how it began"),
+        (reduced("messageCountReduction", r#", "messageCountLimit": 3"#), "I see the end"),
+        (reduced("messageCountReduction", r#", "messageCountLimit": 30"#), "I see how it began"),
+        (reduced("maximumTokenCountReduction", r#", "maximumTokenCount": 60"#), "I see the end"),
+        (reduced("maximumTokenCountReduction", ""), "I see how it began"),
+        (
+            reduced("summarizationReduction", r#", "targetMessageCount": 2, "thresholdMessageCount": 4"#),
+            "I read a summary",
+        ),
+    ] {
+        let played = play(models, &chat(&["Alice", "Bob"], &inputs, &limited(8))).await;
+        let history = played.history();
+        assert_eq!(history.len(), 9, "{inputs}: the history is whole");
+        assert_eq!(history[0], "-: Discuss", "{inputs}");
+        assert!(history[8].ends_with(last), "{inputs}: {history:?}");
+    }
+    for (inputs, says) in [
+        (reduced("half", ""), "'agentHistoryReductionType' must be"),
+        (reduced("messageCountReduction", ""), "needs 'messageCountLimit'"),
+        (reduced("summarizationReduction", r#", "targetMessageCount": 2"#), "needs 'thresholdMessageCount'"),
+    ] {
+        let played = play(models, &chat(&["Alice", "Bob"], &inputs, &limited(8))).await;
+        let error = played.record().get("error").cloned().unwrap_or_default().to_json_text();
+        assert!(error.contains(says), "{inputs}: {error}");
+    }
+}

@@ -85,7 +85,7 @@ codes! {
     BAD_MEMORY_GRANT = "L0226" "invalid grant of shared memory": "`memory` of a definition has the lists `read` and `write`. Their entries are namespaces, such as `global` or `workflow:orders`, or patterns that end with `*`, such as `chat:*`.";
     BAD_TOOL = "L0227" "invalid tool": "A tool of an Agent has `actions`, or it is itself an action with the arguments of the model: an `McpClientTool`, or an operation of a connection with a description.";
     BAD_CHAT = "L0230" "invalid GroupChat": "A GroupChat has `participants` (each with one of `agent`, `workflow`, `human` and `actions`), an `initialMessage`, a `mode`, and what its mode needs: `selector` and `manager` a `coordinator`, `expression` the expression `next`. `termination` is a list of conditions, and names in it are those of participants and tools. `docs/guide/agents.md` describes all properties.";
-    BAD_APPROVAL = "L0231" "invalid question to a person": "`approval` of a tool is `true`, or an object with `timeout`, `default` (`approve` or `reject`), `message` and `to`. An AskPerson has a `message`, and may have `ask` (`reply` or `approval`), `to` and `responseSchema`; `limit.timeout` is its deadline.";
+    BAD_APPROVAL = "L0231" "invalid question to a person": "`approval` of a tool, or of an action with `\"acceptsUntrusted\": false`, is a boolean or an object with `timeout`, `default` (`approve` or `reject`), `message` and `to`. An AskPerson has a `message`, and may have `ask` (`reply` or `approval`), `to` and `responseSchema`; `limit.timeout` is its deadline.";
 
     // Values of settings.
     BAD_DURATION = "L0300" "invalid duration": "A duration must be in ISO 8601 format, such as `PT20S` or `P1DT12H`. Settings in the Loom spelling also accept a number of milliseconds.";

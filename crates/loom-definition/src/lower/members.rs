@@ -68,6 +68,7 @@ const ACTION: &[&str] = &[
     "attemptTimeoutMode",
     "onUncertain",
     "acceptsUntrusted",
+    "approval",
     "conditions",
     "name",
     "id",

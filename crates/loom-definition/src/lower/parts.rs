@@ -248,17 +248,21 @@ impl Lowerer<'_, '_, '_> {
             let message = format!("the tool `{tool}` hands over, which cannot wait for an approval");
             self.found.error(code::BAD_APPROVAL, approval.place, message);
         }
-        if approval.boolean().is_some() {
-            return;
+        if approval.boolean().is_none() {
+            self.approval_members(approval, name);
         }
+    }
+
+    /// Checks the properties of an `approval` of a tool or an action.
+    pub(super) fn approval_members(&mut self, approval: &Node, of: &str) {
         if approval.members().is_none() {
             let message =
-                format!("`approval` of `{tool}` must be a boolean or an object, found {}", approval.kind());
+                format!("`approval` of `{of}` must be a boolean or an object, found {}", approval.kind());
             self.found.error(code::BAD_APPROVAL, approval.place, message);
             return;
         }
         let known = ["timeout", "default", "message", "to", "limit"];
-        self.only(approval, &known, code::BAD_APPROVAL, &format!("`approval` of `{tool}`"));
+        self.only(approval, &known, code::BAD_APPROVAL, &format!("`approval` of `{of}`"));
         if let Some(default) = approval.get("default")
             && !default.text().is_some_and(|text| {
                 ["approve", "reject"].iter().any(|known| known.eq_ignore_ascii_case(text))

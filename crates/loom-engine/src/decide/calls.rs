@@ -78,6 +78,11 @@ impl Decider<'_> {
     }
 
     pub(super) fn begin_call(&mut self, place: Place, inputs: Value, effect: EffectId, phase: Phase) {
+        if let Some(approval) = &self.action(place).approval
+            && inputs.contains_untrusted()
+        {
+            return self.ask_approval(place, inputs, effect, approval);
+        }
         let Some(inputs) = self.accepted(place, inputs) else { return };
         self.push_start(place, Some(inputs));
         self.set_limit(place);
@@ -92,6 +97,9 @@ impl Decider<'_> {
     pub(super) fn effect_ended(&mut self, effect: EffectId, result: EffectResult) {
         let Some(call) = self.state.effects.get(effect) else { return };
         let (place, at) = (call.place, self.now);
+        if call.phase == Phase::Approve {
+            return self.approval_ended(place, effect, result);
+        }
         let result = self.withheld(place, call.phase, result);
         let ended = |next, outcome| Event::AttemptEnded { place, effect, outcome, next, at };
         match result {
@@ -137,7 +145,9 @@ impl Decider<'_> {
             if outcome.error.is_some() {
                 let inputs = match phase {
                     Phase::Unsubscribe => None,
-                    Phase::Call | Phase::Admit | Phase::Subscribe => self.state.slot(place).inputs.as_ref(),
+                    Phase::Call | Phase::Admit | Phase::Subscribe | Phase::Approve => {
+                        self.state.slot(place).inputs.as_ref()
+                    }
                 };
                 let about = inputs.into_iter().chain(outcome.outputs.as_ref()).cloned().collect();
                 outcome = outcome.withheld(&about, &self.environment.masker);

@@ -411,6 +411,7 @@ fn write_next(w: &mut Writer<'_>, next: &Next) {
             w.byte(5);
             w.list(uses, write_use);
         }
+        Next::Proceed => w.byte(6),
     }
 }
 
@@ -432,6 +433,7 @@ fn read_next(r: &mut Reader<'_>) -> Read<Next> {
         3 => Next::Execute,
         4 => Next::End,
         5 => Next::Turn { uses: r.list(read_use)? },
+        6 => Next::Proceed,
         _ => return r.unreadable("unknown continuation of an attempt"),
     })
 }
@@ -442,6 +444,7 @@ pub(super) const fn phase_tag(phase: Phase) -> u8 {
         Phase::Admit => 1,
         Phase::Subscribe => 2,
         Phase::Unsubscribe => 3,
+        Phase::Approve => 4,
     }
 }
 
@@ -451,6 +454,7 @@ pub(super) fn read_phase(r: &mut Reader<'_>) -> Read<Phase> {
         1 => Phase::Admit,
         2 => Phase::Subscribe,
         3 => Phase::Unsubscribe,
+        4 => Phase::Approve,
         _ => return r.unreadable("unknown phase of a call"),
     })
 }

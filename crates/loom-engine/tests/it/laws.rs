@@ -349,7 +349,12 @@ impl Book<'_> {
                 tries.refusals += u32::from(refused.contains(&outcome.code.as_ref()));
                 tries.open = false;
             }
-            Next::Poll { .. } | Next::Callback | Next::Execute | Next::End | Next::Turn { .. } => {}
+            Next::Poll { .. }
+            | Next::Callback
+            | Next::Execute
+            | Next::Proceed
+            | Next::End
+            | Next::Turn { .. } => {}
         }
         Ok(())
     }

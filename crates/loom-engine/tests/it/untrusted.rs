@@ -19,7 +19,7 @@ fn actions(between: &str, body: &str) -> String {
     r#"{
         "Ask": {"type": "AI", "inputs": {"prompt": "which account?"}},
         BETWEEN
-        "Pay": {"type": "Http", "acceptsUntrusted": false, "runAfter": {"LAST": ["Succeeded"]},
+        "Pay": {"type": "Http", "acceptsUntrusted": false, "approval": false, "runAfter": {"LAST": ["Succeeded"]},
             "inputs": {"method": "POST", "uri": "http://bank/pay", "body": {"amount": BODY}}}}"#
         .replace("BETWEEN", between)
         .replace("LAST", if between.is_empty() { "Ask" } else { "Between" })
@@ -113,7 +113,8 @@ fn what_no_model_said_is_accepted_and_so_is_everything_without_the_property() {
     let played = play_with(&workflow(&trusted), said);
     assert_eq!(played.status, Some(RunStatus::Succeeded), "{}", played.message("Pay"));
     // The control: the same action without the property sends what the model said.
-    let accepting = actions("", r#""@body('Ask').account""#).replace(r#""acceptsUntrusted": false, "#, "");
+    let accepting = actions("", r#""@body('Ask').account""#)
+        .replace(r#""acceptsUntrusted": false, "approval": false, "#, "");
     let mut sent = Value::NULL;
     let played = play_with(&workflow(&accepting), |call| {
         if &*call.definition().name == "Pay" {
@@ -150,7 +151,7 @@ fn responses_and_events_can_refuse_what_a_model_said() {
 const AGENT: &str = r#"{
     "Ask": {"type": "Agent", "inputs": {"parameters": {}}, "tools": {"pay": {"actions": {
         "Look": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s/accounts"}},
-        "Pay": {"type": "Http", "acceptsUntrusted": false, "runAfter": {"Look": ["Succeeded"]},
+        "Pay": {"type": "Http", "acceptsUntrusted": false, "approval": false, "runAfter": {"Look": ["Succeeded"]},
             "inputs": {"method": "POST", "uri": "http://bank/pay", "body": WHAT}}}}}}}"#;
 
 fn agent(call: &Call) -> EffectResult {

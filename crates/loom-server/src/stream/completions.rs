@@ -8,7 +8,7 @@ use loom_models::{
 };
 
 use super::{
-    native::whole_text,
+    native::{message_of, whole_text},
     said::{Part, ends_message},
 };
 
@@ -40,11 +40,8 @@ impl Completions {
         if kind == "action.completed" {
             self.count(data);
         }
-        if event.get("messageId").is_some() && ends_message(kind) {
-            let summary = data.get("outputs").and_then(|outputs| outputs.get("summary")?.as_str());
-            if let Some(text) = summary.map(str::to_owned).or_else(|| whole_text(event)) {
-                self.last = text;
-            }
+        if let Some(text) = message_of(event) {
+            self.last = text;
         }
         match kind {
             "run.responded" => {

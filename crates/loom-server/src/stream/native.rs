@@ -2,7 +2,10 @@
 
 use loom_expression::{Object, Value};
 
-use super::{push, said::Part};
+use super::{
+    push,
+    said::{Part, ends_message},
+};
 
 /// The types of events that callers of triggers see.
 const FOR_CALLERS: [&str; 4] = ["run.started", "run.waiting", "run.responded", "run.completed"];
@@ -54,7 +57,7 @@ impl Native {
 pub(super) fn for_caller(event: &Value) -> Option<Value> {
     let kind = event.get("type").and_then(Value::as_str)?;
     let data = event.get("data").and_then(Value::as_object)?;
-    let speaks = event.get("messageId").is_some() && super::said::ends_message(kind);
+    let speaks = event.get("messageId").is_some() && ends_message(kind);
     if !FOR_CALLERS.contains(&kind) && !data.contains_key("emitted") && !speaks {
         return None;
     }
@@ -78,6 +81,23 @@ pub(super) fn chat_of(event: &Value) -> Vec<Value> {
     let chat =
         data.and_then(|data| data.get("chat").or_else(|| data.get("outputs")?.get("chat"))?.as_array());
     chat.into_iter().flatten().cloned().collect()
+}
+
+/// What an event reports as progress, `{current?, total?, message?}`: of an Emit, or of a group chat.
+pub(crate) fn progress_of(event: &Value) -> Vec<Value> {
+    let emitted = event.get("data").and_then(|data| data.get("emitted")?.get("progress")).cloned();
+    let chat = chat_of(event).into_iter().filter_map(|shown| shown.get("progress").cloned());
+    emitted.into_iter().chain(chat).collect()
+}
+
+/// The message that an event ends; that of a group chat is its summary.
+pub(crate) fn message_of(event: &Value) -> Option<String> {
+    event.get("messageId")?;
+    let kind = event.get("type").and_then(Value::as_str).filter(|kind| ends_message(kind));
+    kind?;
+    let outputs = event.get("data").and_then(|data| data.get("outputs"));
+    let summary = outputs.and_then(|outputs| outputs.get("summary")?.as_str());
+    summary.map(str::to_owned).or_else(|| whole_text(event))
 }
 
 /// The whole text of the message that an event ends.

@@ -389,7 +389,8 @@ impl Recorded {
         {
             running.call = None;
         }
-        if call.phase == Phase::Admit {
+        // A wait for a person is no call either.
+        if matches!(call.phase, Phase::Admit | Phase::Approve) {
             return;
         }
         let action = self.workflow.action(call.place.action);

@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
+mod api_approvals;
 mod api_chats;
 mod api_completions;
 mod api_egress;
 mod api_events;
 mod api_idempotency;
 mod api_limits;
+mod api_mcp;
 mod api_memory;
 mod api_metrics;
 mod api_questions;

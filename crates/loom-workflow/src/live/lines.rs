@@ -137,7 +137,7 @@ impl Lines {
                 let tools = words::count(uses.len(), "tool");
                 self.line(at, &format!("↪ {label}: uses {tools}"), out);
             }
-            Next::Execute | Next::End => {}
+            Next::Execute | Next::Proceed | Next::End => {}
         }
     }
 

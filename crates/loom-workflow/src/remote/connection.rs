@@ -157,6 +157,39 @@ impl Connection {
         Err(refusal(status, &Value::parse_json(&body).unwrap_or_default()))
     }
 
+    /// Sends a request and returns the response as soon as it begins.
+    pub(super) async fn stream(
+        &self,
+        method: Method,
+        path: &str,
+        more: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Streamed, Refusal> {
+        let Connection::Server { client, base, headers } = self else {
+            return Err(Refusal::Unreachable("a data directory executes nothing".to_owned()));
+        };
+        let address = format!("{}{path}", base.shown().trim_end_matches('/'));
+        let url = Url::parse(&address).map_err(|error| Refusal::Unreachable(error.to_string()))?;
+        let mut request = Request::get(url, TIMEOUT);
+        request.method = method;
+        request.headers.clone_from(headers);
+        if !body.is_empty() {
+            request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        request.headers.extend(more);
+        request.body = body.into();
+        let opened = client.open(request).await.map_err(|failure| Refusal::Unreachable(failure.message))?;
+        let status = opened.status.as_u16();
+        if (200..300).contains(&status) {
+            return Ok(opened);
+        }
+        let (mut opened, mut body) = (opened, Vec::new());
+        while let Ok(Some(chunk)) = opened.chunk().await {
+            body.extend_from_slice(&chunk);
+        }
+        Err(refusal(status, &Value::parse_json(&body).unwrap_or_default()))
+    }
+
     /// What is wrong with the data directory, if anything.
     pub(super) fn problem(&self) -> Option<String> {
         match self {

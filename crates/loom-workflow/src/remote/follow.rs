@@ -68,11 +68,11 @@ pub(super) async fn tail(
             }
             Err(refusal) => return Err(refusal),
         };
-        let mut arrived = Arrived::default();
+        let mut arrived = Blocks::default();
         while let Some(chunk) = next(&mut stream).await {
             failures = 0;
             arrived.push(&chunk);
-            while let Some((id, event)) = arrived.pop() {
+            while let Some((id, event)) = arrived.pop_event() {
                 works = true;
                 ended |= each(&id, &event);
                 last = Some(id);
@@ -97,19 +97,31 @@ async fn next(stream: &mut Streamed) -> Option<bytes::Bytes> {
 
 /// What has arrived of a stream of server-sent events.
 #[derive(Debug, Default)]
-struct Arrived {
+pub(super) struct Blocks {
     bytes: Vec<u8>,
     /// The wait before the stream is opened again, if the server has set one.
     retry: Option<Duration>,
 }
 
-impl Arrived {
-    fn push(&mut self, chunk: &[u8]) {
+/// One server-sent event.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) id: Option<String>,
+    pub(super) data: String,
+}
+
+impl Blocks {
+    pub(super) fn push(&mut self, chunk: &[u8]) {
         self.bytes.extend_from_slice(chunk);
     }
 
-    /// The next complete event, with its id. Comments and other blocks without data are skipped.
-    fn pop(&mut self) -> Option<(String, Value)> {
+    /// What has arrived and was not taken.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The next complete event. Comments and other blocks without data are skipped.
+    pub(super) fn pop(&mut self) -> Option<Block> {
         loop {
             let end = self.bytes.windows(2).position(|pair| pair == b"\n\n")?;
             let block: Vec<u8> = self.bytes.drain(..end + 2).collect();
@@ -117,9 +129,17 @@ impl Arrived {
             let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
             let retry = field("retry:").and_then(|millis| millis.parse().ok());
             self.retry = retry.map(Duration::from_millis).or(self.retry);
-            let id = field("id:").map(str::to_owned);
-            let data = field("data:").and_then(|data| Value::parse_json(data.as_bytes()).ok());
-            if let (Some(id), Some(data)) = (id, data) {
+            if let Some(data) = field("data:").filter(|data| !data.is_empty()) {
+                return Some(Block { id: field("id:").map(str::to_owned), data: data.to_owned() });
+            }
+        }
+    }
+
+    /// The next event with an id and JSON, as streams of runs have them.
+    fn pop_event(&mut self) -> Option<(String, Value)> {
+        loop {
+            let Block { id, data } = self.pop()?;
+            if let (Some(id), Ok(data)) = (id, Value::parse_json(data.as_bytes())) {
                 return Some((id, data));
             }
         }
@@ -134,10 +154,10 @@ mod tests {
     fn events_are_complete_when_their_empty_line_arrives() {
         let stream = b"retry: 1000\n\n: still here\n\nid: 7\nevent: run.started\ndata: {\"seq\":7}\n\nid: 8\ndata: {\"seq\":8}\n\n";
         for step in 1..=stream.len() {
-            let (mut arrived, mut seen) = (Arrived::default(), Vec::new());
+            let (mut arrived, mut seen) = (Blocks::default(), Vec::new());
             for chunk in stream.chunks(step) {
                 arrived.push(chunk);
-                while let Some((id, event)) = arrived.pop() {
+                while let Some((id, event)) = arrived.pop_event() {
                     seen.push((id, event.get("seq").and_then(Value::as_i64)));
                 }
             }

@@ -53,11 +53,16 @@ pub(super) struct By {
 }
 
 impl By {
-    #[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
     fn name(&self) -> Option<String> {
-        let of_user = || ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
-        self.by.clone().or_else(of_user).filter(|name| !name.trim().is_empty())
+        self.by.clone().or_else(user).filter(|name| !name.trim().is_empty())
     }
+}
+
+/// The name of the user on this machine.
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment for all")]
+pub(super) fn user() -> Option<String> {
+    let name = ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
+    name.filter(|name| !name.trim().is_empty())
 }
 
 /// Runs a command.

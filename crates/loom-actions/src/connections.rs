@@ -25,6 +25,7 @@
 
 mod mcp;
 mod models;
+mod names;
 mod section;
 mod sources;
 

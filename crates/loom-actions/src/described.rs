@@ -17,6 +17,7 @@ use loom_connectors::{
 };
 use loom_definition::{
     Workflow,
+    diagnostic::CallFault,
     model::{ActionKind, EffectKind},
     trigger::TriggerKind,
 };
@@ -489,13 +490,15 @@ pub struct CallProblem {
     pub pointer: String,
     /// What is wrong, without a full stop.
     pub message: String,
-    /// Whether the operation cannot be called at all, whatever its arguments.
-    pub is_unusable: bool,
+    /// What kind of problem it is.
+    pub fault: CallFault,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 impl Connections {
-    /// Checks the calls of described operations, as far as they are known before expressions are evaluated, in the order of the
-    /// definition.
+    /// Checks the calls of described operations, of language models and of MCP servers, as far as they are known before
+    /// expressions are evaluated, in the order of the definition.
     pub fn check_calls(&self, workflow: &Workflow) -> Vec<CallProblem> {
         let mut problems = Vec::new();
         for trigger in &workflow.triggers {
@@ -511,6 +514,7 @@ impl Connections {
             {
                 self.check_call(inputs.source_value(), &action.pointer, &is_literal, &mut problems);
             }
+            self.check_names(action, &mut problems);
         }
         problems
     }
@@ -532,7 +536,13 @@ impl Connections {
         let host = host_of(inputs);
         let Some(connector) = self.connector_of(&host) else { return };
         let mut add = |rest: &str, message: String, is_unusable| {
-            problems.push(CallProblem { pointer: format!("{pointer}/inputs{rest}"), message, is_unusable });
+            let fault = if is_unusable { CallFault::Unusable } else { CallFault::Mismatch };
+            problems.push(CallProblem {
+                pointer: format!("{pointer}/inputs{rest}"),
+                message,
+                fault,
+                hint: None,
+            });
         };
         let connector = match connector {
             Ok(connector) => connector,
@@ -573,7 +583,7 @@ impl Connections {
 }
 
 /// Whether a value of a definition is itself, and not an expression that is still to be evaluated.
-fn is_literal(value: &Value) -> bool {
+pub(crate) fn is_literal(value: &Value) -> bool {
     let Some(text) = value.as_str() else { return true };
     !text.contains("@{") && (!text.starts_with('@') || text.starts_with("@@"))
 }

@@ -18,6 +18,9 @@ use rmcp::model::{CallToolResult, ContentBlock, Tool};
 pub(crate) use self::session::Sessions;
 use crate::{Connections, Failure, connections::McpServer, handlers::failed};
 
+/// The type of the actions.
+pub(crate) const ACTION: &str = "McpClientTool";
+
 /// The most bytes of one message of a server.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
@@ -84,13 +87,17 @@ pub(crate) fn server_of(inputs: &Value, connections: &Connections) -> Result<Mcp
         let authentication = connection.and_then(|connection| connection.get("Authentication"));
         return McpServer::at(url, authentication.unwrap_or(&Value::NULL));
     }
-    let references = [inputs.get("connectionReference"), connection, inputs.get("host")];
+    connections.mcp_server(named_server(inputs))
+}
+
+/// The entry of the connections file that inputs name.
+pub(crate) fn named_server(inputs: &Value) -> Option<&str> {
+    let references = [inputs.get("connectionReference"), inputs.get("connection"), inputs.get("host")];
     let named = references.into_iter().flatten().find_map(|reference| {
         let inner = reference.get("connection").unwrap_or(reference);
         ["referenceName", "connectionName", "name"].iter().find_map(|name| inner.get(name)?.as_str())
     });
-    let named = inputs.get("server").and_then(Value::as_str).or(named);
-    connections.mcp_server(named)
+    inputs.get("server").and_then(Value::as_str).or(named)
 }
 
 /// Whether inputs allow a tool: all, or those in `allowedTools`.

@@ -81,9 +81,8 @@ impl Diagnostic {
         }
     }
 
-    /// An error in the call of a described operation, at a JSON pointer in `source`: of the operation itself when it cannot be
-    /// called, otherwise of its arguments.
-    pub fn call(pointer: &str, source: &str, message: String, is_unusable: bool) -> Diagnostic {
+    /// An error in a call that the project's files refuse, at a JSON pointer in `source`.
+    pub fn call(pointer: &str, source: &str, message: String, fault: CallFault) -> Diagnostic {
         let read = text::read(source, &text::Limits::default()).ok();
         let mut at = pointer;
         // The innermost value that is there.
@@ -96,7 +95,11 @@ impl Diagnostic {
             }
         };
         Diagnostic {
-            code: if is_unusable { code::CALL_UNUSABLE } else { code::CALL_MISMATCH },
+            code: match fault {
+                CallFault::Unusable => code::CALL_UNUSABLE,
+                CallFault::Mismatch => code::CALL_MISMATCH,
+                CallFault::Undefined => code::MODEL_MISSING,
+            },
             severity: Severity::Error,
             message,
             pointer: at.to_owned(),
@@ -146,6 +149,17 @@ fn place_json(source: &str, offset: usize) -> Value {
     object.insert("line", Value::from(at.line as i64));
     object.insert("column", Value::from(at.column as i64));
     Value::from(object)
+}
+
+/// Why a call that the project's files describe cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallFault {
+    /// The arguments do not match the operation.
+    Mismatch,
+    /// The operation cannot be called at all, whatever its arguments.
+    Unusable,
+    /// No file defines the language model or the MCP server, or its entry cannot be used.
+    Undefined,
 }
 
 /// The JSON type of a value, with its article, for messages such as "must be an array, found a string".

@@ -55,6 +55,14 @@ impl std::ops::Deref for Purse<'_> {
 }
 
 impl<'a> Scope<'a> {
+    /// Whether a tool of an agent declares a parameter.
+    fn declares(&self, agent: ActionIdx, tool: u32, name: &str) -> bool {
+        let ActionKind::Agent { tools, .. } = &self.state.workflow().action(agent).kind else { return false };
+        let schema = tools.get(tool as usize).map(|tool| &tool.parameters);
+        let properties = schema.and_then(|schema| schema.get("properties")?.as_object());
+        properties.is_some_and(|properties| properties.name_ignore_case(name).is_some())
+    }
+
     pub(crate) fn new(
         state: &'a RunState,
         environment: &'a Environment,
@@ -415,13 +423,15 @@ impl Context for Scope<'_> {
     fn agent_parameter(&self, name: &str) -> Lookup {
         let tool =
             self.state.enclosing(self.opening, |action| matches!(action.kind, ActionKind::Agent { .. }));
-        let arguments = tool.and_then(|(opening, place)| {
+        let used = tool.and_then(|(opening, place)| {
             let turns = &self.state.activity(place)?.call.as_ref()?.turns;
-            Some(&turns.get(self.state.opening(opening).index)?.arguments)
+            Some((place.action, turns.get(self.state.opening(opening).index)?))
         });
-        let argument = arguments.and_then(|arguments| {
-            let exact = arguments.get(name);
-            exact.or_else(|| arguments.as_object()?.get_ignore_case(name)).cloned()
+        let argument = used.and_then(|(agent, used)| {
+            let exact = used.arguments.get(name);
+            let given = exact.or_else(|| used.arguments.as_object()?.get_ignore_case(name)).cloned();
+            // A parameter that the model left out is null.
+            given.or_else(|| self.declares(agent, used.tool, name).then_some(Value::NULL))
         });
         argument.ok_or_else(|| LookupError::NotAvailable {
             why: format!("no tool call has an argument '{name}'"),

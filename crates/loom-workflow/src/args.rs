@@ -340,7 +340,7 @@ pub(crate) struct TestArgs {
 /// Options of `loom explain`.
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
-    /// The code in brackets after `error` or `warning`, or `connections`.
+    /// The code in brackets after `error` or `warning`, or a topic: connections, models, agent, groupchat, emit or memory.
     pub(crate) code: Option<String>,
 }
 

@@ -104,6 +104,7 @@ const EXAMPLES: &[Example] = &[
         connections: Some(include_str!("../assets/examples/group-chat/connections.json")),
         ..example!("group-chat", "a group chat: a coordinator selects who speaks, with a scripted model", service: false, counted: &[])
     },
+    example!("mcp", "an agent with the tools of an MCP server, which is a program of the example", service: false, counted: &[]),
     example!("memory", "counters, lists, sets and hashes that concurrent iterations share", service: false, counted: &[]),
     example!("inline-script", "JavaScript that computes a total, and JavaScript that fails", service: false, counted: &[]),
     example!("secrets", "a secret from a provider: sent to a service, and shown nowhere", service: true, counted: &[]),
@@ -189,6 +190,20 @@ fn mount_secrets(config: &mut Config) -> Result<tempfile::TempDir> {
     Ok(directory)
 }
 
+/// Writes a program and the connections file that names it into a directory. The directory is removed when the returned value is
+/// dropped.
+fn mount_server(config: &mut Config) -> Result<tempfile::TempDir> {
+    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let connections = directory.path().join("connections.json");
+    let write = || {
+        std::fs::write(directory.path().join("server.sh"), include_str!("../assets/examples/mcp/server.sh"))?;
+        std::fs::write(&connections, include_str!("../assets/examples/mcp/connections.json"))
+    };
+    write().context("cannot write the server of the example")?;
+    config.values.connections = Some(connections);
+    Ok(directory)
+}
+
 /// Starts the service, runs the example against it, and prints what happened.
 async fn execute(example: &Example, connections: Option<&Path>, console: Console) -> Result<Exit> {
     if example.name == REMOTE {
@@ -211,19 +226,18 @@ async fn execute(example: &Example, connections: Option<&Path>, console: Console
     let definition = source(&format!("examples/{}/workflow.json", example.name), example.definition);
     let children: Vec<Source> = example.children.iter().map(|(name, text)| source(name, text)).collect();
     let mut config = Config::defaults();
-    let _mounted = if example.name == "secrets" { Some(mount_secrets(&mut config)?) } else { None };
-    let Some(mut prepared) = run::prepare(&definition, &children, &with, &config, console)? else {
+    let _mounted = match example.name {
+        "secrets" => Some(mount_secrets(&mut config)?),
+        "mcp" if connections.is_none() => Some(mount_server(&mut config)?),
+        _ => None,
+    };
+    let known = example.connections.filter(|_| connections.is_none());
+    if let Some(file) = connections {
+        config.values.connections = Some(file.to_owned());
+    }
+    let Some(mut prepared) = run::prepare(&definition, &children, &with, &config, known, console)? else {
         return Ok(Exit::Refused);
     };
-    match (connections, example.connections) {
-        (Some(file), _) => {
-            let text = std::fs::read_to_string(file);
-            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
-            prepared.define_connections(&text)?;
-        }
-        (None, Some(own)) => prepared.define_connections(own)?,
-        (None, None) => {}
-    }
     if example.name == "chaos" {
         prepared.chaos = Some(chaos::read(CHAOS, "examples/chaos/chaos.json")?);
     }

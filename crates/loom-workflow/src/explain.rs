@@ -1,4 +1,4 @@
-//! `loom explain`: explains an error code, with an example.
+//! `loom explain`: explains an error code, with an example, or a topic.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +17,28 @@ const CONNECTIONS: &str = include_str!("explain/connections.txt");
 /// The operations of `Memory` actions, and the grants.
 const MEMORY: &str = include_str!("explain/memory.txt");
 
+/// The language models of a connections file, and `AI` actions.
+const MODELS: &str = include_str!("explain/models.txt");
+
+/// `Agent` actions, their tools and limits.
+const AGENT: &str = include_str!("explain/agent.txt");
+
+/// `GroupChat` actions.
+const CHAT: &str = include_str!("explain/groupchat.txt");
+
+/// `Emit` actions.
+const EMIT: &str = include_str!("explain/emit.txt");
+
+/// What can be explained besides codes: the names of a topic, of which the first is listed, what it is about, and its page.
+const TOPICS: [(&[&str], &str, &str); 6] = [
+    (&["connections", "connections.json"], "the format of the connections file", CONNECTIONS),
+    (&["models", "model", "ai", "mcpservers"], "language models, and AI actions that ask them", MODELS),
+    (&["agent", "agents", "tools", "agenthandoff"], "Agent actions, their tools and limits", AGENT),
+    (&["groupchat", "group-chat"], "GroupChat actions", CHAT),
+    (&["emit"], "Emit actions, which send events to those who watch a run", EMIT),
+    (&["memory"], "the operations of Memory actions", MEMORY),
+];
+
 /// Runs the command.
 pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
     let Some(wanted) = &args.code else {
@@ -26,16 +48,14 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
         for code in Code::ALL {
             println!("{}   {}", code.number(), code.meaning());
         }
-        println!("connections  the format of the connections file");
-        println!("memory  the operations of Memory actions");
+        for (names, about, _) in TOPICS {
+            println!("{}  {about}", names[0]);
+        }
         return Ok(Exit::Success);
     };
-    if wanted.eq_ignore_ascii_case("connections") {
-        print!("{CONNECTIONS}");
-        return Ok(Exit::Success);
-    }
-    if wanted.eq_ignore_ascii_case("memory") {
-        print!("{MEMORY}");
+    let is_wanted = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(wanted));
+    if let Some((_, _, page)) = TOPICS.iter().find(|(names, _, _)| is_wanted(names)) {
+        print!("{page}");
         return Ok(Exit::Success);
     }
     if let Some(info) = diagnostic::explain(wanted) {
@@ -53,9 +73,10 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<Exit> {
         return Ok(Exit::Success);
     }
     let known = catalogue().iter().map(|info| info.code).chain(Code::ALL.iter().map(|code| code.number()));
+    let known = known.chain(TOPICS.iter().map(|(names, _, _)| names[0]));
     let hint = match diagnostic::nearest(wanted, known) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => "`loom explain` lists all codes".to_owned(),
+        None => "`loom explain` lists all codes and topics".to_owned(),
     };
     Err(anyhow!("unknown code `{wanted}`; {hint}"))
 }
@@ -91,6 +112,7 @@ pub(crate) fn point_at<'a>(findings: impl Iterator<Item = &'a Diagnostic>) {
 #[cfg(test)]
 mod tests {
     use loom_actions::{Connections, Sources};
+    use loom_definition::LoadOptions;
     use loom_expression::Value;
 
     use super::*;
@@ -102,6 +124,27 @@ mod tests {
             let line = line.unwrap_or_else(|| panic!("{}", operation.name));
             for property in operation.properties.iter().filter(|property| **property != "ttl") {
                 assert!(line.contains(property), "{line}: {property}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_examples_of_topics_are_valid() {
+        for (names, _, page) in TOPICS {
+            for example in page.split("\n\n").filter(|part| part.starts_with("  \"")) {
+                // `memory` is a property of a definition, the others are actions.
+                if example.trim_start().starts_with("\"memory\"") || example.contains("\"MemoryChanged\"") {
+                    continue;
+                }
+                let actions = example.replace("}}\n  \"", "}},\n  \"").replace("}}}\n  \"", "}}},\n  \"");
+                let text = format!(
+                    r#"{{"memory": {{"write": ["*"]}}, "triggers": {{"manual": {{"type": "Request"}}}}, "actions": {{{actions}}}}}"#
+                );
+                let loaded = loom_definition::Definition::parse(text.as_bytes(), &LoadOptions::default());
+                let loaded = loaded.unwrap_or_else(|all| panic!("{}: {all}\n{text}", names[0]));
+                let warnings: Vec<_> =
+                    loaded.warnings.iter().filter(|warning| warning.code != "L0510").collect();
+                assert!(warnings.is_empty(), "{}: {warnings:?}", names[0]);
             }
         }
     }

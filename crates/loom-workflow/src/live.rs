@@ -70,6 +70,11 @@ impl Live {
     }
 }
 
+/// The actions of a run that failed, with their reasons, one a line.
+pub(crate) fn failures(history: &History) -> Vec<String> {
+    lines::failures(history)
+}
+
 impl Watcher for Live {
     fn events(&self, state: &RunState, events: &[Event]) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,14 +10,15 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Result, anyhow, bail};
 use loom_actions::{CallProblem, Project};
 use loom_definition::{
-    Bound, Definition, Diagnostic, Diagnostics, LoadOptions, Loaded, Severity, Surroundings, Workflow,
+    Bound, Definition, Diagnostic, Diagnostics, LoadOptions, Loaded, RunStatus, Severity, Surroundings,
+    Workflow,
     model::{ActionKind, EffectKind},
     policy::ChaosPlan,
     render, text,
     trigger::TriggerKind,
 };
 use loom_engine::{Engine, RunHandle, RunReport, RunRequest, StartError, Started, Watcher};
-use loom_expression::{Object, Value, nearest};
+use loom_expression::{Object, Value, Visible, nearest};
 use loom_store::Store;
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     console::{self, Console},
     exit::Exit,
     files,
-    live::{Live, Spoken, Style},
+    live::{Live, Spoken, Style, failures},
     secrets,
     signals::Interrupts,
 };
@@ -45,7 +46,7 @@ pub(crate) fn command(args: &RunArgs, console: Console) -> Result<Exit> {
     let given = args.file.as_deref().map(Source::read).transpose()?;
     let prepared = match &given {
         None => None,
-        Some(source) => match prepare(source, &children, &args.with, &config, console)? {
+        Some(source) => match prepare(source, &children, &args.with, &config, None, console)? {
             Some(prepared) => Some(prepared),
             None => return Ok(Exit::Refused),
         },
@@ -116,13 +117,6 @@ pub(crate) struct Prepared {
     pub(crate) chaos: Option<Arc<ChaosPlan>>,
 }
 
-impl Prepared {
-    /// Uses the connections of a file that is built in.
-    pub(crate) fn define_connections(&mut self, text: &str) -> Result<()> {
-        self.settings.define_connections(text)
-    }
-}
-
 /// The source of a definition, and the name under which it is shown.
 pub(crate) struct Source {
     pub(crate) name: String,
@@ -137,15 +131,20 @@ impl Source {
     }
 }
 
-/// Loads a definition and binds its parameters. None if it is invalid, which has been reported.
+/// Loads a definition and binds its parameters; `connections` is a connections file that is built in. None if the definition is
+/// invalid, which has been reported.
 pub(crate) fn prepare(
     definition: &Source,
     children: &[Source],
     with: &RunWith,
     config: &Config,
+    connections: Option<&str>,
     console: Console,
 ) -> Result<Option<Prepared>> {
-    let settings = Settings::read(config)?;
+    let mut settings = Settings::read(config)?;
+    if let Some(text) = connections {
+        settings.define_connections(text)?;
+    }
     let warn = !with.quiet;
     let surroundings = settings.surroundings(parameters(&with.parameters)?);
     let choose = with.workflow.as_deref();
@@ -309,13 +308,16 @@ fn report_diagnostics(diagnostics: &Diagnostics, bytes: &[u8], name: &str, conso
     }
 }
 
-/// What is wrong with calls of described operations, as warnings: an action that is not reached does not fail.
+/// What is wrong with a call, as an error of the definition in `source`.
+pub(crate) fn call_problem(call: CallProblem, source: &str) -> Diagnostic {
+    let found = Diagnostic::call(&call.pointer, source, call.message, call.fault);
+    Diagnostic { hint: call.hint, ..found }
+}
+
+/// What is wrong with calls, as warnings: an action that is not reached does not fail.
 pub(crate) fn call_warnings(calls: Vec<CallProblem>, bytes: &[u8]) -> Vec<Diagnostic> {
     let source = text::decode(bytes).map(std::borrow::Cow::into_owned).unwrap_or_default();
-    let warning = |call: CallProblem| {
-        let found = Diagnostic::call(&call.pointer, &source, call.message, call.is_unusable);
-        Diagnostic { severity: Severity::Warning, ..found }
-    };
+    let warning = |call| Diagnostic { severity: Severity::Warning, ..call_problem(call, &source) };
     calls.into_iter().map(warning).collect()
 }
 
@@ -504,10 +506,12 @@ impl Execution<'_> {
                 self.secrets
             );
         }
-        if self.with.quiet
-            && let Some(error) = &report.error
-        {
-            eprintln!("loom: run {}: {}", report.status, error.message);
+        if self.with.quiet && report.status != RunStatus::Succeeded {
+            for failure in failures(&history) {
+                console::note_styled(&format!("loom: {failure}\n"));
+            }
+            let why = report.error.as_ref().map(|error| format!(": {}", Visible(&error.message)));
+            console::note_styled(&format!("loom: run {}{}\n", report.status, why.unwrap_or_default()));
         }
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Result;
 use loom_actions::Project;
 use loom_definition::{
     Definition, Diagnostic, LoadOptions, Severity, Workflow,
-    diagnostic::{SourceFile, sarif},
+    diagnostic::{CallFault, SourceFile, sarif},
     policy::Policies,
     render, text,
 };
@@ -22,7 +22,7 @@ use crate::{
     console::{self, Console},
     exit::Exit,
     explain, files,
-    run::{Settings, missing_connections, parameters},
+    run::{Settings, call_problem, missing_connections, parameters},
 };
 
 /// Diagnostics for values that are only known at deployment: parameters without a value, and missing app settings.
@@ -147,12 +147,9 @@ fn check(path: &Path, args: &ValidateArgs, warned: &mut BTreeSet<Option<PathBuf>
             let missing = missing.into_iter().filter(|_| knows_connections);
             findings
                 .extend(missing.map(|(name, remedy)| Diagnostic::connection_missing(&name, &source, remedy)));
-            let calls = settings.connections().check_calls(&bound.loaded.workflow);
-            findings.extend(
-                calls
-                    .into_iter()
-                    .map(|call| Diagnostic::call(&call.pointer, &source, call.message, call.is_unusable)),
-            );
+            let calls = settings.connections().check_calls(&bound.loaded.workflow).into_iter();
+            let calls = calls.filter(|call| knows_connections || call.fault != CallFault::Undefined);
+            findings.extend(calls.map(|call| call_problem(call, &source)));
             findings
         }
         Err(diagnostics) => diagnostics.0,

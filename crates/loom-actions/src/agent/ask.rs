@@ -102,7 +102,9 @@ impl Talk<'_> {
 
     fn arguments(&self, effect: &Effect, block: u32) -> Value {
         match effect {
-            Effect::CallTool { name, arguments, .. } => self.setup.arguments(name, value_of(arguments)),
+            Effect::CallTool { speaker, name, arguments, .. } => {
+                self.setup.arguments(speaker, name, value_of(arguments))
+            }
             Effect::Approve { speaker, name, arguments, .. } => {
                 let mut given = Object::new();
                 given.insert("tool", name.as_str());

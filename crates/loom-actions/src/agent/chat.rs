@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use loom_definition::{
-    duration::Span,
-    model::{ActionKind, Tool as DefinedTool, ToolRole},
-};
+use loom_definition::{duration::Span, model::ActionKind};
 use loom_engine::ports::Call;
 use loom_expression::{Object, Value};
 use loom_models::{
@@ -15,8 +12,11 @@ use loom_models::{
     },
 };
 
-use super::setup::{
-    agent, agent_tool, count, messages, model_of, money, name_of, no_parameters, number, reduction,
+use super::{
+    offers::Offers,
+    setup::{
+        Offered, Own, agent, count, messages, model_of, money, name_of, no_parameters, number, reduction,
+    },
 };
 use crate::{
     Connections, Failure,
@@ -39,6 +39,7 @@ pub(super) struct Read {
     pub(super) start: Vec<Message>,
     pub(super) schemas: Vec<(Option<String>, Value)>,
     pub(super) chat: Chat,
+    pub(super) offered: Vec<Offered>,
 }
 
 /// The modes, as definitions spell them.
@@ -67,7 +68,7 @@ fn model(of: &Value, connections: &Connections) -> Result<Model, Failure> {
     model_of(&inputs.into(), connections)
 }
 
-pub(super) fn read(call: &Call, connections: &Connections) -> Result<Read, Failure> {
+pub(super) fn read(call: &Call, connections: &Connections, offers: &Offers) -> Result<Read, Failure> {
     let inputs = &call.inputs;
     let ActionKind::Agent { tools, .. } = &call.definition().kind else {
         return Err(Failure::bad_request("The action is not a GroupChat."));
@@ -76,6 +77,7 @@ pub(super) fn read(call: &Call, connections: &Connections) -> Result<Read, Failu
     let written = written.ok_or_else(|| Failure::bad_request("'participants' must be an object."))?;
     let mut models: Vec<Model> = Vec::new();
     let mut schemas = Vec::new();
+    let mut offered = Vec::new();
     let mut participants = Vec::new();
     for (name, one) in written {
         let described = |name: &str| text(one, name).map(|text| text.unwrap_or_default().to_owned());
@@ -86,10 +88,8 @@ pub(super) fn read(call: &Call, connections: &Connections) -> Result<Read, Failu
             let (mut system, examples) = messages(given, &format!("{name}.agent.messages"))?;
             system.extend(examples);
             agent.messages = system;
-            for tool in own_tools(tools, name) {
-                let to = tool.handoff.as_deref().map(|to| canonical(written, to));
-                agent.tools.push(agent_tool(tool, to.as_deref())?);
-            }
+            let own = Own { tools, offers, participant: Some(name) };
+            own.add_actions(&mut agent, |tool| tool.handoff.as_deref().map(|to| canonical(written, to)))?;
             for to in given.get("handoffs").and_then(Value::as_array).into_iter().flatten() {
                 let to = canonical(written, to.as_str().unwrap_or_default());
                 let about =
@@ -101,6 +101,7 @@ pub(super) fn read(call: &Call, connections: &Connections) -> Result<Read, Failu
                 );
                 agent.tools.push(AgentTool::handoff(tool, to));
             }
+            own.add_offers(&mut agent, &mut offered);
             schemas.extend(schema.map(|schema| (Some(name.to_string()), schema)));
             add(&mut models, model);
             ParticipantKind::Agent(Box::new(agent))
@@ -168,7 +169,7 @@ pub(super) fn read(call: &Call, connections: &Connections) -> Result<Read, Failu
         (None, _) => format!("chat-{}", call.run),
     };
     let chat = Chat { conversation, memory };
-    Ok(Read { models, spec, start: vec![Message::user(initial)], schemas, chat })
+    Ok(Read { models, spec, start: vec![Message::user(initial)], schemas, chat, offered })
 }
 
 /// An address of shared memory. A namespace alone means its key `history`.
@@ -184,14 +185,6 @@ fn add(models: &mut Vec<Model>, model: Model) {
     if models.iter().all(|known| known.name != model.name) {
         models.push(model);
     }
-}
-
-fn own_tools<'a>(tools: &'a [DefinedTool], participant: &str) -> impl Iterator<Item = &'a DefinedTool> {
-    let participant = participant.to_owned();
-    tools.iter().filter(move |tool| {
-        matches!(tool.role, ToolRole::Tool { .. })
-            && tool.participant.as_deref() == Some(participant.as_str())
-    })
 }
 
 /// The name of a participant as the definition spells it.

@@ -49,8 +49,13 @@ impl Offers {
         let connections = &sessions.requests().settings().connections;
         let mut all = Vec::with_capacity(tools.len());
         for tool in tools {
-            let inputs =
-                call.inputs.get("tools").and_then(|given| given.as_object()?.get(&tool.name)).cloned();
+            let given = call.inputs.get("tools");
+            // The tools of a chat are those of its participants.
+            let own = match &tool.participant {
+                Some(participant) => given.and_then(|given| given.as_object()?.get(participant)),
+                None => given,
+            };
+            let inputs = own.and_then(|own| own.as_object()?.get(&tool.name)).cloned();
             all.push(match kind_of(&call.workflow, tool) {
                 None => None,
                 Some(EffectKind::Custom(_)) => {

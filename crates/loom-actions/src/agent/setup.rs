@@ -56,11 +56,66 @@ pub(super) struct Block {
 }
 
 /// A tool that is itself a call, as the model knows it.
-struct Offered {
+pub(super) struct Offered {
     name: String,
+    /// The participant of a chat that has it.
+    participant: Option<String>,
     /// The index of its block.
     block: u32,
     offer: Offer,
+}
+
+/// The tools of an agent, or of one participant of a chat.
+pub(super) struct Own<'a> {
+    /// All tools of the action.
+    pub(super) tools: &'a [DefinedTool],
+    pub(super) offers: &'a Offers,
+    pub(super) participant: Option<&'a str>,
+}
+
+impl Own<'_> {
+    /// The tools, with their indexes.
+    fn all(&self) -> impl Iterator<Item = (usize, &DefinedTool)> {
+        let participant = self.participant;
+        self.tools.iter().enumerate().filter(move |(_, tool)| {
+            matches!(tool.role, ToolRole::Tool { .. }) && tool.participant.as_deref() == participant
+        })
+    }
+
+    /// Gives an agent its tools with actions, which keep their names, whatever a server offers. `hands_to` says to whom a tool hands
+    /// over.
+    pub(super) fn add_actions(
+        &self,
+        agent: &mut Agent,
+        hands_to: impl Fn(&DefinedTool) -> Option<String>,
+    ) -> Result<(), Failure> {
+        for (_, tool) in self.all().filter(|(index, _)| self.offers.get(*index).is_none()) {
+            agent.tools.push(agent_tool(tool, hands_to(tool).as_deref())?);
+        }
+        Ok(())
+    }
+
+    /// Gives an agent what servers and connections offer, under names that no other of its tools has.
+    pub(super) fn add_offers(&self, agent: &mut Agent, offered: &mut Vec<Offered>) {
+        for (index, tool) in self.all() {
+            for offer in self.offers.get(index).into_iter().flatten() {
+                let name = unused(&offer.name, &agent.tools);
+                let described =
+                    Tool::new(name.as_str(), offer.description.as_str(), offer.parameters.clone());
+                let mut made = AgentTool::new(described);
+                made.approval = matches!(tool.role, ToolRole::Tool { approval: true });
+                agent.tools.push(made);
+                let participant = self.participant.map(str::to_owned);
+                offered.push(Offered { name, participant, block: index as u32, offer: offer.clone() });
+            }
+        }
+    }
+}
+
+impl Offered {
+    fn is(&self, speaker: &str, name: &str) -> bool {
+        self.name == name && self.participant.as_deref().is_none_or(|of| of == speaker)
+    }
 }
 
 impl Setup {
@@ -78,8 +133,8 @@ impl Setup {
         let blocks: Vec<Block> = blocks.collect();
         let fails_at_limits = action.options.fail_when_limits_reached;
         if action.type_name.eq_ignore_ascii_case("GroupChat") {
-            let Read { models, spec, start, schemas, chat } = chat::read(call, connections)?;
-            let (chat, offered) = (Some(chat), Vec::new());
+            let Read { models, spec, start, schemas, chat, offered } = chat::read(call, connections, offers)?;
+            let chat = Some(chat);
             return Ok(Setup { models, spec, start, schemas, fails_at_limits, chat, blocks, offered });
         }
         let inputs = &call.inputs;
@@ -91,27 +146,14 @@ impl Setup {
         let (mut agent, schema) = agent(&model, settings)?;
         agent.messages = system;
         let gone = call.turn.as_deref().map_or(&[][..], |turn| &turn.gone);
-        let is_offered = |index: usize| offers.get(index).is_some();
-        // Tools with actions keep their names, whatever a server offers.
-        for (index, tool) in tools.iter().enumerate() {
-            if !matches!(tool.role, ToolRole::Tool { .. }) || is_offered(index) {
-                continue;
-            }
+        let hands_to = |tool: &DefinedTool| {
             let is_gone = gone.iter().any(|gone| Some(gone) == tool.handoff.as_ref());
-            agent.tools.push(agent_tool(tool, tool.handoff.as_deref().filter(|_| !is_gone))?);
-        }
+            tool.handoff.as_deref().filter(|_| !is_gone).map(str::to_owned)
+        };
+        let own = Own { tools, offers, participant: None };
+        own.add_actions(&mut agent, hands_to)?;
         let mut offered = Vec::new();
-        for (index, tool) in tools.iter().enumerate() {
-            for offer in offers.get(index).into_iter().flatten() {
-                let name = unused(&offer.name, &agent.tools);
-                let described =
-                    Tool::new(name.as_str(), offer.description.as_str(), offer.parameters.clone());
-                let mut made = AgentTool::new(described);
-                made.approval = matches!(tool.role, ToolRole::Tool { approval: true });
-                agent.tools.push(made);
-                offered.push(Offered { name, block: index as u32, offer: offer.clone() });
-            }
-        }
+        own.add_offers(&mut agent, &mut offered);
         let name = action.name.to_string();
         let mut spec = Spec::new(vec![Participant::agent(name.clone(), agent)], Mode::Handoff);
         spec.limit = limit(inputs.get("limit").unwrap_or(&none))?;
@@ -131,7 +173,7 @@ impl Setup {
 
     /// The index of a tool, by its speaker and the name that the model knows.
     pub(super) fn tool(&self, speaker: &str, name: &str) -> Option<u32> {
-        if let Some(offered) = self.offered.iter().find(|offered| offered.name == name) {
+        if let Some(offered) = self.offered.iter().find(|offered| offered.is(speaker, name)) {
             return Some(offered.block);
         }
         self.block(|block| {
@@ -142,8 +184,8 @@ impl Setup {
     }
 
     /// The arguments of a tool's block for those that the model wrote.
-    pub(super) fn arguments(&self, name: &str, written: Value) -> Value {
-        match self.offered.iter().find(|offered| offered.name == name) {
+    pub(super) fn arguments(&self, speaker: &str, name: &str, written: Value) -> Value {
+        match self.offered.iter().find(|offered| offered.is(speaker, name)) {
             Some(offered) => offered.offer.arguments(written),
             None => written,
         }
@@ -285,7 +327,7 @@ fn unused(name: &str, known: &[AgentTool]) -> String {
     unused
 }
 
-pub(super) fn agent_tool(tool: &DefinedTool, handoff: Option<&str>) -> Result<AgentTool, Failure> {
+fn agent_tool(tool: &DefinedTool, handoff: Option<&str>) -> Result<AgentTool, Failure> {
     let parameters = if tool.parameters.as_object().is_none_or(Object::is_empty) {
         no_parameters()
     } else {

@@ -11,7 +11,7 @@ use super::{
 use crate::{Failure, url::Url};
 
 /// The properties of an entry.
-const PROPERTIES: [&str; 10] = [
+pub(super) const PROPERTIES: [&str; 10] = [
     "url",
     "mcpServerUrl",
     "headers",

@@ -1,7 +1,8 @@
 //! The section `models` of the connections file: language models, by the names that definitions use.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use loom_definition::duration::Span;
 use loom_expression::Value;
 use loom_models::{Dialect, Endpoint, KeyHeader, Price, Script};
 
@@ -9,7 +10,7 @@ use super::{Service, Sources};
 use crate::{Failure, url::Url};
 
 /// The properties of an entry.
-const PROPERTIES: [&str; 16] = [
+pub(super) const PROPERTIES: [&str; 17] = [
     "api",
     "model",
     "baseUrl",
@@ -22,11 +23,15 @@ const PROPERTIES: [&str; 16] = [
     "keyHeader",
     "price",
     "replies",
+    "delayPerWord",
     "stream",
     "tools",
     "cassette",
     "cassetteMode",
 ];
+
+/// The longest `delayPerWord`.
+const DELAY_MAX: Duration = Duration::from_mins(1);
 
 /// The values of `api`.
 const APIS: &str = "openai, openaiResponses, azureOpenAI, anthropic, gemini, ollama, compatible or scripted";
@@ -54,6 +59,8 @@ pub(crate) struct Model {
     pub(crate) tools_by_schema: bool,
     /// Where answers are recorded or replayed.
     pub(crate) tape: Option<Tape>,
+    /// How long a scripted model takes for each word.
+    pub(crate) delay_per_word: Duration,
     /// Where the answers come from.
     pub(crate) source: Source,
 }
@@ -162,6 +169,9 @@ impl Written {
         if api.eq_ignore_ascii_case("scripted") {
             return self.scripted(&value, text("model")?, price, tools_by_schema, tape);
         }
+        if value.get("delayPerWord").is_some() {
+            return Err("'delayPerWord' is for models with the 'api' scripted.".to_owned());
+        }
         let mut endpoint = match api.to_ascii_lowercase().as_str() {
             "openai" => Endpoint::openai(),
             "openairesponses" => Endpoint::openai_responses(),
@@ -208,7 +218,16 @@ impl Written {
         let service = Service { headers, authentication, ..Service::new(base) };
         let source = Source::Provider(Box::new((endpoint, service)));
         let name = Arc::clone(&self.name);
-        Ok(Model { name, named_by_provider: model, price, streams, tools_by_schema, tape, source })
+        Ok(Model {
+            name,
+            named_by_provider: model,
+            price,
+            streams,
+            tools_by_schema,
+            tape,
+            delay_per_word: Duration::ZERO,
+            source,
+        })
     }
 
     /// A model that needs no provider, for tests and examples.
@@ -227,6 +246,30 @@ impl Written {
         let named_by_provider = model.unwrap_or("scripted").to_owned();
         let source = Source::Script(Arc::new(script));
         let name = Arc::clone(&self.name);
-        Ok(Model { name, named_by_provider, price, streams: true, tools_by_schema, tape, source })
+        let delay_per_word = delay_per_word(value)?;
+        Ok(Model {
+            name,
+            named_by_provider,
+            price,
+            streams: true,
+            tools_by_schema,
+            tape,
+            delay_per_word,
+            source,
+        })
     }
+}
+
+/// How long a scripted model takes for each word, so that its text arrives as that of a real one does.
+fn delay_per_word(value: &Value) -> Result<Duration, String> {
+    let Some(given) = value.get("delayPerWord").filter(|given| !given.is_null()) else {
+        return Ok(Duration::ZERO);
+    };
+    let span = Span::from_value(given).map_err(|why| format!("'delayPerWord': {why}."))?;
+    let delay = span.approximate();
+    if delay > DELAY_MAX {
+        let shown = given.to_json_text();
+        return Err(format!("'delayPerWord' must be at most PT1M (got {shown})."));
+    }
+    Ok(delay)
 }

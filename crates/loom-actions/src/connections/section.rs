@@ -73,20 +73,22 @@ impl Section {
         })
     }
 
-    /// Refuses a member that is a misspelt known one: it would otherwise have no effect.
+    /// Refuses a property that is a misspelt known one: it would otherwise have no effect, or make every use of the entry fail.
     pub(super) fn check_members(self, entry: &str, raw: &Value) -> Result<(), ConnectionsError> {
-        let is_short = matches!(
-            self,
+        let known: &[&str] = match self {
             Section::Connections
-                | Section::Functions
-                | Section::Workflows
-                | Section::Activities
-                | Section::Types
-        );
-        for name in raw.as_object().filter(|_| is_short).into_iter().flat_map(Object::keys) {
-            let is_known = MEMBERS.iter().any(|known| known.eq_ignore_ascii_case(name));
-            if let Some(meant) = nearest(name, MEMBERS.iter().copied()).filter(|_| !is_known) {
-                let reason = format!("'{entry}' has the unknown member '{name}'; did you mean '{meant}'?");
+            | Section::Functions
+            | Section::Workflows
+            | Section::Activities
+            | Section::Types => &MEMBERS,
+            Section::Models => &super::models::PROPERTIES,
+            Section::McpServers => &super::mcp::PROPERTIES,
+            _ => return Ok(()),
+        };
+        for name in raw.as_object().into_iter().flat_map(Object::keys) {
+            let is_known = known.iter().any(|known| known.eq_ignore_ascii_case(name));
+            if let Some(meant) = nearest(name, known.iter().copied()).filter(|_| !is_known) {
+                let reason = format!("'{entry}' has the unknown property '{name}'; did you mean '{meant}'?");
                 return Err(ConnectionsError { reason });
             }
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use hyper::Method;
@@ -130,7 +131,7 @@ impl Models {
                 let read =
                     played.map_err(|error| Failure::lasting("ModelScriptEnded", format!("{error}.")))?;
                 if let Ok(answer) = &read {
-                    show(&mut text, &answer.deltas(SCRIPTED_PIECE));
+                    speak(answer, model.delay_per_word, &mut text).await;
                 }
                 return Ok(ModelSaid { read, response: None, hint: RetryHint::default() });
             }
@@ -175,6 +176,19 @@ impl Models {
         answer.extend(&deltas);
         let read = finished.and_then(|()| answer.finish());
         Ok(ModelSaid { read, response: None, hint })
+    }
+}
+
+/// Shows a scripted answer, word by word if each takes a while.
+async fn speak(answer: &Answer, delay: Duration, text: &mut Option<&mut TextWriter>) {
+    if delay.is_zero() {
+        return show(text, &answer.deltas(SCRIPTED_PIECE));
+    }
+    for word in answer.message.text().split_inclusive(char::is_whitespace) {
+        tokio::time::sleep(delay).await;
+        if let Some(text) = text {
+            text.push(word);
+        }
     }
 }
 

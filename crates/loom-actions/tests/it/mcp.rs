@@ -233,7 +233,7 @@ async fn what_is_wrong_with_a_server_is_said() {
             r#"{"tool": "x"}"#,
             "must be an absolute path (got sh)",
         ),
-        (r#"{"mcpServers": {"a": {"comand": "/bin/sh"}}}"#, r#"{"tool": "x"}"#, "unknown property 'comand'"),
+        (r#"{"mcpServers": {"a": {"colour": "red"}}}"#, r#"{"tool": "x"}"#, "unknown property 'colour'"),
         (
             r#"{"mcpServers": {"a": {"command": "/bin/sh", "url": "http://s"}}}"#,
             r#"{"tool": "x"}"#,
@@ -309,4 +309,71 @@ async fn operations_of_connections_are_tools() {
         query.contains("view=short") && query.contains("tenant=t1"),
         "the definition's own parameters win: {query}"
     );
+}
+
+/// A chat in which Alice has the tools of a server and hands over to Bob, who has others of it.
+const CHAT: &str = r#"{"Ask": {"type": "GroupChat", "inputs": {"initialMessage": "add", "mode": "handoff", "participants": {
+    "Alice": {"agent": {"modelId": "fast", "messages": [{"role": "System", "content": "You are Alice."}], "handoffs": ["Bob"],
+        "tools": {"docs": {"type": "McpClientTool", "inputs": {"server": "docs", "allowedTools": ["add"]}}}}},
+    "Bob": {"description": "fails", "agent": {"modelId": "fast", "messages": [{"role": "System", "content": "You are Bob."}],
+        "tools": {"books": {"type": "McpClientTool", "inputs": {"server": "docs", "allowedTools": ["fail"]}}}}}} MORE}}}"#;
+
+#[tokio::test]
+async fn participants_of_a_chat_have_the_tools_of_servers_each_their_own() {
+    let peer = Peer::start(Manners::default()).await;
+    let api = Api::ChatCompletions;
+    let answers = [
+        calls(&[("c1", "docs_add", r#"{"a": 2, "b": 3}"#), ("c2", "books_fail", "{}")]),
+        calls(&[("h", "transfer_to_Bob", "{}")]),
+        calls(&[("c1", "books_fail", "{}"), ("c2", "docs_add", r#"{"a": 1, "b": 1}"#)]),
+        Answer::text("it failed"),
+    ];
+    let model = Wire::start(answers.map(|answer| Reply::stream(api, &answer))).await.unwrap();
+    let report = run(&file(&model, &peer), &CHAT.replace("MORE", ""), "Ask").await;
+    assert_eq!(output(&report, "stopReason"), "answered".into(), "{}", message(&report));
+    let (alice, bob) = (body(&model, 0), body(&model, 2));
+    assert!(alice.contains("docs_add") && !alice.contains("books_fail"), "{alice}");
+    assert!(
+        bob.contains("You are Bob.") && bob.contains("books_fail") && !bob.contains(r#""name":"docs_add""#),
+        "{bob}"
+    );
+    let told = body(&model, 1);
+    assert!(told.contains("the sum is 5") && told.contains("Tool not found: books_fail"), "{told}");
+    let told = body(&model, 3);
+    assert!(told.contains("no such page") && told.contains("Tool not found: docs_add"), "{told}");
+    assert_eq!(peer.times("tools/call"), 2, "nobody calls the tool of another");
+    assert_eq!(peer.sessions(), 1, "the run has one session");
+    let ends = |tool: &str| {
+        let ends = CHAT.replace("MORE", &format!(r#", "termination": [{{"toolCalled": "{tool}"}}]"#));
+        Definition::parse(format!(r#"{{"actions": {ends}}}"#).as_bytes(), &LoadOptions::default()).is_ok()
+    };
+    assert_eq!((ends("books_fail"), ends("shelf_fail")), (true, false));
+}
+
+#[tokio::test]
+async fn an_agent_that_is_handed_to_and_one_in_a_tool_have_the_tools_of_servers() {
+    let peer = Peer::start(Manners::default()).await;
+    let api = Api::ChatCompletions;
+    let agents = r#"{
+        "Desk": {"type": "Agent", "inputs": {"parameters": {"messages": [{"role": "System", "content": "desk"}, {"role": "User", "content": "add"}]}},
+            "tools": {"to_ask": {"description": "hands over", "actions": {"Hand": {"type": "AgentHandoff", "inputs": {"name": "Ask"}}}}}},
+        "Ask": {"type": "Agent", "inputs": {"parameters": {"messages": [{"role": "System", "content": "asks"}]}},
+            "tools": {"clerk": {"description": "a clerk", "actions": {
+                "Clerk": {"type": "Agent", "inputs": {"parameters": {"messages": [{"role": "User", "content": "two and three"}]}},
+                    "tools": {"inner": {"type": "McpClientTool", "inputs": {"server": "docs"}}}}}},
+                "outer": {"type": "McpClientTool", "inputs": {"server": "docs"}}}}}"#;
+    let answers = [
+        calls(&[("h", "to_ask", "{}")]),
+        calls(&[("c", "clerk", "{}")]),
+        calls(&[("i", "inner_add", r#"{"a": 2, "b": 3}"#)]),
+        Answer::text("the clerk says 5"),
+        calls(&[("o", "outer_add", r#"{"a": 5, "b": 5}"#)]),
+        Answer::text("ten"),
+    ];
+    let model = Wire::start(answers.map(|answer| Reply::stream(api, &answer))).await.unwrap();
+    let report = run(&file(&model, &peer), agents, "Ask").await;
+    assert_eq!(output(&report, "lastAssistantMessage"), "ten".into(), "{}", message(&report));
+    assert!(body(&model, 3).contains("the sum is 5") && body(&model, 5).contains("the sum is 10"));
+    assert!(body(&model, 4).contains("the clerk says 5"), "{}", body(&model, 4));
+    assert_eq!((peer.times("tools/call"), peer.sessions()), (2, 1));
 }

@@ -1,6 +1,6 @@
 //! `AI` actions in a real engine, against a server that speaks the APIs of models.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use loom_actions::{Connections, Settings, Sources, request_handlers, requests};
 use loom_definition::{Definition, LoadOptions};
@@ -264,4 +264,100 @@ fn models_of_the_connections_file_are_checked_when_they_are_used() {
     assert!(Connections::from_json(&file, &sources).is_ok(), "one wrong model does not disable the others");
     let unknown = Connections::from_json(&json(r#"{"modells": {}}"#), &sources).unwrap_err();
     assert!(unknown.reason.contains("actionTypes, models, mcpServers or the"), "{}", unknown.reason);
+}
+
+#[test]
+fn a_misspelt_property_of_a_model_or_a_server_is_refused_with_the_file() {
+    for (file, said) in [
+        (
+            r#"{"models": {"a": {"api": "scripted", "repliez": []}}}"#,
+            "'a' has the unknown property 'repliez'; did you mean 'replies'?",
+        ),
+        (r#"{"models": {"a": {"api": "openai", "modle": "m"}}}"#, "did you mean 'model'?"),
+        (r#"{"mcpServers": {"a": {"comand": "/bin/sh"}}}"#, "did you mean 'command'?"),
+    ] {
+        let refused = Connections::from_json(&json(file), &Sources::default()).unwrap_err();
+        assert!(refused.reason.contains(said), "{file}: {}", refused.reason);
+    }
+}
+
+/// What is wrong with the names in the actions, each with its place.
+fn unknown_names(file: &str, actions: &str) -> Vec<String> {
+    let connections = Connections::from_json(&json(file), &Sources::default()).unwrap();
+    let text = format!(r#"{{"actions": {actions}}}"#);
+    let loaded =
+        Definition::parse(text.as_bytes(), &LoadOptions::default()).unwrap_or_else(|all| panic!("{all}"));
+    let problems = connections.check_calls(&loaded.workflow);
+    problems
+        .into_iter()
+        .map(|problem| {
+            format!("{}: {} ({})", problem.pointer, problem.message, problem.hint.unwrap_or_default())
+        })
+        .collect()
+}
+
+#[test]
+fn names_of_models_and_servers_that_the_file_lacks_are_known_in_advance() {
+    let file = r#"{"models": {"fast": {"api": "scripted", "replies": []}, "good": {"api": "openai", "model": "m", "key": "@secret('k')"}},
+        "mcpServers": {"docs": {"url": "http://s"}}}"#;
+    let agent = |inputs: &str| format!(r#"{{"A": {{"type": "Agent", "inputs": {inputs}}}}}"#);
+    for (actions, expected) in [
+        (r#"{"A": {"type": "AI", "inputs": {"model": "fsat", "prompt": "x"}}}"#.to_owned(),
+            "/actions/A/inputs/model: the connections file has no model `fsat` (did you mean `fast`?)"),
+        (r#"{"A": {"type": "AI", "inputs": {"prompt": "x"}}}"#.to_owned(),
+            "/actions/A/inputs: the action names no model (it defines: `fast`, `good`)"),
+        (agent(r#"{"parameters": {"modelId": "other"}}"#),
+            "/actions/A/inputs/parameters/modelId: the connections file has no model `other` (it defines: `fast`, `good`)"),
+        (agent(r#"{"parameters": {"deploymentId": "slow"}, "modelConfigurations": {"model1": {"referenceName": "agent"}}}"#),
+            "/actions/A/inputs/modelConfigurations/model1/referenceName: the connections file has no model `agent` or `slow` (it defines: `fast`, `good`)"),
+        (r#"{"A": {"type": "GroupChat", "inputs": {"initialMessage": "x", "participants": {"P": {"agent": {"modelId": "gud", "messages": []}}}}}}"#.to_owned(),
+            "/actions/A/inputs/participants/P/agent/modelId: the connections file has no model `gud` (it defines: `fast`, `good`)"),
+        (r#"{"A": {"type": "McpClientTool", "inputs": {"server": "dosc", "tool": "t"}}}"#.to_owned(),
+            "/actions/A/inputs/server: the connections file has no MCP server `dosc` (did you mean `docs`?)"),
+    ] {
+        assert_eq!(unknown_names(file, &actions), [expected]);
+    }
+    for actions in [
+        r#"{"A": {"type": "AI", "inputs": {"model": "FAST", "prompt": "x"}}}"#.to_owned(),
+        r#"{"A": {"type": "AI", "inputs": {"model": "@concat('f', 'ast')", "prompt": "x"}}}"#.to_owned(),
+        agent(r#"{"parameters": {"deploymentId": "fast"}, "modelConfigurations": {"model1": {"referenceName": "agent"}}}"#),
+        agent(r#"{"parameters": {"modelId": "good"}}"#),
+        r#"{"A": {"type": "McpClientTool", "inputs": {"tool": "t"}}}"#.to_owned(),
+        r#"{"A": {"type": "McpClientTool", "inputs": {"Connection": {"McpServerUrl": "http://s"}, "tool": "t"}}}"#.to_owned(),
+    ] {
+        assert_eq!(unknown_names(file, &actions), Vec::<String>::new(), "{actions}");
+    }
+    let broken = r#"{"models": {"only": {"api": "scripted", "replies": [{"txt": "x"}]}}}"#;
+    let problems = unknown_names(broken, &agent("{}"));
+    assert!(
+        problems[0].starts_with(
+            "/actions/A/inputs: the model 'only' cannot be used: 'replies' is wrong: unknown field `txt`"
+        ),
+        "{problems:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scripted_model_takes_its_time_for_each_word() {
+    let file = |delay: &str| {
+        json(&format!(
+            r#"{{"models": {{"m": {{"api": "scripted", "delayPerWord": {delay}, "replies": [{{"text": "one two three four"}}]}}}}}}"#
+        ))
+    };
+    for (delay, expected) in
+        [(r#""PT0.5S""#, Duration::from_secs(2)), ("250", Duration::from_secs(1)), ("0", Duration::ZERO)]
+    {
+        let began = tokio::time::Instant::now();
+        let report = executed(&file(delay), r#"{"prompt": "x"}"#, r#""@body('Ask')""#).await;
+        assert_eq!(told(&report), "one two three four".into(), "{delay}");
+        assert_eq!(began.elapsed(), expected, "{delay}");
+    }
+    for (delay, why) in [
+        (r#""soon""#, "'delayPerWord': "),
+        (r#""PT2M""#, "'delayPerWord' must be at most PT1M (got \"PT2M\")."),
+    ] {
+        let report =
+            executed(&file(delay), r#"{"prompt": "x"}"#, r#""@actions('Ask')?['error']?['message']""#).await;
+        assert!(told(&report).text().contains(why), "{delay}: {:?}", told(&report));
+    }
 }

@@ -11,10 +11,10 @@ use super::{
     resilience::without_retry,
 };
 use crate::{
-    diagnostic::{code, did_you_mean},
+    diagnostic::{code, did_you_mean, nearest},
     findings::head,
     model::{ActionIdx, ActionKind, BlockIdx, BlockRole, Tool, ToolRole},
-    text::Node,
+    text::{Node, Span32},
 };
 
 impl Lowerer<'_, '_, '_> {
@@ -43,7 +43,7 @@ impl Lowerer<'_, '_, '_> {
             if let ToolRole::Tool { .. } = part.role {
                 self.describe(part.node, &mut tool);
                 if let (Some(_), Some(shared)) = (tool.call, called_with(part.node)) {
-                    calls.insert(Arc::clone(&tool.name), shared);
+                    add_call(&mut calls, &tool, shared);
                 }
             }
             tools.push(tool);
@@ -60,14 +60,14 @@ impl Lowerer<'_, '_, '_> {
                 without_blocks(&inputs.to_value())
             } else {
                 self.roles(inputs.get("parameters").unwrap_or(inputs));
-                let value = without(&inputs.to_value(), "tools");
-                match value.as_object().cloned() {
-                    Some(mut object) if !calls.is_empty() => {
-                        object.insert("tools", calls);
-                        Value::from(object)
-                    }
-                    _ => value,
+                without(&inputs.to_value(), "tools")
+            };
+            let value = match value.as_object().cloned() {
+                Some(mut object) if !calls.is_empty() => {
+                    object.insert("tools", calls);
+                    Value::from(object)
                 }
+                _ => value,
             };
             self.template_of(inputs, &value, Some(index))
         } else {
@@ -96,12 +96,57 @@ impl Lowerer<'_, '_, '_> {
         tool.handoff = handoff_of(node);
         self.approval_rules(node, &tool.name);
         tool.call = self.tool_call(&tool.name, node, tool.block);
-        if let (Some(kind), Some(_), Some(participant)) = (node.get("type"), tool.call, &tool.participant) {
-            let message =
-                format!("the tool `{}` of participant `{participant}` must have `actions`", tool.name);
-            self.found.error(code::BAD_TOOL, kind.place, message).hint =
-                Some("write the action into `actions` of the tool".to_owned());
+        let is_action = node.get("actions").is_none() && node.get("type").is_some();
+        if !is_action && !self.tool_members(node, &tool.name) && node.get("actions").is_none() {
+            let message = format!("the tool `{}` must have `actions`", tool.name);
+            self.found.error(code::BAD_TOOL, head(node), message);
         }
+    }
+
+    /// Reports properties of a tool with actions that are misspelled: the model would not learn of its parameters. Returns whether
+    /// there are any.
+    fn tool_members(&mut self, node: &Node, tool: &str) -> bool {
+        let mut any = false;
+        for member in node.members().unwrap_or_default() {
+            if is_one_of(&member.name, &TOOL) {
+                continue;
+            }
+            let missing = TOOL.iter().copied().filter(|known| node.member(known).is_none());
+            if let Some(meant) = nearest(&member.name, missing) {
+                let message = format!("unknown property `{}` in the tool `{tool}`", member.name);
+                self.found.error(code::BAD_TOOL, member.name_place, message).hint =
+                    Some(format!("did you mean `{meant}`?"));
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Warns about an argument that the tool around an expression does not have.
+    pub(super) fn argument_reference(&mut self, name: &str, owner: Option<usize>, place: Span32) {
+        let Some(owner) = owner else { return };
+        let (message, hint) = match self.outline.tool_around(ActionIdx(owner as u32)) {
+            Around::Nothing => (
+                format!("`agentParameters('{name}')` is not inside a tool of an Agent"),
+                Some("only the actions of a tool have arguments".to_owned()),
+            ),
+            Around::Other => return,
+            Around::Tool(tool, node) => {
+                let Some(known) = declared(node.get("agentParameterSchema")) else { return };
+                if is_one_of(name, &known) {
+                    return;
+                }
+                let hint = if known.is_empty() {
+                    Some("declare it under `properties` of the tool's `agentParameterSchema`".to_owned())
+                } else {
+                    did_you_mean(name, known.iter().copied())
+                };
+                (format!("the tool `{tool}` has no parameter `{name}`"), hint)
+            }
+        };
+        let diagnostic = self.found.warning(code::UNKNOWN_AGENT_PARAMETER, place, message);
+        diagnostic.label = "it fails when it is evaluated".into();
+        diagnostic.hint = hint;
     }
 
     /// Checks the roles of an agent's messages.
@@ -164,6 +209,9 @@ impl Lowerer<'_, '_, '_> {
     }
 }
 
+/// The properties of a tool with actions.
+const TOOL: [&str; 4] = ["description", "agentParameterSchema", "approval", "actions"];
+
 /// The roles of messages.
 const ROLES: [&str; 4] = ["System", "User", "Assistant", "Developer"];
 
@@ -192,15 +240,76 @@ fn called_with(tool: &Node) -> Option<Value> {
     Some(without_retry(Value::from(inputs)))
 }
 
+/// Adds what a tool calls to what its agent knows: under its name, and in a chat under that of its participant.
+fn add_call(calls: &mut Object, tool: &Tool, shared: Value) {
+    let Some(participant) = &tool.participant else {
+        calls.insert(Arc::clone(&tool.name), shared);
+        return;
+    };
+    let mut own = calls.get(participant).and_then(Value::as_object).cloned().unwrap_or_default();
+    own.insert(Arc::clone(&tool.name), shared);
+    calls.insert(Arc::clone(participant), own);
+}
+
+/// The names of the parameters that a schema declares; `None` if it may allow others.
+fn declared(schema: Option<&Node>) -> Option<Vec<&str>> {
+    let Some(schema) = schema else { return Some(Vec::new()) };
+    let members = schema.members()?;
+    let is_closed = members.iter().all(|member| match member.name.to_ascii_lowercase().as_str() {
+        "additionalproperties" => member.value.boolean() == Some(false),
+        "patternproperties" | "allof" | "anyof" | "oneof" | "not" | "$ref" => false,
+        _ => true,
+    });
+    let properties = match schema.get("properties") {
+        None => Some(&[][..]),
+        Some(properties) => properties.members(),
+    };
+    is_closed.then_some(properties?.iter().map(|member| &*member.name).collect())
+}
+
 /// Whether an action is itself a tool of the agent that owns its block.
 pub(super) fn is_tool_itself(outline: &Outline<'_>, index: usize) -> bool {
     let outlined = &outline.actions[index];
     let block = &outline.blocks[outlined.block.0 as usize];
-    let Some(owner) = block.owner.filter(|_| matches!(block.role, BlockRole::Tool(_))) else { return false };
-    let node = outline.outlined(owner).node;
-    let tools = node.get("tools").or_else(|| node.get("inputs")?.get("tools"));
-    let tools = tools.and_then(Node::members).unwrap_or_default();
-    tools.iter().any(|tool| std::ptr::eq(&raw const tool.value, outlined.node))
+    let (Some(owner), BlockRole::Tool(place)) = (block.owner, block.role) else { return false };
+    let owner = outline.outlined(owner);
+    let parts = parts(owner.kind, &owner.name, owner.node);
+    parts
+        .get(place as usize)
+        .is_some_and(|part| part.made.is_none() && std::ptr::eq(part.node, outlined.node))
+}
+
+/// The tool in which an action is.
+pub(super) enum Around<'a> {
+    /// The action is in none.
+    Nothing,
+    /// In a tool with actions, with its name.
+    Tool(Arc<str>, &'a Node),
+    /// In another block that has arguments.
+    Other,
+}
+
+impl<'a> Outline<'a> {
+    /// The innermost tool, or other block with arguments, around an action.
+    fn tool_around(&self, action: ActionIdx) -> Around<'a> {
+        let mut at = Some(action);
+        while let Some(action) = at {
+            let block = &self.blocks[self.outlined(action).block.0 as usize];
+            if let (Some(owner), BlockRole::Tool(place)) = (block.owner, block.role) {
+                let owner = self.outlined(owner);
+                let part = parts(owner.kind, &owner.name, owner.node).into_iter().nth(place as usize);
+                return match part {
+                    Some(part) if part.node.get("actions").is_some() => match part.role {
+                        ToolRole::Tool { .. } => Around::Tool(part.name, part.node),
+                        _ => Around::Other,
+                    },
+                    _ => Around::Other,
+                };
+            }
+            at = block.owner;
+        }
+        Around::Nothing
+    }
 }
 
 /// The agent to which a tool hands over: one whose only action is an `AgentHandoff`.

@@ -7,7 +7,7 @@ use crate::{
     duration::Span,
     findings::head,
     memory,
-    text::Node,
+    text::{Member, Node},
 };
 
 const CHAT: [&str; 12] = [
@@ -79,7 +79,13 @@ const RESERVED: [&str; 2] = ["TERMINATE", "coordinator"];
 struct Known<'a> {
     participants: Vec<&'a str>,
     tools: Vec<&'a str>,
+    /// The entries whose tools have names of their own, which only a server knows.
+    servers: Vec<&'a str>,
     has_coordinator: bool,
+}
+
+fn names_of(tools: Vec<&Member>) -> Vec<&str> {
+    tools.into_iter().map(|tool| &*tool.name).collect()
 }
 
 impl Lowerer<'_, '_, '_> {
@@ -116,8 +122,11 @@ impl Lowerer<'_, '_, '_> {
         let participants = self.participants(index, inputs);
         let names: Vec<&str> = participants.iter().map(|(name, _)| *name).collect();
         let tools = participants.iter().filter_map(|(_, node)| node.get("agent")?.get("tools")?.members());
+        let (servers, tools): (Vec<_>, Vec<_>) =
+            tools.flatten().partition(|tool| tool.value.get("actions").is_none());
         let known = Known {
-            tools: tools.flatten().map(|tool| &*tool.name).collect(),
+            tools: names_of(tools),
+            servers: names_of(servers),
             participants: names,
             has_coordinator: inputs.get("coordinator").is_some(),
         };
@@ -427,7 +436,15 @@ impl Lowerer<'_, '_, '_> {
                 }
             }
             "toolcalled" => {
-                self.named(place, "`toolCalled`", value.text().unwrap_or_default(), &known.tools, "tool");
+                let name = value.text().unwrap_or_default();
+                // `docs_search` is the tool `search` of the entry `docs`, and an operation has the name of its entry.
+                let of_server = |entry: &&str| {
+                    let rest = name.strip_prefix(*entry);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+                };
+                if !known.servers.iter().any(of_server) {
+                    self.named(place, "`toolCalled`", name, &known.tools, "tool");
+                }
             }
             "handoffto" | "speaker" => {
                 let what = format!("`{name}`");

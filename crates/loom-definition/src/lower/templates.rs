@@ -177,6 +177,10 @@ impl Lowerer<'_, '_, '_> {
             }
             let Some(name) = reference.name.as_deref() else { continue };
             self.read(node, reference, owner);
+            if reference.kind == ReferenceKind::AgentParameter {
+                let range = reference_range(self.found, node, reference);
+                self.argument_reference(name, owner, Span32::new(range.start, range.end));
+            }
             let kind = match reference.kind {
                 ReferenceKind::Parameter => NameKind::Parameter,
                 ReferenceKind::Variable => NameKind::Variable,

@@ -198,3 +198,71 @@ fn a_tool_can_be_a_call_itself() {
     assert_eq!((code, &*marked), ("L0227", r#""Http""#));
     assert!(words.contains("the tool `t` must have `actions`, or be itself"), "{words}");
 }
+
+#[test]
+fn a_misspelt_property_of_a_tool_is_marked() {
+    let tool = |properties: &str| {
+        let tools =
+            format!(r#""t": {{{properties}, "actions": {{"C": {{"type": "Compose", "inputs": 1}}}}}}"#);
+        format!(r#"{{"A": {}}}"#, agent(&tools, ""))
+    };
+    for (wrong, meant) in [
+        ("agentParameterShema", "agentParameterSchema"),
+        ("descripton", "description"),
+        ("aproval", "approval"),
+    ] {
+        let (code, marked, words) = problem(&tool(&format!(r#""{wrong}": true"#)));
+        assert_eq!((code, marked), ("L0227", format!("\"{wrong}\"")), "{words}");
+        assert_eq!(words, format!("unknown property `{wrong}` in the tool `t` (did you mean `{meant}`?)"));
+    }
+    let good = tool(r#""description": "d", "x-owner": "us", "metadata": {}"#);
+    let loaded = Definition::parse(text(&good).as_bytes(), &LoadOptions::default()).unwrap();
+    assert_eq!(loaded.warnings, [], "what resembles nothing is kept");
+    let wrong = format!(r#"{{"A": {}}}"#, agent(r#""t": {"actoins": {}}"#, ""));
+    assert_eq!(problem(&wrong).0, "L0227", "{:?}", problem(&wrong));
+}
+
+#[test]
+fn an_argument_that_the_tool_does_not_have_is_marked() {
+    let tool = |schema: &str, inputs: &str| {
+        let tools = format!(
+            r#""t": {{"description": "d"{schema}, "actions": {{"S": {{"type": "Scope", "actions": {{"C": {{"type": "Compose", "inputs": "{inputs}"}}}}}}}}}}"#
+        );
+        format!(r#"{{"A": {}}}"#, agent(&tools, ""))
+    };
+    let schema =
+        r#", "agentParameterSchema": {"type": "object", "properties": {"city": {"type": "string"}}}"#;
+    let (code, marked, words) = problem(&tool(schema, "It rains in @{agentParameters('ctiy')}"));
+    assert_eq!((code, &*marked), ("L0515", "ctiy"));
+    assert_eq!(words, "the tool `t` has no parameter `ctiy` (did you mean `city`?)");
+    let (code, _, words) = problem(&tool("", "@agentParameters('city')"));
+    assert_eq!((code, words.contains("agentParameterSchema")), ("L0515", true), "{words}");
+    let outside = r#"{"C": {"type": "Compose", "inputs": "@agentParameters('x')"}}"#;
+    assert_eq!(
+        problem(outside).2,
+        "`agentParameters('x')` is not inside a tool of an Agent (only the actions of a tool have arguments)"
+    );
+    let open = r#", "agentParameterSchema": {"type": "object", "properties": {"city": {}}, "additionalProperties": true}"#;
+    for (schema, inputs) in [
+        (schema, "@agentParameters('CITY')"),
+        (schema, "@agentParameters(concat('ci', 'ty'))"),
+        (open, "@agentParameters('country')"),
+    ] {
+        let text = text(&tool(schema, inputs));
+        let loaded = Definition::parse(text.as_bytes(), &LoadOptions::default()).unwrap();
+        assert_eq!(loaded.warnings, [], "{inputs}");
+    }
+    // An agent in a tool has the arguments of that tool; its own tools have theirs.
+    let inner = r#"{"type": "Agent", "inputs": {"parameters": {"messages": [{"role": "User", "content": "@agentParameters('city')"}]}},
+        "tools": {"u": {"description": "d", "agentParameterSchema": {"type": "object", "properties": {"number": {}}}, "actions": {"D": {"type": "Compose", "inputs": "@agentParameters('NAME')"}}}}}"#;
+    let outer = |name: &str| {
+        let tools = format!(
+            r#""t": {{"description": "d"{schema}, "actions": {{"Inner": {}}}}}"#,
+            inner.replace("NAME", name)
+        );
+        format!(r#"{{"A": {}}}"#, agent(&tools, ""))
+    };
+    assert_eq!(problem(&outer("city")).2, "the tool `u` has no parameter `city` (available: `number`)");
+    let loaded = Definition::parse(text(&outer("number")).as_bytes(), &LoadOptions::default()).unwrap();
+    assert_eq!(loaded.warnings, []);
+}

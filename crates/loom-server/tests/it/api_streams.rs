@@ -419,3 +419,66 @@ async fn a_stream_of_a_run_that_does_not_exist_is_not_found() {
     let reply = world.send(Method::GET, path, &[("accept", "text/event-stream")], "").await.whole().await;
     assert_eq!((reply.status, reply.error().as_str()), (404, "RunNotFound"));
 }
+
+#[tokio::test]
+async fn a_stream_of_chunks_is_start_then_complete_with_the_state_also_for_a_viewer_who_comes_after_the_end()
+{
+    let world = World::new().await;
+    let definition = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {"Sum": {"type": "Compose", "inputs": "@add(3, 4)"}},
+        "outputs": {"sum": {"type": "Int", "value": "@outputs('Sum')"}}}"#;
+    world.deploy("sums", definition).await;
+    let run = world.invoke("sums", "").await;
+    // Nobody watches, and the run ends all the same.
+    assert_eq!(text(&world.ended(&run).await, "status"), "Succeeded");
+    let stream = world
+        .send(
+            Method::GET,
+            &format!("/api/v1/runs/{run}/events?format=chunks"),
+            &[("accept", "text/event-stream")],
+            "",
+        )
+        .await;
+    assert_eq!(stream.headers["content-type"], "text/event-stream");
+    let chunks = Reader { stream, read: String::new() }.rest().await;
+    let of = |kind: &str| chunks.iter().filter(|sent| sent.kind() == kind).collect::<Vec<_>>();
+    let (start, complete) = (of("start"), of("complete"));
+    assert_eq!((start.len(), complete.len(), of("error").len()), (1, 1, 0));
+    let data = |sent: &Sent| sent.data.get("data").cloned().unwrap_or_default();
+    assert_eq!(text(&data(start[0]), "runId"), run);
+    let state = data(complete[0]);
+    assert_eq!(text(&state, "status"), "Succeeded");
+    assert!(state.to_json_text().contains('7'), "the state has the outputs: {state:?}");
+    let names: Vec<&str> = chunks.iter().filter_map(|sent| sent.name.as_deref()).collect();
+    assert_eq!(
+        (names[..2].to_vec(), names[names.len() - 2..].to_vec()),
+        (vec!["connected", "start"], vec!["complete", "done"])
+    );
+}
+
+#[tokio::test]
+async fn a_client_of_ag_ui_that_returns_in_mid_message_gets_what_there_is_and_then_the_rest() {
+    let gate = Arc::new(Semaphore::new(0));
+    let wire = Wire::start([held(&Answer::text(LONG), &gate)]).await.unwrap();
+    let world = world(&wire).await;
+    world.deploy("ask", &requested(ASK)).await;
+    let run = world.invoke("ask", "").await;
+    let mut first = Reader::open(&world, &run, "ag-ui", 0).await;
+    let seen = first.until(|sent| sent.kind() == "TEXT_MESSAGE_CONTENT").await;
+    let last = seen.iter().filter_map(|sent| sent.id).max().unwrap();
+    let part = said(&seen);
+    drop(first);
+    let path = format!("/api/v1/runs/{run}/events?format=ag-ui");
+    let number = last.to_string();
+    let headers = [("accept", "text/event-stream"), ("last-event-id", number.as_str())];
+    let stream = world.send(Method::GET, &path, &headers, "").await;
+    let mut back = Reader { stream, read: String::new() };
+    let mut again = back.until(|sent| sent.kind() == "TEXT_MESSAGE_CONTENT").await;
+    assert!(said(&again).starts_with(&part), "the message so far: {again:?}");
+    gate.add_permits(1);
+    again.extend(back.rest().await);
+    assert_eq!(said(&again), LONG, "no gap, no repetition");
+    assert!(again.iter().filter_map(|sent| sent.id).all(|id| id > last), "no event is repeated");
+    let kinds: Vec<&str> = again.iter().map(Sent::kind).collect();
+    assert_eq!(kinds.last(), Some(&"RUN_FINISHED"));
+    assert_eq!(kinds.iter().filter(|kind| **kind == "TEXT_MESSAGE_START").count(), 1);
+}

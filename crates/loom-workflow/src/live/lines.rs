@@ -6,6 +6,7 @@ use loom_definition::{ActionIdx, Status, Workflow, model::ActionKind};
 use loom_engine::{
     Event, Iteration, Place, Step, Trail,
     event::{ErrorInfo, Next, Outcome, Phase, Purpose},
+    history::History,
 };
 use loom_expression::{Timestamp, Visible, visible};
 
@@ -182,20 +183,8 @@ impl Lines {
         self.line(step.at, &format!("{sign} {label}{shown}{details}{why}"), out);
     }
 
-    /// An action with the iterations of its enclosing loops, counted from 1: `Each[3] › Post`.
     fn label(&self, action: ActionIdx, path: &[Iteration]) -> String {
-        let mut label = String::new();
-        for round in path {
-            // Writing to a string cannot fail.
-            let _ = write!(
-                label,
-                "{}[{}] › ",
-                Visible(&self.workflow.action(round.action).name),
-                round.index + 1
-            );
-        }
-        let _ = write!(label, "{}", Visible(&self.workflow.action(action).name));
-        label
+        label(&self.workflow, action, path)
     }
 
     fn line(&self, at: Timestamp, text: &str, out: &mut String) {
@@ -204,6 +193,44 @@ impl Lines {
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{time}  {text}");
     }
+}
+
+/// An action with the iterations of its enclosing loops, counted from 1: `Each[3] › Post`.
+fn label(workflow: &Workflow, action: ActionIdx, path: &[Iteration]) -> String {
+    let mut label = String::new();
+    for round in path {
+        // Writing to a string cannot fail.
+        let _ = write!(label, "{}[{}] › ", Visible(&workflow.action(round.action).name), round.index + 1);
+    }
+    let _ = write!(label, "{}", Visible(&workflow.action(action).name));
+    label
+}
+
+/// The most failures that are listed.
+const FAILURES_SHOWN: usize = 5;
+
+/// The actions that failed, with their reasons, one a line: for a run that was not shown while it was in progress.
+pub(super) fn failures(history: &History) -> Vec<String> {
+    let workflow = history.workflow();
+    let mut failures = Vec::new();
+    for action in &workflow.actions {
+        for occurrence in history.occurrences(action.index) {
+            let (Some(status), Some(error)) = (occurrence.status, &occurrence.error) else { continue };
+            if !status.is_bad() || (holds_actions(&action.kind) && error.code == "ActionFailed") {
+                continue;
+            }
+            let label = label(workflow, action.index, &occurrence.path);
+            let why = words::reason_of(error, occurrence.outputs.as_ref(), MESSAGE_MAX);
+            failures.push((occurrence.position, format!("{label} {status}: {why}")));
+        }
+    }
+    failures.sort_by_key(|(position, _)| *position);
+    let more = failures.len().saturating_sub(FAILURES_SHOWN);
+    let mut lines: Vec<String> = failures.into_iter().map(|(_, line)| line).take(FAILURES_SHOWN).collect();
+    if more > 0 {
+        lines.push(format!("{more} more failed"));
+    }
+    lines
 }
 
 fn because(error: &ErrorInfo) -> String {

@@ -110,7 +110,9 @@ fn check_finds_missing_and_misspelt_parts_of_a_connection() {
     let misspelt = check();
     assert_eq!(misspelt.code, Some(2));
     assert!(
-        misspelt.stderr.contains("'notes' has the unknown member 'descripton'; did you mean 'description'?"),
+        misspelt
+            .stderr
+            .contains("'notes' has the unknown property 'descripton'; did you mean 'description'?"),
         "{}",
         misspelt.stderr
     );

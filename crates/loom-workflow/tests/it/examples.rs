@@ -98,6 +98,18 @@ fn an_agent_uses_tools_at_the_same_time_and_hands_over() {
 }
 
 #[test]
+fn an_agent_has_the_tools_of_a_program() {
+    let (printed, shown) = run("mcp");
+    assert_eq!(printed.get("teapots"), Some(&Value::from("teapot: 12 pieces")));
+    let answer = printed.get("answer").and_then(Value::as_str).expect("an answer");
+    assert!(answer.starts_with("There are 12 teapots."), "{answer}");
+    shows(&shown, &["✔ Clerk", "shop", "no such article", "✔ Stock_of_teapots"]);
+    let file = repository("examples/mcp/connections.json").display().to_string();
+    let own = loom(&["example", "mcp", "--connections", &file]);
+    assert_eq!(own.code, Some(0), "{}", own.stderr);
+}
+
+#[test]
 fn retry_with_exponential_backoff() {
     let (printed, shown) = run("retry-backoff");
     assert_eq!(printed.get("answer").and_then(|answer| answer.get("call")), Some(&Value::from(3)));

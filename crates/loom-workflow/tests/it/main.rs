@@ -10,6 +10,7 @@ mod crash;
 mod crash_agents;
 mod crash_approvals;
 mod crash_chats;
+mod crash_mcp;
 mod directory;
 mod disk_full;
 mod docs;

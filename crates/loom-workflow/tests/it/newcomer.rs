@@ -280,6 +280,16 @@ fn every_code_of_the_catalogue_is_explained() {
     let with_example = loom(&["explain", "L0204"]).stdout;
     assert!(with_example.contains("    error[L0204]: Unknown dependency: Laod"), "{with_example}");
     refused(&["explain", "L9999"], &["unknown code `L9999`"]);
+    for (topic, said) in [
+        ("models", "\"api\": \"scripted\""),
+        ("agent", "agentParameterSchema"),
+        ("Emit", "\"progress\""),
+        ("GroupChat", "participants"),
+        ("connections", "managedApiConnections"),
+    ] {
+        assert!(loom(&["explain", topic]).stdout.contains(said), "{topic}");
+    }
+    refused(&["explain", "agnet"], &["did you mean `agent`?"]);
 }
 
 #[test]
@@ -405,4 +415,53 @@ fn errors_of_parameters_name_the_option_or_the_file() {
     // A value on the command line replaces that of the file.
     write("parameters.json", r#"{"limit": {"value": "x"}}"#);
     run(&["run", &limited, "-p", "limit=many"], &["its value is a string"]);
+}
+
+#[test]
+fn a_quiet_run_says_which_action_failed_and_why() {
+    let flow = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Group": {"type": "Scope", "actions": {"Parse": {"type": "Compose", "inputs": "@int('seven')"}}},
+        "Later": {"type": "Compose", "inputs": 1, "runAfter": {"Group": ["Succeeded"]}}}}"#;
+    let flow = file("quiet", "flow.json", flow).display().to_string();
+    let ended = loom(&["run", "-q", &flow]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("loom: Parse Failed: ") && ended.stderr.contains("seven"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("loom: run Failed"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("loom: Group"), "the cause alone: {}", ended.stderr);
+    let good = file("quiet", "good.json", WORKFLOW).display().to_string();
+    assert_eq!(loom(&["run", "-q", &good]).stderr, "");
+}
+
+#[test]
+fn validate_reports_models_that_the_connections_file_lacks() {
+    let flow = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
+        "Ask": {"type": "Agent", "inputs": {"parameters": {"modelId": "fsat",
+            "messages": [{"role": "User", "content": "x"}]}}}}}"#;
+    let flow = file("models", "flow.json", flow).display().to_string();
+    let models = r#"{"models": {"fast": {"api": "scripted", "replies": []}, "slow": {"api": "scripted", "replies": []}}}"#;
+    let known = file("models", "known.json", models).display().to_string();
+    let alone = loom(&["validate", &flow]);
+    assert_eq!((alone.code, alone.stderr.as_str()), (Some(0), ""), "the connections are unknown");
+    let ended = loom(&["validate", &flow, "--connections", &known]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    for part in
+        ["error[L0703]: the connections file has no model `fsat`", ":2:", "^^^^^^", "did you mean `fast`?"]
+    {
+        assert!(ended.stderr.contains(part), "`{part}` is missing: {}", ended.stderr);
+    }
+    let run = loom(&["run", &flow, "--connections", &known]);
+    assert!(run.stderr.contains("warning[L0703]"), "{}", run.stderr);
+    let misspelt = file("models", "misspelt.json", &models.replacen("replies", "repliez", 1));
+    let misspelt = misspelt.display().to_string();
+    let ended = loom(&["validate", &flow, "--connections", &misspelt]);
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("'fast' has the unknown property 'repliez'; did you mean 'replies'?"),
+        "{}",
+        ended.stderr
+    );
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use loom_actions::{Connections, Settings, Sources, TriggerRequests, request_handlers, requests};
-use loom_definition::{Definition, LoadOptions, RunStatus};
+use loom_definition::{Definition, LoadOptions, RunStatus, diagnostic::CallFault};
 use loom_engine::{
     Callbacks, Delivered, Engine, Environment, Event, RunReport, RunRequest, RunState, Started, Watcher,
     clock::SystemClock,
@@ -500,7 +500,7 @@ fn calls_are_checked_before_they_are_made() {
     let found: Vec<(String, bool)> = connections
         .check_calls(&loaded.workflow)
         .into_iter()
-        .map(|problem| (format!("{}: {}", problem.pointer, problem.message), problem.is_unusable))
+        .map(|problem| (format!("{}: {}", problem.pointer, problem.message), problem.fault == CallFault::Unusable))
         .collect();
     assert_eq!(found.len(), 4, "{found:?}");
     assert_eq!(

@@ -233,7 +233,7 @@ fn an_argument_that_the_tool_does_not_have_is_marked() {
     let schema =
         r#", "agentParameterSchema": {"type": "object", "properties": {"city": {"type": "string"}}}"#;
     let (code, marked, words) = problem(&tool(schema, "It rains in @{agentParameters('ctiy')}"));
-    assert_eq!((code, &*marked), ("L0515", "ctiy"));
+    assert_eq!((code, &*marked), ("L0515", "'ctiy'"));
     assert_eq!(words, "the tool `t` has no parameter `ctiy` (did you mean `city`?)");
     let (code, _, words) = problem(&tool("", "@agentParameters('city')"));
     assert_eq!((code, words.contains("agentParameterSchema")), ("L0515", true), "{words}");

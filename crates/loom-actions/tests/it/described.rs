@@ -500,7 +500,9 @@ fn calls_are_checked_before_they_are_made() {
     let found: Vec<(String, bool)> = connections
         .check_calls(&loaded.workflow)
         .into_iter()
-        .map(|problem| (format!("{}: {}", problem.pointer, problem.message), problem.fault == CallFault::Unusable))
+        .map(|problem| {
+            (format!("{}: {}", problem.pointer, problem.message), problem.fault == CallFault::Unusable)
+        })
         .collect();
     assert_eq!(found.len(), 4, "{found:?}");
     assert_eq!(

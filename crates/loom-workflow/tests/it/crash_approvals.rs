@@ -74,7 +74,7 @@ impl Person {
             loom.request("POST", &path, br#"{"approved": true, "question": "Pay", "by": "Olga"}"#)?;
         match answered.status {
             202 => {
-                assert!(self.acknowledged.insert(run.to_owned()), "run {run} asks again after its approval")
+                assert!(self.acknowledged.insert(run.to_owned()), "run {run} asks again after its approval");
             }
             // A request whose response was lost was the approval.
             404 | 409 | 503 => {}

@@ -98,6 +98,11 @@ pub(crate) fn text(text: fmt::Arguments<'_>) {
     out(&lines(text));
 }
 
+/// Whether standard output is a terminal.
+pub(crate) fn is_terminal() -> bool {
+    stdout().is_terminal()
+}
+
 /// Writes a requested string, and `end` after it. It is not escaped unless standard output is a terminal, so that the next
 /// program gets it unchanged.
 pub(crate) fn value(text: &str, end: &str) {

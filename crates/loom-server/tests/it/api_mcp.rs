@@ -18,10 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Plan, World, json, list, text};
 
+/// What was reported: how much of how much, and a message.
+type Progress = (f64, Option<f64>, Option<String>);
+
 /// A client that notes what it receives.
 #[derive(Clone, Default)]
 struct Client {
-    progress: Arc<Mutex<Vec<(f64, Option<f64>, Option<String>)>>>,
+    progress: Arc<Mutex<Vec<Progress>>>,
     changed: Arc<Notify>,
 }
 

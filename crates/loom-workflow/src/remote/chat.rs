@@ -119,14 +119,17 @@ async fn trigger_of(connection: &Connection, workflow: &str) -> Result<String, R
     Ok(format!("/workflows/{}/triggers/{}/invoke", percent::encode(workflow), percent::encode(name)))
 }
 
+/// Lines that are read ahead of the conversation; a writer of more waits.
+const LINES: usize = 64;
+
 /// The lines of standard input.
-fn lines() -> mpsc::UnboundedReceiver<String> {
-    let (sender, lines) = mpsc::unbounded_channel();
+fn lines() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(LINES);
     // A read from a terminal cannot be cancelled, so it has a thread of its own, which ends with the process.
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
             let Ok(line) = line else { return };
-            if sender.send(line).is_err() {
+            if sender.blocking_send(line).is_err() {
                 return;
             }
         }
@@ -139,7 +142,7 @@ struct Chat<'c> {
     path: String,
     /// The conversation so far, as chat completions have it.
     said: Vec<Value>,
-    lines: mpsc::UnboundedReceiver<String>,
+    lines: mpsc::Receiver<String>,
     interrupts: Interrupts,
     /// Whether a person types.
     has_prompt: bool,
@@ -356,7 +359,7 @@ impl Chat<'_> {
             shown.last.clear();
             if !shown.speaker.is_empty() {
                 let speaker = &shown.speaker;
-                if self.bold && std::io::stdout().is_terminal() {
+                if self.bold && console::is_terminal() {
                     console::value_styled(&format!("{speaker}: "));
                 } else {
                     console::value(&format!("{speaker}: "), "");
@@ -373,11 +376,8 @@ impl Chat<'_> {
     async fn answer(&mut self, shown: &mut Shown) -> Result<Option<Turn>, Refusal> {
         let Some(run) = shown.run.clone() else { return Ok(None) };
         let path = format!("/api/v1/runs/{}/questions", percent::encode(&run));
-        let asked = match self.connection.ask(Method::GET, &path, "questions").await {
-            Ok(asked) => asked,
-            // The stream says what is wrong.
-            Err(_) => return Ok(None),
-        };
+        // If they cannot be read, the stream says what is wrong.
+        let Ok(asked) = self.connection.ask(Method::GET, &path, "questions").await else { return Ok(None) };
         for question in members(&asked, "questions") {
             let id = text(question, "id").to_owned();
             if shown.asked.contains(&id) {

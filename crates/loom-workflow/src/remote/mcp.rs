@@ -97,7 +97,7 @@ impl Relay {
                     self.session().opening = Some(message.clone());
                     if let Err(why) = self.begin(&message, true).await {
                         exit = Exit::Unreachable;
-                        self.report(&message, &why);
+                        report(&message, &why);
                     }
                 }
                 Some("notifications/initialized") => {
@@ -117,21 +117,6 @@ impl Relay {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self, message: &Value, why: &Refusal) {
-        let text = match why {
-            Refusal::Unreachable(why) => why.clone(),
-            Refusal::Stranger { address } => format!("{address} is not a Loom server"),
-            Refusal::Answered { status: 401, .. } => {
-                "the server requires its token; pass it with `--token-file FILE`".to_owned()
-            }
-            Refusal::Answered { status, message } => format!("the server responded with {status}: {message}"),
-        };
-        eprintln!("loom: {text}");
-        if let Some(id) = message.get("id").filter(|_| method(message).is_some()) {
-            write(&failure(id, SERVER_ERROR, &text));
-        }
-    }
-
     /// Sends a message, and writes what comes back.
     async fn pass_on(&self, message: &Value) {
         let mut sent = self.send(message).await;
@@ -143,7 +128,7 @@ impl Relay {
             Err(why) => Err(why),
         };
         if let Err(why) = passed {
-            self.report(message, &why);
+            report(message, &why);
         }
     }
 
@@ -302,4 +287,20 @@ async fn read(mut response: Streamed, mut each: impl FnMut(Option<&str>, Value))
         each(None, message);
     }
     Ok(())
+}
+
+/// Says why a message was not passed on, to the person and, if it asks for something, to the client.
+fn report(message: &Value, why: &Refusal) {
+    let text = match why {
+        Refusal::Unreachable(why) => why.clone(),
+        Refusal::Stranger { address } => format!("{address} is not a Loom server"),
+        Refusal::Answered { status: 401, .. } => {
+            "the server requires its token; pass it with `--token-file FILE`".to_owned()
+        }
+        Refusal::Answered { status, message } => format!("the server responded with {status}: {message}"),
+    };
+    eprintln!("loom: {text}");
+    if let Some(id) = message.get("id").filter(|_| method(message).is_some()) {
+        write(&failure(id, SERVER_ERROR, &text));
+    }
 }

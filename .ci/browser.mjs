@@ -145,6 +145,10 @@ export class Browser {
   async close() {
     this.process.kill();
     await new Promise((resolve) => this.process.once("exit", resolve));
-    rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 });
+    try {
+      rmSync(this.profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    } catch {
+      // Processes of the browser that have not ended yet may still write there. It is a temporary directory.
+    }
   }
 }

@@ -190,6 +190,7 @@ fn wait(what: &str, most: Duration, mut done: impl FnMut() -> Result<bool>) -> R
     let began = Instant::now();
     while !done()? {
         ensure!(began.elapsed() < most, "timed out: {what}");
+        // A server that loads a model tells nobody when it is ready; it has to be asked.
         thread::sleep(Duration::from_millis(100));
     }
     Ok(())

@@ -72,6 +72,7 @@ fn now() -> Instant {
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures for some time")]
 fn pause(time: Duration) {
+    // The callers are threads; this one only waits until they have worked for so long, or until Redis may listen.
     std::thread::sleep(time);
 }
 

@@ -152,11 +152,7 @@ fn print_json(shown: &Value) {
 
 /// An object with these members.
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
-    let mut object = Object::new();
-    for (name, value) in members {
-        object.insert(name, value);
-    }
-    object.into()
+    members.into_iter().collect::<Object>().into()
 }
 
 fn connector_as_json(connector: &Connector) -> Value {

@@ -117,13 +117,26 @@ fn joined(events: &[Sent]) -> String {
     whole
 }
 
-#[tokio::test]
-async fn text_arrives_while_it_is_written_after_a_snapshot_and_without_numbers() {
+/// A run that asks a model, whose answer stops in the middle until the gate opens.
+struct Asked {
+    wire: Wire,
+    gate: Arc<Semaphore>,
+    world: World,
+    run: String,
+}
+
+async fn asked() -> Asked {
     let gate = Arc::new(Semaphore::new(0));
     let wire = Wire::start([held(&Answer::text(LONG), &gate)]).await.unwrap();
     let world = world(&wire).await;
     world.deploy("ask", &requested(ASK)).await;
     let run = world.invoke("ask", "").await;
+    Asked { wire, gate, world, run }
+}
+
+#[tokio::test]
+async fn text_arrives_while_it_is_written_after_a_snapshot_and_without_numbers() {
+    let Asked { wire: _wire, gate, world, run } = asked().await;
     let mut early = Reader::open(&world, &run, "native", 0).await;
     let mut events = early.until(|sent| sent.kind() == "message.delta").await;
     let before = joined(&events);
@@ -160,11 +173,7 @@ async fn text_arrives_while_it_is_written_after_a_snapshot_and_without_numbers()
 
 #[tokio::test]
 async fn a_reader_that_never_reads_and_one_that_leaves_do_not_touch_the_run() {
-    let gate = Arc::new(Semaphore::new(0));
-    let wire = Wire::start([held(&Answer::text(LONG), &gate)]).await.unwrap();
-    let world = world(&wire).await;
-    world.deploy("ask", &requested(ASK)).await;
-    let run = world.invoke("ask", "").await;
+    let Asked { wire: _wire, gate, world, run } = asked().await;
     let stalled = Reader::open(&world, &run, "native", 0).await;
     let mut leaving = Reader::open(&world, &run, "native", 0).await;
     leaving.until(|sent| sent.kind() == "message.snapshot").await;
@@ -177,11 +186,7 @@ async fn a_reader_that_never_reads_and_one_that_leaves_do_not_touch_the_run() {
 
 #[tokio::test]
 async fn cancelling_stops_the_request_to_the_provider_and_keeps_the_part() {
-    let gate = Arc::new(Semaphore::new(0));
-    let wire = Wire::start([held(&Answer::text(LONG), &gate)]).await.unwrap();
-    let world = world(&wire).await;
-    world.deploy("ask", &requested(ASK)).await;
-    let run = world.invoke("ask", "").await;
+    let Asked { wire: _wire, gate: _gate, world, run } = asked().await;
     let mut reader = Reader::open(&world, &run, "native", 0).await;
     let mut events = reader.until(|sent| sent.kind() == "message.delta").await;
     world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
@@ -457,11 +462,7 @@ async fn a_stream_of_chunks_is_start_then_complete_with_the_state_also_for_a_vie
 
 #[tokio::test]
 async fn a_client_of_ag_ui_that_returns_in_mid_message_gets_what_there_is_and_then_the_rest() {
-    let gate = Arc::new(Semaphore::new(0));
-    let wire = Wire::start([held(&Answer::text(LONG), &gate)]).await.unwrap();
-    let world = world(&wire).await;
-    world.deploy("ask", &requested(ASK)).await;
-    let run = world.invoke("ask", "").await;
+    let Asked { wire: _wire, gate, world, run } = asked().await;
     let mut first = Reader::open(&world, &run, "ag-ui", 0).await;
     let seen = first.until(|sent| sent.kind() == "TEXT_MESSAGE_CONTENT").await;
     let last = seen.iter().filter_map(|sent| sent.id).max().unwrap();

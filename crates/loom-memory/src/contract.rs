@@ -15,8 +15,8 @@ use loom_expression::{Object, Value};
 use loom_store::{RunId, UnixMillis};
 
 use crate::{
-    Clock, Condition, Error, Expiry, ListQuery, Namespace, Notice, Operation, Outcome, Position, Request,
-    Revision, SharedMemory, Type, Watch, WatchFrom, WatchQuery,
+    Clock, Condition, Error, Expiry, ListQuery, Namespace, NamespacesQuery, Notice, Operation, Outcome,
+    Position, Request, Revision, SharedMemory, Type, Watch, WatchFrom, WatchQuery,
 };
 
 /// A guarantee: its name, and its check on an empty memory.
@@ -400,6 +400,20 @@ async fn namespaces(on: Subject) {
         let read = on.memory.transact(namespace, vec![request("k", Operation::Get)]).await.expect("a value");
         assert_eq!(read[0].value, Value::from(number as i64), "{namespace}");
     }
+    // All that have keys are listed in the order of their texts, in pages.
+    let list = async |prefix: &str, after: Option<Namespace>, limit| {
+        let query = NamespacesQuery { prefix: prefix.to_owned(), after, limit };
+        let page = on.memory.namespaces(query).await.expect("a list");
+        (page.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>(), page.next)
+    };
+    let names = ["agent:a", "chat:a", "global", "run:0000000000000", "workflow:a", "workflow:b"];
+    assert_eq!(list("", None, 6).await, (names.map(str::to_owned).to_vec(), None));
+    assert_eq!(list("workflow:", None, 9).await.0, names[4..]);
+    assert_eq!(list("chat:a", None, 9).await.0, ["chat:a"]);
+    assert_eq!(list("chat:b", None, 9).await.0, [""; 0]);
+    let (first, next) = list("", None, 4).await;
+    assert_eq!((&first[..], next.as_ref()), (&names.map(str::to_owned)[..4], Some(&all[5])));
+    assert_eq!(list("", next, 4).await, (names[4..].iter().map(ToString::to_string).collect(), None));
 }
 
 async fn lists_of_keys(on: Subject) {

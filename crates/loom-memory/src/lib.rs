@@ -50,7 +50,7 @@ pub use self::{
     error::Error,
     grants::{Access, Grants, Pattern},
     operation::{Condition, Expiry, KEY_BYTES_MAX, Key, Operation, Request},
-    port::{ListQuery, Listed, Outcome, Page, Reply, SharedMemory},
+    port::{ListQuery, Listed, NamespacesPage, NamespacesQuery, Outcome, Page, Reply, SharedMemory},
     stored::{Clock, Held, Prepared, Reserved, StoredMemory},
     transact::{Transacted, transact},
     watch::{ChangedPage, Changes, Notice, Position, Watch, WatchFrom, WatchQuery},

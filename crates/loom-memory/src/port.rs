@@ -23,6 +23,9 @@ pub trait SharedMemory: fmt::Debug + Send + Sync {
     /// Lists keys. A list of several pages is not one moment: a key that is written meanwhile may be in it or not.
     fn list(&self, query: ListQuery) -> Reply<'_, Page>;
 
+    /// Lists the namespaces that have keys. A namespace whose keys have all expired may be in it.
+    fn namespaces(&self, query: NamespacesQuery) -> Reply<'_, NamespacesPage>;
+
     /// Watches the keys of a namespace.
     fn watch(&self, query: WatchQuery) -> Reply<'_, Box<dyn Watch>>;
 }
@@ -73,4 +76,24 @@ pub struct Listed {
     pub revision: Revision,
     /// When it expires.
     pub expires: Option<UnixMillis>,
+}
+
+/// Which namespaces to list.
+#[derive(Clone, Debug)]
+pub struct NamespacesQuery {
+    /// Only namespaces whose text begins with this, such as `chat:`; empty for all.
+    pub prefix: String,
+    /// Continues after this namespace, the last of the previous page.
+    pub after: Option<Namespace>,
+    /// The number of namespaces on a page, at least 1.
+    pub limit: usize,
+}
+
+/// A page of namespaces, in the order of the bytes of their texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespacesPage {
+    /// The namespaces.
+    pub namespaces: Vec<Namespace>,
+    /// Put it into [`NamespacesQuery::after`] to read the next page; `None` when this is the last page.
+    pub next: Option<Namespace>,
 }

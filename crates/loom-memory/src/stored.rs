@@ -13,8 +13,8 @@ use loom_store::{
 use tokio::sync::{Mutex, watch};
 
 use crate::{
-    Change, Changes, Entry, Error, Key, ListQuery, Listed, Namespace, Outcome, Page, Reply, Request,
-    Revision, SharedMemory, Watch, WatchQuery,
+    Change, Changes, Entry, Error, Key, ListQuery, Listed, Namespace, NamespacesPage, NamespacesQuery,
+    Outcome, Page, Reply, Request, Revision, SharedMemory, Watch, WatchQuery,
     encoding::{self, Encoded, Unfit},
     locks::{Locked, Locks},
     transact,
@@ -409,6 +409,31 @@ impl SharedMemory for StoredMemory {
         })
     }
 
+    fn namespaces(&self, query: NamespacesQuery) -> Reply<'_, NamespacesPage> {
+        Box::pin(async move {
+            let NamespacesQuery { prefix, after, limit } = query;
+            let limit = limit.max(1);
+            let prefix = format!("{HEADS}{prefix}");
+            // The least text that is greater than a namespace.
+            let following = |namespace: &Namespace| format!("{}\0", heads_of(namespace));
+            let mut start = after.as_ref().map_or_else(|| prefix.clone(), following);
+            let mut page = NamespacesPage::default();
+            while let Some(found) = self.shared.store.namespace_from(&start).await? {
+                let Some(name) = found.strip_prefix(HEADS).filter(|_| found.starts_with(&prefix)) else {
+                    break;
+                };
+                if page.namespaces.len() == limit {
+                    page.next = page.namespaces.last().cloned();
+                    break;
+                }
+                let namespace = Namespace::parse(name, None)?;
+                start = following(&namespace);
+                page.namespaces.push(namespace);
+            }
+            Ok(page)
+        })
+    }
+
     fn list(&self, query: ListQuery) -> Reply<'_, Page> {
         Box::pin(async move {
             let ListQuery { namespace, prefix, after, limit } = query;
@@ -433,9 +458,12 @@ impl SharedMemory for StoredMemory {
     }
 }
 
+/// What the store's namespaces of keys begin with.
+const HEADS: &str = "memory/";
+
 /// The store's namespace of the keys.
 pub(crate) fn heads_of(namespace: &Namespace) -> Arc<str> {
-    format!("memory/{namespace}").into()
+    format!("{HEADS}{namespace}").into()
 }
 
 /// The store's namespace of contents that are stored apart.

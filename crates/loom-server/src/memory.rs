@@ -12,12 +12,12 @@ use axum::{
 use loom_definition::duration::Span;
 use loom_expression::{Object, Value};
 use loom_memory::{
-    Condition, Error, Expiry, Key, ListQuery, Listed, Namespace, Operation, Outcome, Request as Asked,
-    Revision, SharedMemory,
+    Condition, Error, Expiry, Key, ListQuery, Listed, Namespace, NamespacesQuery, Operation, Outcome,
+    Request as Asked, Revision, SharedMemory,
 };
 
 use crate::{
-    listing::{limit, list},
+    listing::{limit, list, not_a_cursor},
     lookup,
     path::Path,
     redact::hide,
@@ -32,6 +32,23 @@ const PAGE: usize = 100;
 
 /// Operations in one transaction.
 const OPERATIONS_MAX: usize = 1_000;
+
+/// `GET /api/v1/memory?prefix=&cursor=&limit=`: the namespaces that have keys.
+pub(crate) async fn namespaces(State(shared): State<Shared>, uri: Uri) -> Answer {
+    request::only(&uri, &["prefix", "cursor", "limit"])?;
+    let limit = request::query(&uri, "limit").map_or(Ok(PAGE), |text| limit(&text))?;
+    let prefix = request::query(&uri, "prefix").unwrap_or_default();
+    let after = request::query(&uri, "cursor").map(|text| Namespace::parse(&text, None));
+    let after = after.transpose().map_err(|_| not_a_cursor())?;
+    let page = shared.host.memory.namespaces(NamespacesQuery { prefix, after, limit }).await;
+    let page = page.map_err(problem)?;
+    let shown = page.namespaces.iter().map(|namespace| {
+        let mut object = Object::new();
+        object.insert("namespace", namespace.to_string());
+        Value::from(object)
+    });
+    Ok(list("namespaces", shown.collect(), page.next.map(|next| next.to_string())))
+}
 
 /// `GET /api/v1/memory/{namespace}`: a page of keys; or, with `Accept: text/event-stream`, a stream of changes.
 pub(crate) async fn keys(

@@ -16,14 +16,14 @@ use axum::{
 use loom_expression::Value;
 
 use crate::{
-    backfill, callers, completions, health, invoke, mcp, memory, metrics,
+    backfill, callers, completions, health, invoke, mcp, memory, messages, metrics,
     nodes::{
         self,
         forward::{self, Checked},
     },
     openapi, pause, published, questions,
     response::Problem,
-    run_definition, run_list, runs, secret_audit, secrets, services,
+    run_changes, run_definition, run_list, runs, secret_audit, secrets, services,
     shared::{Caller, Shared},
     signals, sse, ui, workflows,
 };
@@ -96,11 +96,13 @@ pub(crate) fn guarded() -> Routes {
         .get("/api/v1/workflows/{name}/triggers/{trigger}/histories", workflows::trigger_history)
         .get("/api/v1/runs", run_list::runs)
         .get("/api/v1/runs/count", run_list::count)
+        .post("/api/v1/runs/bulk/{operation}", run_changes::change)
         .get("/api/v1/runs/{id}", runs::run)
         .on(Method::DELETE, "/api/v1/runs/{id}", runs::delete_run)
         .get("/api/v1/runs/{id}/actions", runs::actions)
         .get("/api/v1/runs/{id}/actions/{action}", runs::action)
         .get("/api/v1/runs/{id}/executions", runs::executions)
+        .get("/api/v1/runs/{id}/messages", messages::messages)
         .get("/api/v1/runs/{id}/definition", run_definition::definition)
         .get("/api/v1/runs/{id}/events", sse::events)
         .post("/api/v1/runs/{id}/cancel", runs::cancel)
@@ -115,6 +117,7 @@ pub(crate) fn guarded() -> Routes {
         .on(Method::PUT, "/api/v1/resilience/{service}", services::put_policy)
         .on(Method::DELETE, "/api/v1/resilience/{service}", services::delete_policy)
         .post("/api/v1/resilience/{service}/{change}", services::change)
+        .get("/api/v1/memory", memory::namespaces)
         .get("/api/v1/memory/{namespace}", memory::keys)
         .post("/api/v1/memory/{namespace}", memory::transact)
         .get("/api/v1/memory/{namespace}/{key}", memory::get)

@@ -44,7 +44,7 @@ const WAITS: [(&str, Flags); 4] = [
 const GATE: &str = "gate";
 
 /// The query parameters of the list, besides `cursor`, `limit` and `order`.
-const FILTERS: [&str; 16] = [
+pub(crate) const FILTERS: [&str; 16] = [
     "workflow",
     "status",
     "error",
@@ -127,7 +127,7 @@ fn summary(row: &RunRow) -> Object {
 }
 
 /// Parses the query string. `others` are the parameters besides the filters.
-fn parse(
+pub(crate) fn parse(
     shared: &Shared,
     uri: &Uri,
     others: &[&str],
@@ -218,7 +218,7 @@ fn parse(
     Ok((query, wanted))
 }
 
-fn truth(name: &str, value: &str) -> Result<bool, Problem> {
+pub(crate) fn truth(name: &str, value: &str) -> Result<bool, Problem> {
     value.parse().map_err(|_| Problem::bad(format!("'{name}' must be 'true' or 'false' (got '{value}').")))
 }
 

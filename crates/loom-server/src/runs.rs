@@ -8,7 +8,7 @@ use axum::{
     http::{Response, StatusCode, Uri},
 };
 use loom_engine::{
-    Order as RunOrder, RecoverError, ResubmitError, StartError,
+    Order as RunOrder, RecoverError, ResubmitError, RunId, StartError,
     history::{History, Window},
 };
 use loom_expression::Object;
@@ -208,10 +208,32 @@ pub(crate) async fn resubmit(
     Path(id): Path<String>,
     request: Request,
 ) -> Answer {
-    let (definition, from) = resubmission(&shared, request).await?;
-    let run = run_id(&id)?;
-    let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(&id))?;
-    let before = shared.host.engine.start_of(run).await?.ok_or_else(|| removed_run(&id))?;
+    let asked = resubmission(&shared, request).await?;
+    let new = start_again(&shared, &id, asked.clone()).await?;
+    let mut object = Object::new();
+    object.insert("id", new.to_string());
+    object.insert("resubmitOf", id);
+    if let Some(from) = asked.from {
+        object.insert("from", from);
+    }
+    Ok(json(StatusCode::ACCEPTED, &object.into()))
+}
+
+/// With which definition, and from which action, a run is started again.
+#[derive(Clone, Debug)]
+pub(crate) struct Resubmission {
+    /// `same` or `current`.
+    pub(crate) definition: Option<String>,
+    /// The action.
+    pub(crate) from: Option<String>,
+}
+
+/// Starts a new run with the trigger outputs of this one, and returns its id.
+pub(crate) async fn start_again(shared: &Shared, id: &str, asked: Resubmission) -> Result<RunId, Problem> {
+    let Resubmission { definition, from } = asked;
+    let run = run_id(id)?;
+    let row = shared.host.store.run(run).await?.ok_or_else(|| unknown_run(id))?;
+    let before = shared.host.engine.start_of(run).await?.ok_or_else(|| removed_run(id))?;
     if shared.host.is_holding() {
         return Err(refusal(FireError::RunsHeld));
     }
@@ -231,38 +253,29 @@ pub(crate) async fn resubmit(
     let (workflow, parameters) = match definition.as_deref() {
         None | Some("same") => (shared.host.engine.workflow_of(&row).await?, before.parameters.clone()),
         Some("current") => {
-            let deployment = deployed(&shared, &row.workflow)?;
+            let deployment = deployed(shared, &row.workflow)?;
             (Arc::clone(&deployment.workflow), deployment.parameters.clone())
         }
         Some(other) => {
             return Err(Problem::bad(format!("'definition' must be 'same' or 'current' (got '{other}').")));
         }
     };
-    let mut object = Object::new();
     let engine = &shared.host.engine;
     let mut started = match &from {
         None => engine.resubmit(&workflow, parameters, &before).map_err(|error| refusal(error.into()))?,
         Some(from) => {
             let started = shared.host.engine.resubmit_from(&workflow, parameters, run, from).await;
-            started.map_err(|error| not_resubmitted(&id, error))?
+            started.map_err(|error| not_resubmitted(id, error))?
         }
     };
     if !started.accepted().await {
         return Err(refusal(FireError::StorePaused));
     }
-    object.insert("id", started.id.to_string());
-    object.insert("resubmitOf", id);
-    if let Some(from) = from {
-        object.insert("from", from);
-    }
-    Ok(json(StatusCode::ACCEPTED, &object.into()))
+    Ok(started.id)
 }
 
 /// Reads the parameters of a resubmission, from its query or body: the definition, and the action to start from.
-async fn resubmission(
-    shared: &Shared,
-    request: Request,
-) -> Result<(Option<String>, Option<String>), Problem> {
+async fn resubmission(shared: &Shared, request: Request) -> Result<Resubmission, Problem> {
     const MEMBERS: [&str; 2] = ["definition", "from"];
     request::only(request.uri(), &MEMBERS)?;
     let mut asked = MEMBERS.map(|name| request::query(request.uri(), name));
@@ -280,7 +293,7 @@ async fn resubmission(
         }
     }
     let [definition, from] = asked;
-    Ok((definition, from))
+    Ok(Resubmission { definition, from })
 }
 
 /// Why a run cannot be resubmitted from an action.

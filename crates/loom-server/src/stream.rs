@@ -27,7 +27,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use self::{ag_ui::AgUi, chunks::Chunks, native::Native, said::Said};
 pub(crate) use self::{
     completions::Completions,
-    native::{message_of, progress_of},
+    native::{message_of, progress_of, whole_text},
+    said::ends_message,
 };
 use crate::{event_json::EventWriter, journal_reader::JournalReader, response::Problem, shared::Shared};
 
@@ -160,6 +161,11 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
+    /// The definition that the run executes.
+    pub(crate) fn workflow(&self) -> &Arc<Workflow> {
+        &self.workflow
+    }
+
     pub(crate) async fn new(shared: &Shared, row: &RunRow, after: u64) -> Result<Feed, Problem> {
         let workflow = shared.host.engine.workflow_of(row).await?;
         let (reader, trail) = JournalReader::after(row.id, &*shared.host.store, &workflow, after).await?;

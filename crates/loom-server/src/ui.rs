@@ -40,8 +40,10 @@ pub(crate) fn router(shared: Shared, api: Router) -> Router {
         .route("/ui/workflows", get(views::workflows))
         .route("/ui/workflows/{name}", get(views::workflow))
         .route("/ui/resilience", get(views::resilience))
+        .route("/ui/memory", get(views::memory))
         .route("/ui/secrets", get(views::secrets))
         .route("/ui/status", get(views::status))
+        .route("/ui/runs/bulk/{change}", get(views::bulk).post(changes::bulk))
         .route("/ui/runs/{id}/{change}", post(changes::run))
         .route("/ui/workflows/{name}/{change}", post(changes::workflow))
         .route(

@@ -331,11 +331,20 @@ impl Named for PostgresStore {
         })
     }
 
-    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
-        self.read(|session| async move {
-            let sql = "SELECT DISTINCT namespace FROM named ORDER BY namespace";
-            let found = session.query(sql, &[]).await?;
-            found.iter().map(|row| Ok(rows::name(row, "namespace")?)).collect()
+    fn namespace_from(&self, start: &str) -> Answer<Option<Arc<str>>> {
+        let start: Arc<str> = text::stored(start).into();
+        self.read(move |session| {
+            let start = Arc::clone(&start);
+            async move {
+                let sql = "SELECT namespace FROM named WHERE namespace >= $1 ORDER BY namespace LIMIT 1";
+                let found = session.query_opt(sql, &[&&*start]).await?;
+                let Some(row) = found else { return Ok(None) };
+                let read = text::read(get::<&str>(&row, "namespace")?);
+                let read = read.ok_or_else(|| {
+                    Error::damaged("a namespace is not in the form in which texts are stored")
+                })?;
+                Ok(Some(Arc::from(read)))
+            }
         })
     }
 }

@@ -169,7 +169,10 @@ async fn copy_messages(from: &dyn Store, to: &dyn Store) -> Result<u64, Error> {
 
 async fn copy_values(from: &dyn Store, to: &dyn Store) -> Result<u64, Error> {
     let mut values = 0;
-    for namespace in from.namespaces().await? {
+    let mut start = String::new();
+    while let Some(namespace) = from.namespace_from(&start).await? {
+        // The least name that is greater.
+        start = format!("{namespace}\0");
         let mut query =
             KeyQuery { namespace: Arc::clone(&namespace), prefix: String::new(), after: None, limit: PAGE };
         loop {

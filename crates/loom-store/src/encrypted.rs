@@ -515,8 +515,8 @@ impl Named for EncryptedStore {
         })
     }
 
-    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
-        self.inner.namespaces()
+    fn namespace_from(&self, start: &str) -> Answer<Option<Arc<str>>> {
+        self.inner.namespace_from(start)
     }
 }
 

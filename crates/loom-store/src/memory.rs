@@ -283,11 +283,10 @@ impl Named for MemoryStore {
         })
     }
 
-    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
+    fn namespace_from(&self, start: &str) -> Answer<Option<Arc<str>>> {
         self.read(|content| {
-            let mut all: Vec<_> = content.keys.keys().map(|(namespace, _)| Arc::clone(namespace)).collect();
-            all.dedup();
-            all
+            let start = (Arc::from(start), Arc::from(""));
+            content.keys.range(start..).next().map(|((namespace, _), _)| Arc::clone(namespace))
         })
     }
 }

@@ -274,8 +274,8 @@ impl Named for NodeStore {
         self.store.keys(query)
     }
 
-    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
-        self.store.namespaces()
+    fn namespace_from(&self, start: &str) -> Answer<Option<Arc<str>>> {
+        self.store.namespace_from(start)
     }
 }
 

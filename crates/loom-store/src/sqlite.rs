@@ -304,8 +304,9 @@ impl Named for SqliteStore {
         self.0.readers.ask(move |connection| read::keys(connection, &query))
     }
 
-    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
-        self.0.readers.ask(read::namespaces)
+    fn namespace_from(&self, start: &str) -> Answer<Option<Arc<str>>> {
+        let start = start.to_owned();
+        self.0.readers.ask(move |connection| read::namespace_from(connection, &start))
     }
 }
 

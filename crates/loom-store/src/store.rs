@@ -109,8 +109,8 @@ pub trait Named: fmt::Debug + Send + Sync {
     /// Lists named values.
     fn keys(&self, query: KeyQuery) -> Answer<KeyPage>;
 
-    /// The namespaces that hold values, in byte order.
-    fn namespaces(&self) -> Answer<Vec<Arc<str>>>;
+    /// Returns the first namespace, in byte order, that is not less than `start` and has a named value.
+    fn namespace_from(&self, start: &str) -> Answer<Option<Arc<str>>>;
 }
 
 /// Content that is found by its hash: definitions and blobs.

@@ -1,8 +1,11 @@
 //! The pages below `/ui/`. Each is a function of documents of the API.
 
+mod bulk;
+mod chat;
 mod form;
 mod json;
 mod login;
+mod memory;
 mod panel;
 mod resilience;
 mod run;
@@ -13,8 +16,11 @@ mod status;
 mod timeline;
 mod workflows;
 
+pub use bulk::{BulkChange, bulk};
+pub use chat::MESSAGES;
 pub use form::{Field, FieldKind, Refilled, body_of, fields_of};
 pub use login::login;
+pub use memory::{MemoryFilter, MemoryPage, memory};
 pub use resilience::resilience;
 pub use run::{RunPage, Tab, run};
 pub use runs::{RunFilter, runs};

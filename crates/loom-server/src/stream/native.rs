@@ -101,7 +101,7 @@ pub(crate) fn message_of(event: &Value) -> Option<String> {
 }
 
 /// The whole text of the message that an event ends.
-pub(super) fn whole_text(event: &Value) -> Option<String> {
+pub(crate) fn whole_text(event: &Value) -> Option<String> {
     let data = event.get("data")?;
     // As it is kept of an interrupted message, and as callers see it.
     if let Some(text) = data.get("text") {

@@ -86,7 +86,7 @@ impl Said {
 }
 
 /// Whether an event of this type, with a message, is the end of the message.
-pub(super) fn ends_message(kind: &str) -> bool {
+pub(crate) fn ends_message(kind: &str) -> bool {
     matches!(
         kind,
         "agent.turn"

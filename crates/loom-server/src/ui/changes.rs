@@ -11,7 +11,7 @@ use loom_ui::pages::{Refilled, body_of, fields_of};
 
 use super::{
     documents::Refused,
-    views::{version_of, workflow_page},
+    views::{bulk_page, filter_of, version_of, workflow_page},
     visit::{Entered, Ui, Visitor, html, redirect, refusal},
 };
 use crate::path::Path;
@@ -61,6 +61,20 @@ pub(super) async fn run(
         }
     };
     led(&ui, &visitor, done.await)
+}
+
+/// `POST /ui/runs/bulk/{change}`.
+pub(super) async fn bulk(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    Extension(entered): Extension<Entered>,
+    Path(change): Path<String>,
+) -> Response<Body> {
+    let filter = filter_of(|name| entered.get(name).unwrap_or_default().to_owned());
+    match bulk_page(&ui, &visitor, &change, &filter, false).await {
+        Ok(page) => html(StatusCode::OK, page),
+        Err(refused) => led(&ui, &visitor, Err(refused)),
+    }
 }
 
 /// `POST /ui/workflows/{name}/{change}`.

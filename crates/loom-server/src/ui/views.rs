@@ -4,10 +4,12 @@ use axum::{
     Extension,
     body::Body,
     extract::State,
-    http::{Response, StatusCode, Uri},
+    http::{Method, Response, StatusCode, Uri},
 };
 use loom_expression::{Value, percent};
-use loom_ui::pages::{self, Refilled, RunFilter, RunPage, StatusPage, Tab, WorkflowPage};
+use loom_ui::pages::{
+    self, BulkChange, MemoryFilter, MemoryPage, Refilled, RunFilter, RunPage, StatusPage, Tab, WorkflowPage,
+};
 
 use super::{
     documents::{Refused, loaded},
@@ -18,6 +20,12 @@ use crate::{path::Path, request};
 /// The number of runs, and of events, on a page.
 const RUNS: usize = 50;
 const EVENTS: usize = 200;
+
+/// The number of runs that are changed in one step.
+const BULK: usize = 200;
+
+/// The number of namespaces, or of keys, on a page.
+const MEMORY: usize = 100;
 
 pub(super) type Page = Result<String, Refused>;
 
@@ -41,13 +49,9 @@ pub(super) async fn runs(
     uri: Uri,
 ) -> Response<Body> {
     let filter = RunFilter {
-        workflow: given(&uri, "workflow"),
-        status: given(&uri, "status"),
-        error: given(&uri, "error"),
-        from: given(&uri, "from"),
-        before: given(&uri, "before"),
         cursor: given(&uri, "cursor"),
         done: given(&uri, "done"),
+        ..filter_of(|name| given(&uri, name))
     };
     let page = async {
         let query = filter.query();
@@ -57,6 +61,49 @@ pub(super) async fn runs(
         Ok(pages::runs(&ui.visit(&visitor), &filter, &runs, &workflows))
     };
     sent(&ui, &visitor, page.await)
+}
+
+/// `GET /ui/runs/bulk/{change}?FILTERS`: what the change would do.
+pub(super) async fn bulk(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    Path(change): Path<String>,
+    uri: Uri,
+) -> Response<Body> {
+    let filter = filter_of(|name| given(&uri, name));
+    sent(&ui, &visitor, bulk_page(&ui, &visitor, &change, &filter, true).await)
+}
+
+/// Changes all runs that fit a filter, or says what would be changed.
+pub(super) async fn bulk_page(
+    ui: &Ui,
+    visitor: &Visitor,
+    change: &str,
+    filter: &RunFilter,
+    is_dry: bool,
+) -> Page {
+    let change = BulkChange::parse(change).ok_or_else(|| Refused {
+        status: StatusCode::NOT_FOUND,
+        code: "NotFound".to_owned(),
+        message: format!("There is no change '{change}'."),
+    })?;
+    let query = filter.query();
+    let sign = if query.is_empty() { '?' } else { '&' };
+    let path = format!("/api/v1/runs/bulk/{}{query}{sign}limit={BULK}&dryRun={is_dry}", change.name());
+    let result = ui.documents.ask(Method::POST, &path, None).await?;
+    Ok(pages::bulk(&ui.visit(visitor), change, filter, &result))
+}
+
+/// The filter of the list of runs, of these parameters.
+pub(super) fn filter_of(given: impl Fn(&str) -> String) -> RunFilter {
+    RunFilter {
+        workflow: given("workflow"),
+        status: given("status"),
+        error: given("error"),
+        from: given("from"),
+        before: given("before"),
+        ..RunFilter::default()
+    }
 }
 
 /// `GET /ui/runs/{id}?tab=&action=&number=&after=&cursor=`.
@@ -77,7 +124,7 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
     let is_forgotten = run.get("forgotten").is_some();
     let (mut actions, mut action, mut events, mut definition) =
         (Value::default(), Value::default(), Value::default(), Value::default());
-    let (mut executions, mut skipped) = (Value::default(), 0);
+    let (mut executions, mut messages, mut skipped) = (Value::default(), Value::default(), 0);
     let mut drawing = None;
     if !is_forgotten {
         match tab {
@@ -101,6 +148,11 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
                 let path = format!("{base}/executions?limit={}&cursor={skipped}", pages::EXECUTIONS);
                 executions = ui.documents.get(&path).await?;
             }
+            Tab::Chat => {
+                skipped = given(uri, "cursor").parse().unwrap_or_default();
+                let path = format!("{base}/messages?limit={}&cursor={skipped}", pages::MESSAGES);
+                messages = ui.documents.get(&path).await?;
+            }
             Tab::Events => {
                 let after = given(uri, "after");
                 let after = if after.is_empty() { "0" } else { &after };
@@ -118,6 +170,7 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
         run: &run,
         actions: &actions,
         executions: &executions,
+        messages: &messages,
         skipped,
         drawing: drawing.as_deref(),
         action: &action,
@@ -196,6 +249,13 @@ pub(super) async fn workflow_page(
         let key = format!("{hash}@{name}");
         ui.documents.drawn(&key).unwrap_or_else(|| ui.documents.draw(&key, loaded))
     });
+    let triggers = workflow.get("triggers").and_then(Value::as_array);
+    let mut histories = Vec::new();
+    for trigger in triggers.into_iter().flat_map(|triggers| triggers.iter()) {
+        let trigger = trigger.get("name").and_then(Value::as_str).unwrap_or_default();
+        let path = format!("{base}/triggers/{}/histories", percent::encode(trigger));
+        histories.push((trigger.to_owned(), ui.documents.get(&path).await?));
+    }
     let parts = WorkflowPage {
         workflow: &workflow,
         versions: &versions,
@@ -203,6 +263,7 @@ pub(super) async fn workflow_page(
         loaded: loaded.as_deref(),
         drawing: drawing.as_deref(),
         done,
+        histories: &histories,
         refilled,
     };
     Ok(pages::workflow(&ui.visit(visitor), &parts))
@@ -223,6 +284,38 @@ pub(super) async fn resilience(
     let page = ui.documents.get("/api/v1/resilience").await;
     let page = page.map(|services| pages::resilience(&ui.visit(&visitor), &services, &given(&uri, "done")));
     sent(&ui, &visitor, page)
+}
+
+/// `GET /ui/memory?namespace=&key=&prefix=&cursor=`.
+pub(super) async fn memory(
+    State(ui): State<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    uri: Uri,
+) -> Response<Body> {
+    let filter = MemoryFilter {
+        namespace: given(&uri, "namespace"),
+        key: given(&uri, "key"),
+        prefix: given(&uri, "prefix"),
+        cursor: given(&uri, "cursor"),
+    };
+    let page = async {
+        let (mut namespaces, mut keys, mut value) = (Value::default(), Value::default(), Value::default());
+        let base = format!("/api/v1/memory/{}", percent::encode(&filter.namespace));
+        if filter.namespace.is_empty() {
+            namespaces = ui.documents.get(&format!("/api/v1/memory{}", filter.list_query(MEMORY))).await?;
+        } else if filter.key.is_empty() {
+            keys = ui.documents.get(&format!("{base}{}", filter.list_query(MEMORY))).await?;
+        } else {
+            // A key that is absent, or has expired meanwhile, is a page that says so.
+            value = match ui.documents.get(&format!("{base}/{}", percent::encode(&filter.key))).await {
+                Err(Refused { status: StatusCode::NOT_FOUND, .. }) => Value::default(),
+                found => found?,
+            };
+        }
+        let parts = MemoryPage { filter: &filter, namespaces: &namespaces, keys: &keys, value: &value };
+        Ok(pages::memory(&ui.visit(&visitor), &parts))
+    };
+    sent(&ui, &visitor, page.await)
 }
 
 /// `GET /ui/secrets`.

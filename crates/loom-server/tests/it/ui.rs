@@ -12,6 +12,7 @@ use loom_expression::Timestamp;
 use loom_models::{Answer, Api, ToolCall};
 use loom_server::{SecretStore, ServerSettings};
 use loom_testkit::wire::{Reply, Wire};
+use tokio::sync::Semaphore;
 
 use crate::support::{Plan, Reply as Response, World, json, list, requested, text};
 
@@ -109,7 +110,7 @@ async fn a_run_is_found_in_the_list_and_its_failure_in_its_graph() {
     let html = page(&world, &format!("/ui/runs/{id}?action=Mend")).await;
     assert!(html.contains("&lt;img src=x onerror=alert(1)&gt;") && !html.contains("<img"), "{html}");
 
-    for tab in ["timeline", "events", "data", "definition"] {
+    for tab in ["timeline", "chat", "events", "data", "definition"] {
         let html = page(&world, &format!("/ui/runs/{id}?tab={tab}")).await;
         assert!(html.contains("aria-current=\"page\""), "{html}");
     }
@@ -253,6 +254,57 @@ async fn the_turns_of_an_agent_are_calls_of_the_model_and_not_attempts() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn a_conversation_is_shown_while_it_is_written_and_afterwards() {
+    const ANSWER: &str = "The sum is <b>three</b>, which is more than two.";
+    let call = Answer::calls([ToolCall::new("c1", "add", r#"{"a":1,"b":2}"#)]);
+    let gate = Arc::new(Semaphore::new(0));
+    let last = Reply::stream(Api::ChatCompletions, &Answer::text(ANSWER)).split(5);
+    let middle = last.body_bytes() / 2;
+    let replies = [Reply::stream(Api::ChatCompletions, &call), last.hold_after(middle, &gate)];
+    let wire = Wire::start(replies).await.unwrap();
+    let world = with_model(&wire).await;
+    world.deploy("agent", AGENT).await;
+    let run = world.invoke("agent", "").await;
+    let path = format!("/api/v1/runs/{run}/messages");
+    // What has arrived is shown before the message has ended.
+    let mut watcher = world.watch(&run, 0).await;
+    while let Some(event) = watcher.next().await {
+        if text(&event, "type").starts_with("message.") {
+            break;
+        }
+    }
+    let live = world.get(&path).await.json();
+    let writing = list(&live, "messages").last().unwrap();
+    assert_eq!((text(writing, "status"), text(writing, "role")), ("Running", "assistant"), "{live:?}");
+    let so_far = text(writing, "text");
+    assert!(!so_far.is_empty() && so_far != ANSWER && ANSWER.starts_with(so_far), "{so_far}");
+    gate.add_permits(1);
+    world.ended(&run).await;
+
+    let all = world.get(&path).await.json();
+    let said: Vec<(&str, &str)> =
+        list(&all, "messages").iter().map(|message| (text(message, "role"), text(message, "text"))).collect();
+    assert_eq!(said, [("system", "Add."), ("user", "1 + 2"), ("assistant", ""), ("assistant", ANSWER)]);
+    let tool = &list(&list(&all, "messages")[2], "toolCalls")[0];
+    assert_eq!((text(tool, "name"), text(tool, "status")), ("add", "Succeeded"));
+    assert_eq!(tool.get("result").and_then(loom_expression::Value::as_i64), Some(3));
+    let ended = &list(&all, "conversations")[0];
+    assert_eq!((text(ended, "action"), text(ended, "status")), ("Sums", "Succeeded"));
+    let second = world.get(&format!("{path}?limit=2&cursor=2")).await.json();
+    assert_eq!((text(&list(&second, "messages")[1], "text"), second.get("next")), (ANSWER, None));
+    assert_eq!(text(&world.get(&format!("{path}?limit=3")).await.json(), "next"), "3");
+
+    let html = page(&world, &format!("/ui/runs/{run}?tab=chat")).await;
+    for shown in
+        ["The sum is &lt;b&gt;three&lt;/b&gt;", "1 + 2", "Tool <strong>add</strong>", "2 model calls"]
+    {
+        assert!(html.contains(shown), "{shown}: {html}");
+    }
+    assert!(!html.contains("<b>"), "{html}");
+    world.stop().await;
+}
+
 /// An agent with a tool.
 const AGENT: &str = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {"Sums": {"type": "Agent", "inputs": {"parameters": {"modelId": "m",
     "messages": [{"role": "System", "content": "Add."}, {"role": "User", "content": "1 + 2"}]}},
@@ -358,6 +410,7 @@ async fn without_a_session_every_page_of_a_guarded_server_leads_to_the_login() {
         "/ui/runs?status=Failed",
         "/ui/workflows",
         "/ui/resilience",
+        "/ui/memory",
         "/ui/secrets",
         "/ui/status",
         "/ui/runs/0000000000000",
@@ -468,6 +521,96 @@ async fn settings_are_listed_as_the_program_publishes_them() {
     assert_eq!(text(&list(&listed, "settings")[0], "origin"), "LOOM_RUNS_MAX");
     let html = page(&world, "/ui/status").await;
     assert!(html.contains("runs-max") && html.contains("LOOM_RUNS_MAX"), "{html}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn all_runs_of_a_filter_are_changed_after_a_dry_run() {
+    let world = World::new().await;
+    world.deploy("w", &requested(r#"{"Rest": {"type": "Wait", "runAfter": {}, "inputs": {"interval": {"count": 1, "unit": "Day"}}}}"#)).await;
+    world.deploy("other", &requested(r#"{"Go": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#)).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(world.invoke("w", "").await);
+    }
+    let done = text(&world.run("other", "").await, "id").to_owned();
+    let statuses = async |status: &str| {
+        let found = world.get(&format!("/api/v1/runs?status={status}")).await.json();
+        list(&found, "runs").len()
+    };
+
+    // Without a filter nothing is changed, and a dry run changes nothing.
+    let refused = world.post("/api/v1/runs/bulk/cancel", "").await;
+    assert_eq!((refused.status, refused.error().as_str()), (400, "BadRequest"));
+    assert_eq!(world.post("/api/v1/runs/bulk/burn?workflow=w", "").await.status, 404);
+    let dry = page(&world, "/ui/runs/bulk/cancel?workflow=w").await;
+    assert!(dry.contains("3 runs will be cancelled") && waiting.iter().all(|run| dry.contains(run)), "{dry}");
+    assert!(!dry.contains(&done), "{dry}");
+    assert_eq!(statuses("Running").await, 3);
+    let runs = page(&world, "/ui/runs?workflow=w").await;
+    assert!(runs.contains("href=\"/ui/runs/bulk/cancel?workflow=w\""), "{runs}");
+    assert!(!page(&world, "/ui/runs").await.contains("/ui/runs/bulk/"), "not all runs at once");
+
+    let reply = visit(&world, Method::POST, "/ui/runs/bulk/cancel", "", "workflow=w").await;
+    assert!(reply.status == 200 && reply.text().contains("3 runs were cancelled"), "{}", reply.text());
+    for run in &waiting {
+        assert_eq!(text(&world.ended(run).await, "status"), "Cancelled");
+    }
+
+    // Page by page; what does not fit is skipped.
+    let first = world.post("/api/v1/runs/bulk/resubmit?workflow=w&limit=2&order=oldest", "").await.json();
+    assert_eq!(list(&first, "runs").len(), 2);
+    assert!(list(&first, "runs").iter().all(|run| !text(run, "resubmittedAs").is_empty()), "{first:?}");
+    assert_eq!(statuses("Running").await, 2);
+    let skipped = world.post("/api/v1/runs/bulk/delete?workflow=w", "").await.json();
+    assert_eq!(list(&skipped, "runs").len(), 3);
+    assert_eq!(skipped.get("skipped").and_then(loom_expression::Value::as_i64), Some(2));
+    assert_eq!(world.get(&format!("/api/v1/runs/{}", waiting[0])).await.status, 404);
+    let nothing = page(&world, "/ui/runs/bulk/cancel?workflow=other").await;
+    assert!(nothing.contains("No run that fits the filter can be cancelled"), "{nothing}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn shared_memory_is_shown_by_namespace_key_and_value() {
+    let world = World::new().await;
+    let empty = page(&world, "/ui/memory").await;
+    assert!(empty.contains("Shared memory is empty"), "{empty}");
+    for (path, value) in [
+        ("chat:42/messages%2F1", r#"["Hello", "<script>alert(1)</script>"]"#),
+        ("chat:42/count", "7"),
+        ("chat:7/a", "1"),
+        ("global/limit", "100"),
+    ] {
+        let written = world.call(Method::PUT, &format!("/api/v1/memory/{path}?ttl=PT1H"), value).await;
+        assert_eq!(written.status, 200, "{}", written.text());
+    }
+    let listed = world.get("/api/v1/memory?prefix=chat:&limit=1").await.json();
+    assert_eq!(text(&list(&listed, "namespaces")[0], "namespace"), "chat:42");
+    assert_eq!(text(&listed, "next"), "chat:42");
+    let rest = world.get("/api/v1/memory?prefix=chat:&limit=1&cursor=chat:42").await.json();
+    assert_eq!((list(&rest, "namespaces").len(), rest.get("next")), (1, None));
+    let wrong = world.get("/api/v1/memory?cursor=nowhere").await;
+    assert_eq!((wrong.status, wrong.error().as_str()), (400, "BadRequest"));
+
+    let html = page(&world, "/ui/memory").await;
+    for namespace in ["chat%3A42", "chat%3A7", "global"] {
+        assert!(html.contains(&format!("href=\"/ui/memory?namespace={namespace}\"")), "{html}");
+    }
+    let html = page(&world, "/ui/memory?prefix=g").await;
+    assert!(html.contains(">global<") && !html.contains("chat%3A42"), "{html}");
+    let html = page(&world, "/ui/memory?namespace=chat:42").await;
+    assert!(html.contains("namespace=chat%3A42&amp;key=messages%2F1"), "{html}");
+    assert!(html.contains(">value<") && html.contains("<time"), "its type and its end: {html}");
+    let html = page(&world, "/ui/memory?namespace=chat:42&key=messages/1").await;
+    assert!(
+        html.contains("Hello") && html.contains("&lt;script&gt;") && !html.contains("<script>"),
+        "{html}"
+    );
+    let absent = page(&world, "/ui/memory?namespace=chat:42&key=nothing").await;
+    assert!(absent.contains("This key is absent"), "{absent}");
+    let wrong = visit(&world, Method::GET, "/ui/memory?namespace=nowhere", "", "").await;
+    assert!(wrong.status == 400 && wrong.text().contains("chat:ID"), "{}", wrong.text());
     world.stop().await;
 }
 

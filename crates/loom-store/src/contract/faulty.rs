@@ -285,8 +285,8 @@ impl Named for FaultyStore {
         self.read(|disk| disk.keys(query))
     }
 
-    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
-        self.read(MemoryStore::namespaces)
+    fn namespace_from(&self, start: &str) -> Answer<Option<Arc<str>>> {
+        self.read(|disk| disk.namespace_from(start))
     }
 }
 

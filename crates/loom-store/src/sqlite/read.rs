@@ -357,16 +357,16 @@ pub(super) fn keys(connection: &Connection, query: &KeyQuery) -> Result<KeyPage,
     Ok(KeyPage { next: values.last().filter(|_| more).map(|value| Arc::clone(&value.key)), values })
 }
 
-pub(super) fn namespaces(connection: &Connection) -> Result<Vec<Arc<str>>, Error> {
-    let sql = "SELECT DISTINCT namespace FROM named ORDER BY namespace";
-    all(connection, sql, [], |row| Ok(row.get::<_, String>(0).map_err(read_error)?.into()))
-}
-
 pub(super) fn blobs_of(connection: &Connection, run: RunId) -> Result<Vec<ContentHash>, Error> {
     let sql = "SELECT hash FROM blob JOIN blob_ref ON blob_ref.blob = blob.id WHERE blob_ref.run = ?1 ORDER BY hash";
     all(connection, sql, params![rows::id(run)], |row| {
         rows::hash(&row.get::<_, Vec<u8>>(0).map_err(read_error)?)
     })
+}
+
+pub(super) fn namespace_from(connection: &Connection, start: &str) -> Result<Option<Arc<str>>, Error> {
+    let sql = "SELECT namespace FROM named WHERE namespace >= ?1 ORDER BY namespace LIMIT 1";
+    one(connection, sql, [start], |row| Ok(row.get::<_, String>(0).map_err(read_error)?.into()))
 }
 
 #[cfg(test)]

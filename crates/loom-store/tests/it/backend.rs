@@ -448,12 +448,10 @@ impl Named for Tiny {
         })
     }
 
-    fn namespaces(&self) -> Answer<Vec<Arc<str>>> {
+    fn namespace_from(&self, start: &str) -> Answer<Option<Arc<str>>> {
         self.read(|database| {
-            let mut all: Vec<Arc<str>> =
-                database.values.keys().map(|(namespace, _)| Arc::clone(namespace)).collect();
-            all.dedup();
-            all
+            let mut namespaces = database.values.keys().map(|(namespace, _)| namespace);
+            namespaces.find(|namespace| &***namespace >= start).cloned()
         })
     }
 }

@@ -85,7 +85,9 @@ async fn everything(store: &dyn Store) -> Vec<String> {
     all.push(format!("{:?}", store.timers(timers).await.unwrap()));
     let inbox = InboxQuery { recipient: Recipient::Anyone, shards: Shards::ALL, after: None, limit: 1_000 };
     all.extend(store.inbox(inbox).await.unwrap().iter().map(|message| format!("{:?}", message.post)));
-    for namespace in store.namespaces().await.unwrap() {
+    let mut start = String::new();
+    while let Some(namespace) = store.namespace_from(&start).await.unwrap() {
+        start = format!("{namespace}\0");
         let prefix = String::new();
         let query = KeyQuery { namespace: Arc::clone(&namespace), prefix, after: None, limit: 1_000 };
         let page = store.keys(query).await.unwrap();

@@ -4,6 +4,7 @@ use loom_expression::Value;
 use maud::{Markup, html};
 
 use super::{
+    chat::chat,
     json,
     panel::{address, panel},
     shell::{Live, Visit, badge, confirmed, done, instant, moment, page, post, query, term, took},
@@ -23,6 +24,8 @@ pub enum Tab {
     Graph,
     /// The actions as bars.
     Timeline,
+    /// The messages of agents.
+    Chat,
     /// The events.
     Events,
     /// The inputs of the trigger, the outputs and the response.
@@ -32,7 +35,7 @@ pub enum Tab {
 }
 
 impl Tab {
-    const ALL: [Tab; 5] = [Tab::Graph, Tab::Timeline, Tab::Events, Tab::Data, Tab::Definition];
+    const ALL: [Tab; 6] = [Tab::Graph, Tab::Timeline, Tab::Chat, Tab::Events, Tab::Data, Tab::Definition];
 
     /// The tab of this name in an address; the graph if there is none.
     pub fn parse(name: &str) -> Tab {
@@ -43,6 +46,7 @@ impl Tab {
         match self {
             Tab::Graph => "graph",
             Tab::Timeline => "timeline",
+            Tab::Chat => "chat",
             Tab::Events => "events",
             Tab::Data => "data",
             Tab::Definition => "definition",
@@ -53,6 +57,7 @@ impl Tab {
         match self {
             Tab::Graph => "Graph",
             Tab::Timeline => "Timeline",
+            Tab::Chat => "Chat",
             Tab::Events => "Events",
             Tab::Data => "Data",
             Tab::Definition => "Definition",
@@ -69,7 +74,9 @@ pub struct RunPage<'a> {
     pub actions: &'a Value,
     /// `GET /api/v1/runs/{id}/executions?cursor=…`.
     pub executions: &'a Value,
-    /// The number of executions before those.
+    /// `GET /api/v1/runs/{id}/messages?cursor=…`.
+    pub messages: &'a Value,
+    /// The number of executions, or of messages, before those.
     pub skipped: u64,
     /// The drawing of the run's definition.
     pub drawing: Option<&'a Drawing>,
@@ -111,6 +118,7 @@ pub fn run(visit: &Visit<'_>, parts: &RunPage<'_>) -> String {
         @match parts.tab {
             Tab::Graph => (graph(visit, parts, id)),
             Tab::Timeline => div id="timeline" data-swap { (timeline(visit, run, parts.executions, parts.skipped)) },
+            Tab::Chat => div id="chat" data-swap { (chat(visit, parts.messages, id, parts.skipped)) },
             Tab::Events => div id="events" data-swap { (events(parts.events, id)) },
             Tab::Data => div id="data" data-swap { (data(run)) },
             Tab::Definition => (json::boxed("Definition", &super::shell::value_of(parts.definition, "definition").unwrap_or_default())),

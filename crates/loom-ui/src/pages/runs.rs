@@ -3,7 +3,10 @@
 use loom_expression::Value;
 use maud::{Markup, html};
 
-use super::shell::{Live, Visit, badge, done, instant, page, query, took};
+use super::{
+    bulk::BulkChange,
+    shell::{Live, Visit, badge, done, instant, page, query, took},
+};
 use crate::document::{error, items, text, time};
 
 /// How often a list looks for news, in milliseconds.
@@ -35,15 +38,14 @@ pub struct RunFilter {
 impl RunFilter {
     /// The query of the API, and of this page.
     pub fn query(&self) -> String {
-        let Self { workflow, status, error, from, before, cursor, .. } = self;
-        query(&[
-            ("workflow", workflow),
-            ("status", status),
-            ("error", error),
-            ("from", from),
-            ("before", before),
-            ("cursor", cursor),
-        ])
+        let [workflow, status, error, from, before] = self.parts();
+        query(&[workflow, status, error, from, before, ("cursor", &self.cursor)])
+    }
+
+    /// What is filtered by: the parameters of the query, without the place in the list.
+    pub(super) fn parts(&self) -> [(&'static str, &str); 5] {
+        let Self { workflow, status, error, from, before, .. } = self;
+        [("workflow", workflow), ("status", status), ("error", error), ("from", from), ("before", before)]
     }
 
     fn is_empty(&self) -> bool {
@@ -63,15 +65,7 @@ pub fn runs(visit: &Visit<'_>, filter: &RunFilter, runs: &Value, workflows: &Val
         (filters(filter, workflows))
         div id="runs" data-swap {
             @if items(runs, "runs").next().is_none() { (nothing(filter)) } @else {
-                div class="scroll" tabindex="0" {
-                    table class="list" {
-                        thead { tr {
-                            th scope="col" { "Status" } th scope="col" { "Run" } th scope="col" { "Workflow" }
-                            th scope="col" { "Accepted" } th scope="col" class="number" { "Duration" } th scope="col" { "Error" }
-                        } }
-                        tbody { @for run in items(runs, "runs") { (row(visit, run)) } }
-                    }
-                }
+                (table(visit, items(runs, "runs")))
             }
         }
         nav class="pages" aria-label="Pages" {
@@ -80,6 +74,21 @@ pub fn runs(visit: &Visit<'_>, filter: &RunFilter, runs: &Value, workflows: &Val
         }
     };
     page(visit, "runs", "Runs", if is_first { Live::Every(POLL) } else { Live::No }, &content)
+}
+
+/// Runs as a table.
+pub(super) fn table<'v>(visit: &Visit<'_>, runs: impl Iterator<Item = &'v Value>) -> Markup {
+    html! {
+        div class="scroll" tabindex="0" {
+            table class="list" {
+                thead { tr {
+                    th scope="col" { "Status" } th scope="col" { "Run" } th scope="col" { "Workflow" }
+                    th scope="col" { "Accepted" } th scope="col" class="number" { "Duration" } th scope="col" { "Error" }
+                } }
+                tbody { @for run in runs { (row(visit, run)) } }
+            }
+        }
+    }
 }
 
 fn filters(filter: &RunFilter, workflows: &Value) -> Markup {
@@ -103,6 +112,14 @@ fn filters(filter: &RunFilter, workflows: &Value) -> Markup {
             div class="buttons" {
                 button class="primary" { "Filter" }
                 @if !filter.is_empty() { a class="button quiet" href="/ui/runs" { "Clear" } }
+            }
+        }
+        @if filter.parts().iter().any(|(_, value)| !value.is_empty()) {
+            nav class="buttons" aria-label="Change all runs that fit the filter" {
+                span class="muted" { "All that fit:" }
+                @for change in BulkChange::ALL {
+                    a class="button" href={ "/ui/runs/bulk/" (change.name()) (query(&filter.parts())) } { (change.verb()) "…" }
+                }
             }
         }
     }

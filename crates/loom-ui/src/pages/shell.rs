@@ -23,10 +23,11 @@ pub struct Visit<'a> {
 }
 
 /// The entries of the navigation: path below `/ui/`, and title.
-const SECTIONS: [(&str, &str); 5] = [
+const SECTIONS: [(&str, &str); 6] = [
     ("runs", "Runs"),
     ("workflows", "Workflows"),
     ("resilience", "Resilience"),
+    ("memory", "Memory"),
     ("secrets", "Secrets"),
     ("status", "Status"),
 ];
@@ -47,7 +48,7 @@ pub const EVENTS: &str = "run.started run.waiting run.admitted run.suspended run
     action.started action.retrying action.polling action.waiting action.completed action.skipped action.tracked \
     attempt.started attempt.completed attempt.held attempt.hedged block.opened loop.started loop.iteration timer.set timer.ended \
     variable.set variable.appended breaker.opened breaker.halfOpened breaker.closed policy.observed chaos.injected \
-    agent.turn message.interrupted";
+    agent.turn message.interrupted message.snapshot message.delta";
 
 /// A whole page.
 pub(super) fn page(

@@ -15,6 +15,10 @@ use crate::{
     states::States,
 };
 
+/// The most entries of a trigger's history that its card shows, and the most runs of an entry.
+const HISTORY_MAX: usize = 20;
+const RUNS_MAX: usize = 5;
+
 /// The documents of a workflow's page.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkflowPage<'a> {
@@ -30,6 +34,8 @@ pub struct WorkflowPage<'a> {
     pub drawing: Option<&'a Drawing>,
     /// What was done just now.
     pub done: &'a str,
+    /// `GET /api/v1/workflows/{name}/triggers/{trigger}/histories`, by the names of triggers.
+    pub histories: &'a [(String, Value)],
     /// A form that was refused just now.
     pub refilled: Option<Refilled<'a>>,
 }
@@ -136,8 +142,30 @@ fn trigger_card(visit: &Visit<'_>, parts: &WorkflowPage<'_>, workflow: &str, tri
                 summary class="button primary" { "Start a run" }
                 (post(visit, &format!("{base}/run"), &html! { (form::inputs(&fields, before)) button class="primary" { "Start" } }))
             }
+            @let history = parts.histories.iter().find(|(of, _)| of == name).map(|(_, history)| history);
+            @if let Some(history) = history.filter(|history| items(history, "histories").next().is_some()) { (history_of(history)) }
             @if present(trigger, "url").is_some() {
                 (confirmed(visit, "Issue a new URL", "Issue a new signed URL? The old one stops working immediately.", &format!("{base}/rotate"), &[]))
+            }
+        }
+    }
+}
+
+/// What an automatic trigger did: when, with what result, and the runs that it started.
+fn history_of(history: &Value) -> Markup {
+    let all = items(history, "histories").count();
+    html! {
+        details class="history" {
+            summary { "History" span class="muted" { " · " (all) @if all == 1 { " entry" } @else { " entries" } } }
+            ul {
+                @for entry in items(history, "histories").take(HISTORY_MAX) {
+                    li {
+                        div class="line" { (badge(text(entry, "status"))) " " (instant(time(entry, "startTime"))) " " span class="muted" { (clean(text(entry, "code"))) } }
+                        @if !text(entry, "message").is_empty() { p class="muted" { (json::marked(text(entry, "message"))) } }
+                        @for run in items(entry, "runs").filter_map(Value::as_str).take(RUNS_MAX) { a class="mono" href={ "/ui/runs/" (percent_encoded(run)) } { (clean(run)) } " " }
+                        @if count(entry, "runsCount") > RUNS_MAX as u64 { span class="muted" { "and " (count(entry, "runsCount") - RUNS_MAX as u64) " more" } }
+                    }
+                }
             }
         }
     }

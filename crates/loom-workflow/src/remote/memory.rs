@@ -78,11 +78,11 @@ enum MemoryCommand {
         #[command(flatten)]
         write: Write,
     },
-    /// List the keys of a namespace, with their types and revisions.
+    /// List the keys of a namespace, with their types and revisions; without a namespace, list the namespaces.
     List {
         /// The namespace, such as `global` or `chat:42`.
-        namespace: String,
-        /// Only keys that begin with this.
+        namespace: Option<String>,
+        /// Only keys, or namespaces, that begin with this.
         #[arg(long)]
         prefix: Option<String>,
     },
@@ -179,7 +179,11 @@ pub(crate) fn memory(args: &MemoryArgs) -> Result<Exit> {
     with_connection(&args.from, changes, async |connection| match &args.command {
         MemoryCommand::Get { address } => get(connection, address, json).await,
         MemoryCommand::List { namespace, prefix } => {
-            list(connection, namespace, prefix.as_deref().unwrap_or_default(), json).await
+            let prefix = prefix.as_deref().unwrap_or_default();
+            match namespace {
+                Some(namespace) => list(connection, namespace, prefix, json).await,
+                None => namespaces(connection, prefix, json).await,
+            }
         }
         MemoryCommand::Watch { namespace, prefix, keys, after } => {
             let prefix = prefix.as_deref().unwrap_or_default();
@@ -300,6 +304,25 @@ async fn delete(connection: &Connection, address: &str, if_revision: Option<u64>
     connection.send(Method::DELETE, &path(address)?, headers, Vec::new()).await?;
     println!("{}  deleted", Visible(address));
     Ok(Exit::Success)
+}
+
+async fn namespaces(connection: &Connection, prefix: &str, json: bool) -> Result<Exit, Refusal> {
+    let base = format!("/api/v1/memory?limit=1000&prefix={}", percent::encode(prefix));
+    let mut path = base.clone();
+    loop {
+        let page = connection.ask(Method::GET, &path, "namespaces").await?;
+        for namespace in members(&page, "namespaces") {
+            if json {
+                console::json(&namespace.to_json_text());
+            } else {
+                println!("{}", Visible(text(namespace, "namespace")));
+            }
+        }
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => path = format!("{base}&cursor={}", percent::encode(next)),
+            None => return Ok(Exit::Success),
+        }
+    }
 }
 
 async fn list(connection: &Connection, namespace: &str, prefix: &str, json: bool) -> Result<Exit, Refusal> {

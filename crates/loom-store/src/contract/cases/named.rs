@@ -37,6 +37,19 @@ pub(super) async fn named_values_change_only_as_expected(store: Arc<dyn Store>) 
     let versions =
         write(&*store, keys(&[delete, put("k", Absent, "three"), put("l", Any, "")])).await.versions;
     assert!(versions[0].is_none() && versions[1] > Some(second) && versions[2] > versions[1]);
+    // Namespaces that have a value are found in byte order.
+    let elsewhere = |namespace: &str| KeyWrite { namespace: namespace.into(), ..put("k", Any, "here") };
+    let lesser = format!("{NAMESPACE}/");
+    let greater = format!("{NAMESPACE}0");
+    write(&*store, keys(&[elsewhere(&greater), elsewhere(&lesser), elsewhere(&lesser)])).await;
+    let (mut found, mut start) = (Vec::new(), String::new());
+    while let Some(next) = store.namespace_from(&start).await.expect(WORKS) {
+        start = format!("{next}\0");
+        found.push(next.to_string());
+    }
+    assert_eq!(found, [NAMESPACE, &lesser, &greater]);
+    let same = store.namespace_from(&lesser).await.expect(WORKS);
+    assert_eq!(same.as_deref(), Some(&*lesser), "the start is included");
     // Lists are filtered by prefix, in byte order, in pages.
     let names = ["k", "ka", "kb", "k\u{10ffff}", "l"];
     let writes: Vec<_> = names.iter().map(|name| put(name, Any, name)).collect();

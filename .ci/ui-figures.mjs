@@ -51,7 +51,7 @@ try {
   while (!(await (await fetch(`${address}/api/v1/runs/${run}`)).json()).endTime) await new Promise((resolve) => setTimeout(resolve, 100));
   console.log("| Page | First byte, ms | Whole, ms | Longest of 30, ms | KB |\n|---|---|---|---|---|");
   const pages = { "Runs": "/ui/runs", "Run of 500 actions": `/ui/runs/${run}`, "Timeline of its first 100 executions": `/ui/runs/${run}?tab=timeline`, "Workflow of 500 actions": "/ui/workflows/large",
-    "Workflows": "/ui/workflows", "Resilience": "/ui/resilience", "Secrets": "/ui/secrets", "Status": "/ui/status" };
+    "Workflows": "/ui/workflows", "Resilience": "/ui/resilience", "Memory": "/ui/memory", "Access": "/ui/access", "Status": "/ui/status" };
   for (const [name, path] of Object.entries(pages)) {
     const all = [];
     for (let count = 0; count < 31; count += 1) all.push(await timed(path));

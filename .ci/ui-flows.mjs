@@ -30,9 +30,21 @@ const workflows = {
     [EVIL]: { type: "Compose", inputs: `</script><script>alert(1)</script>${EVIL}`, runAfter: {} },
     "javascript:alert(1)": { type: "Terminate", inputs: { runStatus: "Failed", runError: { code: EVIL, message: `"'><svg onload=alert(1)>` } }, ...after(EVIL) },
   }),
+  refunds: definition({
+    Ask: {
+      type: "Agent", runAfter: {}, inputs: { parameters: { modelId: "m", messages: [{ role: "User", content: "Please refund 7" }] } },
+      tools: { refund: { description: "refunds", approval: { message: "Refund?" }, actions: { Pay: { type: "Compose", inputs: "@concat('refunded ', string(agentParameters('amount')))" } } } },
+    },
+  }),
+};
+const models = {
+  models: { m: { api: "scripted", replies: [
+    { when: { last: "refund 7" }, text: "I refund.", toolCalls: [{ name: "refund", arguments: { amount: 7 } }] },
+    { when: { last: "refunded" }, text: "It is refunded." }] } },
 };
 mkdirSync(join(work, "workflows"));
 for (const [name, text] of Object.entries(workflows)) writeFileSync(join(work, "workflows", `${name}.json`), text);
+writeFileSync(join(work, "connections.json"), JSON.stringify(models));
 
 const freePort = () => new Promise((resolve) => {
   const server = createServer().listen(0, "127.0.0.1", () => {
@@ -47,7 +59,7 @@ class Server {
     server.port = port;
     server.address = `http://127.0.0.1:${port}`;
     server.process = spawn(loom, [
-      "serve", "--workflows", join(work, "workflows"), "--addr", `127.0.0.1:${port}`, ...more,
+      "serve", "--workflows", join(work, "workflows"), "--connections", join(work, "connections.json"), "--addr", `127.0.0.1:${port}`, ...more,
     ], { stdio: ["ignore", "ignore", "pipe"], cwd: work });
     let log = "";
     server.process.stderr.setEncoding("utf8").on("data", (text) => { log += text; });
@@ -111,14 +123,42 @@ const flows = {
     check(await browser.evaluate("window.sameDocument === true"), "the page was loaded again");
     check(!await browser.evaluate(`document.documentElement.classList.contains("stale")`), "the page still looks stale");
   },
+  async "a run is resubmitted from an action"() {
+    const run = await server.run("slow");
+    await browser.goto(`${server.address}/ui/runs/${run}?action=Done`);
+    await browser.until(badge("Succeeded"), "the end of the run");
+    await browser.click("#details .confirm summary");
+    await browser.leads(() => browser.click("#details .confirm button.primary"));
+    await browser.until(textHas("A new run was started"), "the new run");
+    await browser.until(badge("Succeeded"), "the end of the new run");
+    check(await browser.evaluate(`location.pathname !== "/ui/runs/${run}" && ${textHas(run)}`), "it is not another run that names the first");
+  },
+  async "a tool of an agent is approved"() {
+    const run = await server.run("refunds");
+    await browser.goto(`${server.address}/ui/runs/${run}?tab=chat`);
+    await browser.until(textHas("Approval needed"), "a question");
+    await browser.leads(() => browser.click(`.question button[value="true"]`));
+    await browser.until(textHas("It is refunded."), "what the agent says after the approval");
+    check(!await browser.evaluate(textHas("Approval needed")), "the question is still there");
+  },
   async "hostile names, outputs and errors do nothing"() {
     const run = await server.run("evil");
-    for (const path of [`?`, `?action=${encodeURIComponent(EVIL)}`, "?tab=timeline", "?tab=events", "?tab=data", "?tab=definition"]) {
+    for (const path of [`?`, `?action=${encodeURIComponent(EVIL)}`, "?tab=timeline", "?tab=events", "?tab=data", "?tab=definition", "?tab=chat"]) {
       await browser.goto(`${server.address}/ui/runs/${run}${path}`);
       check(await browser.evaluate("document.querySelectorAll('main img, main script, main [onload], main [onerror]').length === 0"), `${path} has markup of the run`);
     }
-    await browser.goto(`${server.address}/ui/runs?error=${encodeURIComponent(EVIL)}&workflow=${encodeURIComponent(EVIL)}`);
+    await browser.goto(`${server.address}/ui/runs?errorText=${encodeURIComponent(EVIL)}&workflow=${encodeURIComponent(EVIL)}`);
     check(await browser.evaluate("document.querySelectorAll('main img').length === 0"), "the list has markup of the filter");
+  },
+  async "a definition is checked while it is typed"() {
+    await browser.goto(`${server.address}/ui/workflows/slow`);
+    await browser.click("#editor > summary");
+    await browser.evaluate(`document.querySelector("#editor textarea").value = '{"definition": {"actions": {"A": {"type": "Compose", "inputs": 1, "runAfter": {"None": ["Succeeded"]}}}}}'`);
+    await browser.click("#editor textarea");
+    browser.expected = /400/;
+    await browser.type(" ");
+    await browser.until(`document.querySelector("#diagnostics").innerText.includes("Line 1, column")`, "diagnostics");
+    browser.expected = null;
   },
   async "everything is reached with the keyboard"() {
     const run = await server.run("loop");
@@ -147,7 +187,7 @@ const flows = {
     await browser.press("Escape");
     check(await browser.evaluate(`!document.querySelector("#run-actions details[open]") && document.activeElement.textContent === "Delete"`), "Escape does not close it");
   },
-  async "a token signs in, and a change without the proof of its session is refused"() {
+  async "a token signs in, a wrong proof is refused, and a session that only looks changes nothing"() {
     const { address } = guarded;
     await browser.goto(`${address}/ui/workflows`);
     check(await browser.evaluate("location.pathname") === "/ui/login", "the page does not lead to the login");
@@ -155,7 +195,7 @@ const flows = {
     browser.expected = /403/;
     await browser.type("wrong");
     await browser.leads(() => browser.press("Enter"));
-    await browser.until(textHas("This is not the server's token."), "the refusal");
+    await browser.until(textHas("This token is not valid."), "the refusal");
     browser.expected = null;
     await browser.click("input[name=token]");
     await browser.type(TOKEN);
@@ -168,7 +208,7 @@ const flows = {
     const bare = await browser.evaluate(`fetch("/api/v1/workflows/slow/disable", { method: "POST" }).then((response) => response.status)`);
     check(bare === 403, `a request without a proof has the status ${bare}`);
     browser.expected = null;
-    for (const path of ["runs", "workflows", "workflows/slow", "resilience", "secrets", "status"]) {
+    for (const path of ["runs", "workflows", "workflows/slow", "resilience", "memory", "secrets", "access", "status"]) {
       await browser.goto(`${address}/ui/${path}`);
       check(await browser.evaluate("location.pathname") === `/ui/${path}`, `${path} is not shown`);
     }
@@ -177,6 +217,12 @@ const flows = {
     await browser.leads(() => browser.click("form[action='/ui/logout'] button"));
     await browser.goto(`${address}/ui/runs`);
     check(await browser.evaluate("location.pathname") === "/ui/login", "the session has not ended");
+    await browser.click("input[name=readOnly]");
+    await browser.click("input[name=token]");
+    await browser.type(TOKEN);
+    await browser.leads(() => browser.press("Enter"));
+    await browser.goto(`${address}/ui/workflows/slow`);
+    check(await browser.evaluate(`!document.querySelector("main form")`), "a visitor who only looks has forms");
   },
 };
 

@@ -141,14 +141,19 @@ try {
   changed.actions.Release.inputs = "the lines are released, and the customer is told";
   await api("PUT", "/api/v1/workflows/order-fulfilment?bump=minor", { definition: changed });
   await api("POST", "/api/v1/workflows/nightly/triggers/Every_night/run");
+  await api("PUT", "/api/v1/memory/global/limit", { value: 100 }).catch(() => null);
   for (const name of ["payment-key", "crm-token"]) await api("PUT", `/api/v1/secrets/${name}`, { value: "a secret of the pictures" });
+  for (const [name, scopes] of [["ci", ["read", "deploy"]], ["dashboard", ["read"]], ["on-call", ["read", "run", "operate"]]]) await api("POST", "/api/v1/tokens", { name, scopes });
 
   const pages = {
     login: "/ui/login",
     runs: "/ui/runs",
+    bulk: "/ui/runs/bulk/resubmit?status=Failed",
     run: `/ui/runs/${orders[0]}?action=Reserve`,
     "run-waiting": `/ui/runs/${waits}?action=Cool_down`,
     timeline: `/ui/runs/${orders[0]}?tab=timeline`,
+    chat: `/ui/runs/${asks}?tab=chat`,
+    "chat-ended": `/ui/runs/${refunded}?tab=chat`,
     events: `/ui/runs/${orders[0]}?tab=events`,
     data: `/ui/runs/${orders[0]}?tab=data`,
     definition: `/ui/runs/${orders[0]}?tab=definition`,
@@ -156,7 +161,9 @@ try {
     workflow: "/ui/workflows/order-fulfilment",
     recurrence: "/ui/workflows/nightly",
     resilience: "/ui/resilience",
+    memory: "/ui/memory",
     secrets: "/ui/secrets",
+    access: "/ui/access",
     status: "/ui/status",
     "not-found": "/ui/runs/none",
   };

@@ -115,7 +115,7 @@ pub use callback::Callbacks;
 pub use ended::ENDED_RUNS;
 pub use engine::{Delivered, Engine, EngineBuilder, PolicyInUse, Recovered, trigger_shard};
 pub use environment::{Environment, label_settings};
-pub use event::{Command, EffectId, Event, OpeningId, Outcome, Place, RunId, RunStart, TimerId};
+pub use event::{Command, EffectId, Event, OpeningId, Outcome, Place, Purpose, RunId, RunStart, TimerId};
 pub use illegal::IllegalEvent;
 pub use journal::{status_from_number, status_number};
 pub use machine::Run;

@@ -14,6 +14,7 @@ use loom_engine::{FiringCommit, RunId, TriggerView};
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
+    access,
     fire::{Fire, FireError},
     keys::{moment, trigger_key},
     lookup::{deployed, find_trigger},
@@ -140,7 +141,8 @@ pub(crate) async fn backfill(
     let mut object = Object::new();
     object.insert("trigger", Arc::clone(&trigger.name));
     object.insert("occurrences", Value::from(shown));
-    Ok(json(StatusCode::OK, &object.into()))
+    let response = json(StatusCode::OK, &object.into());
+    Ok(if dry { access::dry(response) } else { response })
 }
 
 /// A time of the body, in nanoseconds since 1970.

@@ -60,7 +60,7 @@ async fn fire_request(
     let signature = request::query(&parts.uri, "sig").unwrap_or_default();
     let is_signed = shared.host.signer.is_trigger(workflow, trigger, &signature);
     shared.callers.check_site_of_address(&parts.headers, is_signed)?;
-    if !is_signed && !shared.is_allowed(&parts.headers) {
+    if !is_signed && !shared.may_start(&parts.headers).await? {
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "AuthenticationFailed",

@@ -4,9 +4,11 @@
 //! Every accepted request is durable before its response is sent, and secrets are redacted from everything that is shown.
 //! This crate does not print and does not read files or the environment; the program that uses it does.
 
+mod access;
 mod backfill;
 mod batch;
 mod callers;
+mod change_log;
 mod circuit_names;
 mod cluster;
 mod completions;
@@ -31,6 +33,7 @@ mod memory_changed;
 mod messages;
 mod metrics;
 mod nodes;
+mod occurrences;
 mod open;
 mod openapi;
 mod path;
@@ -68,6 +71,7 @@ mod shared;
 mod shown_settings;
 mod sign;
 mod signals;
+mod skip;
 mod sse;
 mod stopped;
 mod store_audit;
@@ -77,6 +81,7 @@ mod switches;
 mod tally;
 mod telemetry;
 mod timetable;
+mod tokens;
 mod trigger_history;
 mod trigger_task;
 mod triggers;

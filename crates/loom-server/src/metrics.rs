@@ -42,6 +42,7 @@ fn text(host: &Host) -> String {
     page.head("loom_build_info", "gauge", "The version of Loom; the value is always 1.");
     page.sample("loom_build_info", &[("version", &host.settings.version)], 1);
     runs(&mut page, host);
+    requests(&mut page, &host.hub.tally);
     actions(&mut page, &host.hub.tally);
     services(&mut page, &host.hub.tally, host.engine.registry().list());
     store(&mut page, &*host.store);
@@ -116,6 +117,31 @@ fn runs(page: &mut Page, host: &Host) {
     page.sample("loom_secrets_expiring", &[], read(&host.hub.secrets_expiring));
     page.head("loom_workflows", "gauge", "Deployed workflows.");
     page.sample("loom_workflows", &[], host.deployments.all().len());
+}
+
+/// Requests that have come over connections.
+fn requests(page: &mut Page, tally: &Tally) {
+    let kinds: Vec<_> = lock(&tally.requests).0.clone().into_iter().collect();
+    page.head(
+        "loom_http_requests_total",
+        "counter",
+        "Requests answered, by what they are for and by the class of the status.",
+    );
+    for (kind, counts) in &kinds {
+        for (class, number) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(&counts.answered) {
+            if read(number) > 0 {
+                page.sample("loom_http_requests_total", &[("kind", kind), ("status", class)], read(number));
+            }
+        }
+    }
+    page.head(
+        "loom_http_request_duration_seconds",
+        "histogram",
+        "Time until the head of the response, by what the request is for.",
+    );
+    for (kind, counts) in &kinds {
+        durations(page, "loom_http_request_duration_seconds", ("kind", kind), &counts.took);
+    }
 }
 
 fn actions(page: &mut Page, tally: &Tally) {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, http::StatusCode};
+use axum::{Extension, extract::State, http::StatusCode};
 use loom_expression::{Object, Value};
 
 use crate::{
+    access::Grant,
     path::Path,
     response::{Answer, Problem, json},
     shared::Shared,
@@ -13,34 +14,44 @@ use crate::{
 };
 
 /// `POST /api/v1/workflows/{name}/disable`: none of its triggers fires until it is enabled.
-pub(crate) async fn disable_workflow(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
-    switch(&shared, &name, None, false).await
+pub(crate) async fn disable_workflow(
+    State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
+    Path(name): Path<String>,
+) -> Answer {
+    switch(&shared, &grant, &name, None, false).await
 }
 
 /// `POST /api/v1/workflows/{name}/enable`.
-pub(crate) async fn enable_workflow(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
-    switch(&shared, &name, None, true).await
+pub(crate) async fn enable_workflow(
+    State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
+    Path(name): Path<String>,
+) -> Answer {
+    switch(&shared, &grant, &name, None, true).await
 }
 
 /// `POST /api/v1/workflows/{name}/triggers/{trigger}/disable`: it does not fire until it is enabled.
 pub(crate) async fn disable_trigger(
     State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
     Path((name, trigger)): Path<(String, String)>,
 ) -> Answer {
-    switch(&shared, &name, Some(&trigger), false).await
+    switch(&shared, &grant, &name, Some(&trigger), false).await
 }
 
 /// `POST /api/v1/workflows/{name}/triggers/{trigger}/enable`.
 pub(crate) async fn enable_trigger(
     State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
     Path((name, trigger)): Path<(String, String)>,
 ) -> Answer {
-    switch(&shared, &name, Some(&trigger), true).await
+    switch(&shared, &grant, &name, Some(&trigger), true).await
 }
 
 /// Executes the order and returns the workflow. A workflow that is not deployed here, because only the server has its file, can be
 /// disabled, too.
-async fn switch(shared: &Shared, name: &str, trigger: Option<&str>, enable: bool) -> Answer {
+async fn switch(shared: &Shared, grant: &Grant, name: &str, trigger: Option<&str>, enable: bool) -> Answer {
     let (workflow, triggers) = named(shared, name)?;
     let trigger = match trigger {
         None => None,
@@ -55,7 +66,7 @@ async fn switch(shared: &Shared, name: &str, trigger: Option<&str>, enable: bool
     let trigger = trigger.as_deref();
     shared.host.switch(&workflow, trigger, enable).await?;
     if let Some(deployment) = shared.host.deployments.get(&workflow) {
-        return Ok(json(StatusCode::OK, &shown(shared, &deployment).into()));
+        return Ok(json(StatusCode::OK, &shown(shared, &deployment, grant).into()));
     }
     let mut object = Object::new();
     object.insert("name", workflow.as_str());

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
 };
 use loom_engine::{Answer as PersonsAnswer, AnswerError, Question, questions};
 use loom_expression::{Object, Value};
 
 use crate::{
+    access::Grant,
     fire::FireError,
     lookup::{run_id, unknown_run},
     path::Path,
@@ -17,7 +19,7 @@ use crate::{
     refusal::refusal,
     request::{self, read_body},
     response::{Answer, Problem, json, sentence},
-    shared::{Caller, Shared},
+    shared::Shared,
 };
 
 /// The maximum size of an answer in bytes.
@@ -63,11 +65,15 @@ fn shown(question: &Question, redaction: &Redaction) -> Value {
 }
 
 /// `POST /api/v1/runs/{id}/answers`: answers a question, `{question?, approved | message, reason?, by?}`.
-pub(crate) async fn answer(State(shared): State<Shared>, Path(id): Path<String>, request: Request) -> Answer {
+pub(crate) async fn answer(
+    State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Answer {
     request::only(request.uri(), &[])?;
     let run = run_id(&id)?;
-    let (parts, body) = request.into_parts();
-    let received = read_body(body, &shared).await?;
+    let received = read_body(request.into_body(), &shared).await?;
     if received.bytes().len() > BODY_BYTES_MAX {
         let message = format!("An answer exceeds the limit of {BODY_BYTES_MAX} bytes.");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "AnswerTooLarge", message));
@@ -81,7 +87,7 @@ pub(crate) async fn answer(State(shared): State<Shared>, Path(id): Path<String>,
     if !shared.host.store_runs() {
         return Err(refusal(FireError::StorePaused));
     }
-    let by = by(&shared, &parts.headers, person.as_deref());
+    let by = by(&grant, person.as_deref());
     let number = shared.host.engine.answer(run, question.as_deref(), given, &by).await;
     let number = number.map_err(not_answered)?;
     let mut object = Object::new();
@@ -92,13 +98,8 @@ pub(crate) async fn answer(State(shared): State<Shared>, Path(id): Path<String>,
 }
 
 /// Who answers: the person that the client names, and how the client was let in.
-fn by(shared: &Shared, headers: &HeaderMap, person: Option<&str>) -> String {
-    let door = match shared.caller(headers) {
-        Caller::Session { .. } => "api (session)",
-        _ if shared.is_guarded() => "api (token)",
-        _ => "api",
-    };
-    person.map_or_else(|| door.to_owned(), |person| format!("{person} via {door}"))
+fn by(grant: &Grant, person: Option<&str>) -> String {
+    person.map_or_else(|| grant.by.to_string(), |person| format!("{person} via {}", grant.by))
 }
 
 type Given = (Option<String>, PersonsAnswer, Option<String>);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::State,
     http::{StatusCode, Uri},
 };
@@ -10,6 +11,7 @@ use loom_expression::{Object, Value};
 use loom_store::RunRow;
 
 use crate::{
+    access::{self, Grant, Scope},
     path::Path,
     request,
     response::{Answer, Problem, json},
@@ -24,7 +26,7 @@ const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 
 /// What can be done to several runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Cancel,
     Resubmit,
@@ -57,8 +59,16 @@ impl Operation {
 }
 
 /// `POST /api/v1/runs/bulk/{operation}?FILTERS&dryRun=&cursor=&limit=&definition=`.
-pub(crate) async fn change(State(shared): State<Shared>, Path(operation): Path<String>, uri: Uri) -> Answer {
+pub(crate) async fn change(
+    State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
+    Path(operation): Path<String>,
+    uri: Uri,
+) -> Answer {
     let operation = Operation::parse(&operation)?;
+    if operation == Operation::Resubmit && !grant.scopes.has(Scope::Run) {
+        return Err(access::insufficient(&grant.by, Scope::Run));
+    }
     let others = ["cursor", "limit", "order", "dryRun", "definition"];
     let (query, wanted) = run_list::parse(&shared, &uri, &others, (LIMIT, LIMIT_MAX))?;
     if !request::queries(&uri).any(|(name, _)| run_list::FILTERS.contains(&&*name)) {
@@ -103,7 +113,8 @@ pub(crate) async fn change(State(shared): State<Shared>, Path(operation): Path<S
     if let Some(next) = next {
         object.insert("next", next.to_string());
     }
-    Ok(json(StatusCode::OK, &object.into()))
+    let response = json(StatusCode::OK, &object.into());
+    Ok(if is_dry { access::dry(response) } else { response })
 }
 
 /// Does it to one run. Returns the id of a run that was started.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
@@ -15,13 +16,14 @@ use loom_expression::{Object, Timestamp, Value};
 use tokio::runtime::Handle;
 
 use crate::{
+    access::Grant,
     host::Host,
     listing,
     path::Path,
     request::{self, read_body},
     response::{Answer, Problem, json, sentence},
     secret_audit::last_use,
-    shared::{Caller, Shared},
+    shared::Shared,
     store_audit::{StoreAudit, unique},
 };
 
@@ -50,22 +52,17 @@ impl Trail for ApiTrail {
 /// Works on the embedded store, on a thread that may block. What it does is recorded as done by the caller.
 async fn with_vault<T: Send + 'static>(
     shared: &Shared,
-    headers: &HeaderMap,
+    grant: &Grant,
     work: impl FnOnce(&Vault) -> Result<T, SecretError> + Send + 'static,
 ) -> Result<T, Problem> {
     let vault = shared.settings.secrets.vault.clone().ok_or_else(|| {
         let message = "This server has no secrets file; start it with --secrets FILE or --data DIR.";
         Problem::new(StatusCode::CONFLICT, "NoSecretsFile", message)
     })?;
-    let by = match shared.caller(headers) {
-        Caller::Session { .. } => "api (session)",
-        _ if shared.is_guarded() => "api (token)",
-        _ => "api",
-    };
     let trail = ApiTrail {
         audit: Arc::clone(&shared.host.audit),
         host: Arc::clone(&shared.host),
-        by: by.into(),
+        by: Arc::clone(&grant.by),
         runtime: Handle::current(),
     };
     let done = tokio::task::spawn_blocking(move || work(&vault.recorded_by(Arc::new(trail)))).await;
@@ -146,10 +143,10 @@ fn shown(versions: &[SecretProperties], now: Timestamp) -> Vec<Value> {
 /// `GET /api/v1/secrets/{name}`.
 pub(crate) async fn get(
     State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
     Path(name): Path<String>,
-    headers: HeaderMap,
 ) -> Answer {
-    let versions = with_vault(&shared, &headers, move |vault| vault.versions(&name)).await?;
+    let versions = with_vault(&shared, &grant, move |vault| vault.versions(&name)).await?;
     let object = document(&shared, &versions, shared.host.now()).await?.unwrap_or_default();
     Ok(tagged(&object.into(), versions.last().map_or(0, |newest| newest.version)))
 }
@@ -157,15 +154,20 @@ pub(crate) async fn get(
 /// `GET /api/v1/secrets/{name}/versions`.
 pub(crate) async fn versions(
     State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
     Path(name): Path<String>,
-    headers: HeaderMap,
 ) -> Answer {
-    let versions = with_vault(&shared, &headers, move |vault| vault.versions(&name)).await?;
+    let versions = with_vault(&shared, &grant, move |vault| vault.versions(&name)).await?;
     Ok(listing::list("versions", shown(&versions, shared.host.now()), None))
 }
 
 /// `PUT /api/v1/secrets/{name}`: creates a version.
-pub(crate) async fn put(State(shared): State<Shared>, Path(name): Path<String>, request: Request) -> Answer {
+pub(crate) async fn put(
+    State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer {
     request::only(request.uri(), &[])?;
     let headers = request.headers().clone();
     let received = read_body(request.into_body(), &shared).await?;
@@ -177,7 +179,7 @@ pub(crate) async fn put(State(shared): State<Shared>, Path(name): Path<String>, 
     }
     // Known before anything can show it.
     shared.host.engine.masker().learn(&Value::from(value.as_str()).into_secret());
-    let set = with_vault(&shared, &headers, move |vault| vault.set(&name, &value, new)).await?;
+    let set = with_vault(&shared, &grant, move |vault| vault.set(&name, &value, new)).await?;
     Ok(tagged(&set.to_object(shared.host.now()).into(), set.version))
 }
 
@@ -247,10 +249,10 @@ fn expected(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
 /// `DELETE /api/v1/secrets/{name}`.
 pub(crate) async fn delete(
     State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
     Path(name): Path<String>,
-    headers: HeaderMap,
 ) -> Answer {
-    with_vault(&shared, &headers, move |vault| vault.delete(&name)).await?;
+    with_vault(&shared, &grant, move |vault| vault.delete(&name)).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
@@ -259,6 +261,7 @@ pub(crate) async fn delete(
 /// `POST /api/v1/secrets/{name}/{change}`: `undelete`, `enable` or `disable`.
 pub(crate) async fn change(
     State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
     Path((name, change)): Path<(String, String)>,
     request: Request,
 ) -> Answer {
@@ -268,7 +271,6 @@ pub(crate) async fn change(
         number.ok_or_else(|| Problem::bad(format!("'version' must be a number from 1 (got '{text}').")))
     });
     let version = version.transpose()?;
-    let headers = request.headers().clone();
     let work = move |vault: &Vault| {
         match change.as_str() {
             "undelete" => vault.undelete(&name)?,
@@ -278,7 +280,7 @@ pub(crate) async fn change(
         }
         vault.versions(&name).map(Some)
     };
-    let versions = with_vault(&shared, &headers, work).await?.ok_or_else(|| {
+    let versions = with_vault(&shared, &grant, work).await?.ok_or_else(|| {
         Problem::not_found(
             "NotFound",
             "A secret can be undeleted (`undelete`), enabled (`enable`) and disabled (`disable`).",
@@ -288,8 +290,8 @@ pub(crate) async fn change(
 }
 
 /// `POST /api/v1/secret-keys/rotate`: encrypts every value with a new data key, while runs read them.
-pub(crate) async fn rotate(State(shared): State<Shared>, headers: HeaderMap) -> Answer {
-    let count = with_vault(&shared, &headers, |vault| vault.rotate(None)).await?;
+pub(crate) async fn rotate(State(shared): State<Shared>, Extension(grant): Extension<Grant>) -> Answer {
+    let count = with_vault(&shared, &grant, |vault| vault.rotate(None)).await?;
     let mut object = Object::new();
     object.insert("reencrypted", count as i64);
     Ok(json(StatusCode::OK, &object.into()))

@@ -67,6 +67,13 @@ impl Server {
         self.shared.token.clone()
     }
 
+    /// The path of a page that signs a browser in once, without the token, within fifteen minutes. None if the server requires no
+    /// token. A new link replaces the one before.
+    pub fn login_link(&self) -> Option<String> {
+        let code = self.shared.token.get().and_then(|_| self.shared.sessions.invite(self.host.now()))?;
+        Some(format!("/ui/login?code={code}"))
+    }
+
     /// A handle to the settings that the API shows.
     pub fn shown_settings(&self) -> ShownSettings {
         self.shared.shown_settings.clone()

@@ -11,8 +11,17 @@ use loom_expression::Value;
 use tokio::sync::Semaphore;
 
 use crate::{
-    callers::Callers, host::Host, mcp::http::McpSessions, received::Bodies, secret_store::SecretStore,
-    sessions::Sessions, shown_settings::ShownSettings, sign,
+    access::{Grant, Scope, Scopes},
+    callers::Callers,
+    host::Host,
+    mcp::http::McpSessions,
+    nodes::forward::PASSED_ON,
+    received::Bodies,
+    response::Problem,
+    secret_store::SecretStore,
+    sessions::{Sessions, Visited},
+    shown_settings::ShownSettings,
+    sign, tokens,
 };
 
 /// JSON of so many bytes takes longer than a thread of the runtime should be occupied: a tenth of a millisecond or more.
@@ -87,20 +96,6 @@ pub(crate) struct Shared {
     pub(crate) token: Token,
 }
 
-/// Who sends a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
-    /// Somebody with the token, or anybody if the server has none.
-    Allowed,
-    /// A browser that has signed in.
-    Session {
-        /// What a change must prove to know.
-        csrf: String,
-    },
-    /// Anybody else.
-    Nobody,
-}
-
 /// The token that callers must send, which can be replaced while the server runs. Cheap to clone.
 #[derive(Clone)]
 pub struct Token(pub(crate) Arc<RwLock<Option<Arc<str>>>>);
@@ -158,31 +153,120 @@ impl Shared {
         self.token.is_required()
     }
 
-    /// Who sends a request with these headers.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> Caller {
-        if self.is_allowed(headers) {
-            return Caller::Allowed;
+    /// Who sends a request with these headers, and what they may do; none if they sent no valid token and have no session.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub(crate) async fn caller(&self, headers: &HeaderMap) -> Result<Option<Grant>, Problem> {
+        let Some(own) = self.token.get() else {
+            return Ok(Some(Grant { by: "api".into(), scopes: Scopes::ALL, csrf: None }));
+        };
+        if let Some(given) = bearer(headers) {
+            return match self.entry(&own, given).await? {
+                Entry::Own => {
+                    // Another node has checked the caller, and names it.
+                    let by = headers.get(PASSED_ON).and_then(|by| by.to_str().ok());
+                    let by = by.map_or_else(|| by_name(None, "token"), Arc::from);
+                    Ok(Some(Grant { by, scopes: Scopes::ALL, csrf: None }))
+                }
+                Entry::Named(known) => {
+                    let by = by_name(Some(&known.name), "token");
+                    Ok(Some(Grant { by, scopes: known.scopes, csrf: None }))
+                }
+                Entry::Wrong => Ok(None),
+            };
         }
-        let token = self.token.get().unwrap_or_default();
-        match self.sessions.find(headers, &token, self.host.now()) {
-            Some(csrf) => Caller::Session { csrf },
-            None => Caller::Nobody,
-        }
+        let Some(session) = self.sessions.find(headers, self.host.now()) else { return Ok(None) };
+        let Visited { csrf, token, name, reads_only } = session;
+        let scopes = match &name {
+            None => (token == Sessions::mark(&own)).then_some(Scopes::ALL),
+            Some(name) => {
+                let known = tokens::by_name(self, name).await?;
+                known.filter(|known| token == Sessions::mark(known.hash())).map(|known| known.scopes)
+            }
+        };
+        let most = if reads_only { [Scope::Read].into_iter().collect() } else { Scopes::ALL };
+        let by = by_name(name.as_deref(), "session");
+        Ok(scopes.map(|scopes| Grant { by, scopes: scopes.and(most), csrf: Some(csrf) }))
     }
 
-    /// Begins a session for a browser that has sent this token. Returns the `Set-Cookie` header; none if it is not the token.
-    pub(crate) fn begin_session(&self, given: &str) -> Option<String> {
-        let token = self.token.get()?;
+    /// Begins a session for a browser. Returns the `Set-Cookie` header; none if what it has sent is not valid.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub(crate) async fn begin_session(
+        &self,
+        given: SignIn<'_>,
+        reads_only: bool,
+    ) -> Result<Option<String>, Problem> {
+        let Some(own) = self.token.get() else { return Ok(None) };
         let is_secure = self.settings.public_url.as_deref().is_some_and(|url| url.starts_with("https:"));
-        let is_right = sign::same(given.as_bytes(), token.as_bytes());
-        is_right.then(|| self.sessions.begin(&token, self.host.now(), is_secure)).flatten()
+        let entry = match given {
+            SignIn::Code(code) if self.sessions.redeem(code, self.host.now()) => Entry::Own,
+            SignIn::Code(_) => Entry::Wrong,
+            SignIn::Token(token) => self.entry(&own, token.as_bytes()).await?,
+        };
+        let (mark, name) = match entry {
+            Entry::Own => (Sessions::mark(&own), None),
+            Entry::Named(known) => (Sessions::mark(known.hash()), Some(known.name)),
+            Entry::Wrong => return Ok(None),
+        };
+        Ok(self.sessions.begin(mark, name, reads_only, self.host.now(), is_secure))
     }
 
-    /// Whether the caller has sent the token, if one is required.
-    pub(crate) fn is_allowed(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = self.token.get() else { return true };
-        let given = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes).unwrap_or_default();
-        let given = given.strip_prefix(b"Bearer ").or_else(|| given.strip_prefix(b"bearer "));
-        given.is_some_and(|given| sign::same(given, token.as_bytes()))
+    /// Whether the caller may start runs: with a token, if one is required.
+    ///
+    /// # Errors
+    /// The store is unavailable, or the token does not allow it.
+    pub(crate) async fn may_start(&self, headers: &HeaderMap) -> Result<bool, Problem> {
+        let Some(own) = self.token.get() else { return Ok(true) };
+        let Some(given) = bearer(headers) else { return Ok(false) };
+        match self.entry(&own, given).await? {
+            Entry::Own => Ok(true),
+            Entry::Named(known) if known.scopes.has(Scope::Run) => Ok(true),
+            Entry::Named(known) => {
+                Err(crate::access::insufficient(&by_name(Some(&known.name), "token"), Scope::Run))
+            }
+            Entry::Wrong => Ok(false),
+        }
     }
+
+    /// What a given token is.
+    async fn entry(&self, own: &str, given: &[u8]) -> Result<Entry, Problem> {
+        if sign::same(given, own.as_bytes()) {
+            return Ok(Entry::Own);
+        }
+        let Ok(given) = std::str::from_utf8(given) else { return Ok(Entry::Wrong) };
+        Ok(tokens::find(self, given).await?.map_or(Entry::Wrong, Entry::Named))
+    }
+}
+
+/// What a browser signs in with.
+#[derive(Clone, Copy)]
+pub(crate) enum SignIn<'a> {
+    /// The server's own token, or a named one.
+    Token(&'a str),
+    /// The code of the login link.
+    Code(&'a str),
+}
+
+/// What a caller has sent as a token.
+enum Entry {
+    /// The server's own token.
+    Own,
+    /// A token of the store.
+    Named(tokens::Known),
+    /// Anything else.
+    Wrong,
+}
+
+/// A caller as the audit names it.
+fn by_name(name: Option<&str>, how: &str) -> Arc<str> {
+    format!("{} ({how})", name.unwrap_or("api")).into()
+}
+
+/// The token that a request has in its headers.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let given = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes)?;
+    given.strip_prefix(b"Bearer ").or_else(|| given.strip_prefix(b"bearer "))
 }

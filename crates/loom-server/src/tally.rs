@@ -46,6 +46,8 @@ pub(crate) struct Tally {
     pub(crate) workflows: Mutex<Named<RunCounts>>,
     pub(crate) types: Mutex<Named<ActionCounts>>,
     pub(crate) services: Mutex<Named<Mutex<ServiceCounts>>>,
+    /// Requests over connections, by what they are for.
+    pub(crate) requests: Mutex<Named<RequestCounts>>,
     /// Notified whenever a circuit changes.
     pub(crate) circuit_changed: Notify,
 }
@@ -98,6 +100,14 @@ pub(crate) struct ActionCounts {
 }
 
 #[derive(Debug, Default)]
+pub(crate) struct RequestCounts {
+    /// By the class of the status: the first digit less one.
+    pub(crate) answered: [AtomicU64; 5],
+    /// Until the head of the response.
+    pub(crate) took: Durations,
+}
+
+#[derive(Debug, Default)]
 pub(crate) struct ServiceCounts {
     /// By old and new state.
     pub(crate) changes: BTreeMap<(&'static str, &'static str), u64>,
@@ -124,7 +134,10 @@ pub(crate) struct Durations {
 impl Durations {
     fn record(&self, from: Timestamp, to: Timestamp) {
         // A clock that was set back must not cause negative durations. A tick is 100 ns.
-        let micros = (to.ticks().saturating_sub(from.ticks()).max(0) / 10) as u64;
+        self.record_micros((to.ticks().saturating_sub(from.ticks()).max(0) / 10) as u64);
+    }
+
+    fn record_micros(&self, micros: u64) {
         let bucket = ENDS_MS.partition_point(|end| end * 1_000 < micros);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum_micros.fetch_add(micros, Ordering::Relaxed);
@@ -132,6 +145,14 @@ impl Durations {
 }
 
 impl Tally {
+    /// Counts a request whose response has a head.
+    pub(crate) fn request(&self, kind: &'static str, status: u16, took: Duration) {
+        let counts = lock(&self.requests).of(kind);
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        counts.answered[class].fetch_add(1, Ordering::Relaxed);
+        counts.took.record_micros(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
     /// Counts new events of a run.
     pub(crate) fn events(&self, state: &RunState, events: &[Event]) {
         let known = self.known(state.workflow());

@@ -139,6 +139,19 @@ impl Progress {
         Progress { since: now, anchor, last: None, fired: 0, turn: 0 }
     }
 
+    /// The occurrences after `now`, at most `most`, in nanoseconds since 1970.
+    pub(crate) fn upcoming(self, timetable: &Timetable, now: i128, most: usize) -> Vec<i128> {
+        let left = timetable.count.map_or(i64::MAX, |count| i64::from(count) - self.fired).max(0);
+        let mut found = Vec::new();
+        let mut after = self.last.unwrap_or(self.since).max(now);
+        while found.len() < most && (found.len() as i64) < left {
+            let Some(next) = timetable.next(moment(after), moment(self.anchor)) else { break };
+            after = next.as_nanosecond();
+            found.push(after);
+        }
+        found
+    }
+
     fn read(kept: &Value) -> Option<Progress> {
         Some(Progress {
             since: number(kept, "since")?,

@@ -22,7 +22,7 @@ use loom_ui::pages;
 
 use crate::{
     request::{self, read_body},
-    shared::{Caller, Shared},
+    shared::{Shared, SignIn},
 };
 use documents::Documents;
 use visit::{Entered, Ui, Visitor, html, redirect, refusal};
@@ -43,9 +43,11 @@ pub(crate) fn router(shared: Shared, api: Router) -> Router {
         .route("/ui/memory", get(views::memory))
         .route("/ui/secrets", get(views::secrets))
         .route("/ui/status", get(views::status))
+        .route("/ui/access", get(views::access))
+        .route("/ui/access/{name}/{change}", post(changes::access))
         .route("/ui/runs/bulk/{change}", get(views::bulk).post(changes::bulk))
         .route("/ui/runs/{id}/{change}", post(changes::run))
-        .route("/ui/workflows/{name}/{change}", post(changes::workflow))
+        .route("/ui/workflows/{name}/{change}", get(changes::of_workflow).post(changes::workflow))
         .route(
             "/ui/workflows/{name}/triggers/{trigger}/{change}",
             get(changes::of_trigger).post(changes::trigger),
@@ -77,16 +79,21 @@ async fn confined(request: Request, next: Next) -> Response<Body> {
 /// Lets visitors pass who have a session or the token, or all if the server has no token. A form must come from a page of
 /// this server.
 async fn only_visitors(State(ui): State<Ui>, mut request: Request, next: Next) -> Response<Body> {
-    let visitor = match ui.shared.caller(request.headers()) {
-        Caller::Nobody => {
+    let grant = match ui.shared.caller(request.headers()).await {
+        Ok(Some(grant)) => grant,
+        Ok(None) => {
             let path = request.uri().path_and_query().map_or("/ui/runs", |path| path.as_str());
             let is_page = request.method().is_safe();
             let next = if is_page { path } else { "/ui/runs" };
             return redirect(&format!("/ui/login?next={}", percent::encode(next)));
         }
-        Caller::Allowed => Visitor::default(),
-        Caller::Session { csrf } => Visitor { csrf: Some(csrf) },
+        Err(problem) => {
+            let visitor = Visitor::default();
+            return refusal(&ui, &visitor, problem.status, problem.code, &problem.message);
+        }
     };
+    let visitor = Visitor { csrf: grant.csrf.clone(), scopes: grant.scopes };
+    let ui = Ui { documents: ui.documents.of(&grant), ..ui };
     if !request.method().is_safe() {
         if let Err(problem) = ui.shared.callers.check_site(request.headers()) {
             return refusal(&ui, &visitor, problem.status, problem.code, &problem.message);
@@ -106,6 +113,7 @@ async fn only_visitors(State(ui): State<Ui>, mut request: Request, next: Next) -
         request.extensions_mut().insert(entered);
     }
     request.extensions_mut().insert(visitor);
+    request.extensions_mut().insert(ui);
     next.run(request).await
 }
 
@@ -114,7 +122,9 @@ async fn login_page(State(ui): State<Ui>, uri: Uri) -> Response<Body> {
     if !ui.shared.is_guarded() {
         return redirect(local(&next));
     }
-    html(StatusCode::OK, pages::login(&ui.visit(&Visitor::default()), local(&next), false))
+    // A link may be opened by programs that preview it, so the code is used up by the form alone.
+    let code = request::query(&uri, "code").unwrap_or_default();
+    html(StatusCode::OK, pages::login(&ui.visit(&Visitor::default()), local(&next), &code, false))
 }
 
 async fn login(State(ui): State<Ui>, request: Request) -> Response<Body> {
@@ -127,12 +137,19 @@ async fn login(State(ui): State<Ui>, request: Request) -> Response<Body> {
         Err(problem) => return refusal(&ui, &visitor, problem.status, problem.code, &problem.message),
     };
     let next = local(entered.get("next").unwrap_or_default()).to_owned();
-    let token = entered.get("token").unwrap_or_default();
-    let Some(cookie) = ui.shared.begin_session(token) else {
-        tracing::warn!("a sign-in with a wrong token was refused");
-        return html(StatusCode::FORBIDDEN, pages::login(&ui.visit(&visitor), &next, true));
+    let given = match entered.get("code") {
+        Some(code) => SignIn::Code(code),
+        None => SignIn::Token(entered.get("token").unwrap_or_default()),
     };
-    with_cookie(redirect(&next), &cookie)
+    let reads_only = entered.get("readOnly") == Some("true");
+    match ui.shared.begin_session(given, reads_only).await {
+        Ok(Some(cookie)) => with_cookie(redirect(&next), &cookie),
+        Ok(None) => {
+            tracing::warn!("a sign-in with a wrong token or code was refused");
+            html(StatusCode::FORBIDDEN, pages::login(&ui.visit(&visitor), &next, "", true))
+        }
+        Err(problem) => refusal(&ui, &visitor, problem.status, problem.code, &problem.message),
+    }
 }
 
 async fn logout(State(ui): State<Ui>, request: Request) -> Response<Body> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Request, State},
     http::{Response, StatusCode, header},
@@ -17,6 +18,7 @@ use loom_engine::TriggerView;
 use loom_expression::{Object, Timestamp, Value};
 
 use crate::{
+    access::{self, Grant, Scope},
     deploy::{DeployError, Deployment, Origin, Source},
     fire::Fire,
     keys::trigger_key,
@@ -34,16 +36,20 @@ use crate::{
 };
 
 /// `GET /api/v1/workflows`.
-pub(crate) async fn workflows(State(shared): State<Shared>) -> Answer {
+pub(crate) async fn workflows(State(shared): State<Shared>, Extension(grant): Extension<Grant>) -> Answer {
     let all = shared.host.deployments.all();
-    let all: Vec<Value> = all.iter().map(|deployment| shown(&shared, deployment).into()).collect();
+    let all: Vec<Value> = all.iter().map(|deployment| shown(&shared, deployment, &grant).into()).collect();
     Ok(list("workflows", all, None))
 }
 
 /// `GET /api/v1/workflows/{name}`.
-pub(crate) async fn workflow(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
+pub(crate) async fn workflow(
+    State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
+    Path(name): Path<String>,
+) -> Answer {
     let deployment = deployed(&shared, &name)?;
-    Ok(json(StatusCode::OK, &shown(&shared, &deployment).into()))
+    Ok(json(StatusCode::OK, &shown(&shared, &deployment, &grant).into()))
 }
 
 /// `Enabled` or `Disabled`, and who disables it.
@@ -59,7 +65,8 @@ fn insert_state(object: &mut Object, by: Option<DisabledBy>) {
     }
 }
 
-pub(crate) fn shown(shared: &Shared, deployment: &Deployment) -> Object {
+/// A workflow. Only callers who may start runs see the signed URLs of its triggers.
+pub(crate) fn shown(shared: &Shared, deployment: &Deployment, grant: &Grant) -> Object {
     let workflow = &deployment.workflow;
     let mut object = Object::new();
     object.insert("name", Arc::clone(&workflow.name));
@@ -75,7 +82,7 @@ pub(crate) fn shown(shared: &Shared, deployment: &Deployment) -> Object {
         shown.insert("name", Arc::clone(&trigger.name));
         shown.insert("type", Arc::clone(&trigger.type_name));
         insert_state(&mut shown, shared.host.disabled_by(deployment, Some(&trigger.name)));
-        if takes_requests(trigger) {
+        if takes_requests(trigger) && grant.scopes.has(Scope::Run) {
             shown.insert("url", shared.host.trigger_url(&workflow.name, &trigger.name));
         }
         if let Some(recurrence) = evaluated_recurrence(shared, deployment, trigger) {
@@ -123,13 +130,21 @@ fn takes_requests(trigger: &Trigger) -> bool {
     )
 }
 
-/// `PUT /api/v1/workflows/{name}?bump=patch|minor|major`: deploys a definition.
+/// `PUT /api/v1/workflows/{name}?bump=patch|minor|major&dryRun=`: deploys a definition, or only checks it.
 pub(crate) async fn deploy(
     State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
     Path(name): Path<String>,
     request: Request,
 ) -> Answer {
-    request::only(request.uri(), &["bump"])?;
+    request::only(request.uri(), &["bump", "dryRun"])?;
+    let is_dry = match request::query(request.uri(), "dryRun").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            return Err(Problem::bad(format!("'dryRun' must be 'true' or 'false' (got '{other}').")));
+        }
+    };
     let bump = match request::query(request.uri(), "bump").as_deref() {
         None | Some("patch") => Bump::Patch,
         Some("minor") => Bump::Minor,
@@ -148,10 +163,22 @@ pub(crate) async fn deploy(
     let bytes = received.bytes();
     let options = LoadOptions { name: Some(name.as_str().into()), ..LoadOptions::default() };
     let source = Source { bytes: bytes.to_vec(), options, origin: Origin::Api, bump, only_new };
+    if is_dry {
+        let bytes = source.bytes.len() as u64;
+        let host = Arc::clone(&shared.host);
+        let checked = shared.convert(bytes, move || host.deployments.read(&source)).await;
+        let checked =
+            checked.map_err(|wrong| refused(&wrong, shared.host.deployments.get(&name).is_some()))?;
+        let mut object = Object::new();
+        object.insert("name", Arc::clone(&checked.loaded.workflow.name));
+        let warnings = checked.loaded.warnings.iter().map(|warning| Value::from(warning.message.as_str()));
+        object.insert("warnings", warnings.collect::<Vec<_>>());
+        return Ok(access::dry(json(StatusCode::OK, &object.into())));
+    }
     match shared.host.deploy(&source).await {
         Ok((deployment, changed)) => {
             let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
-            Ok(json(status, &shown(&shared, &deployment).into()))
+            Ok(json(status, &shown(&shared, &deployment, &grant).into()))
         }
         Err(DeployError::Refused(diagnostics)) => {
             Err(refused(&diagnostics, shared.host.deployments.get(&name).is_some()))
@@ -203,21 +230,26 @@ pub(crate) async fn delete(State(shared): State<Shared>, Path(name): Path<String
 }
 
 /// `POST /api/v1/workflows/{name}/rotate-signature`: issues new signed URLs for all its triggers.
-pub(crate) async fn rotate_signatures(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
+pub(crate) async fn rotate_signatures(
+    State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
+    Path(name): Path<String>,
+) -> Answer {
     let deployment = deployed(&shared, &name)?;
     shared.host.rotate_signature(&name, None).await?;
-    Ok(json(StatusCode::OK, &shown(&shared, &deployment).into()))
+    Ok(json(StatusCode::OK, &shown(&shared, &deployment, &grant).into()))
 }
 
 /// `POST /api/v1/workflows/{name}/triggers/{trigger}/rotate-signature`: issues a new signed URL for the trigger.
 pub(crate) async fn rotate_signature(
     State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
     Path((name, trigger)): Path<(String, String)>,
 ) -> Answer {
     let deployment = deployed(&shared, &name)?;
     let trigger = find_trigger(&deployment, &trigger)?;
     shared.host.rotate_signature(&name, Some(&trigger.name)).await?;
-    Ok(json(StatusCode::OK, &shown(&shared, &deployment).into()))
+    Ok(json(StatusCode::OK, &shown(&shared, &deployment, &grant).into()))
 }
 
 /// `GET /api/v1/workflows/{name}/versions`.

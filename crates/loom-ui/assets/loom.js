@@ -148,6 +148,26 @@
     }
   };
 
+  // A definition is checked while it is typed: the form is sent to the address of its check, and only what it says is shown.
+  const checked = () => {
+    for (const field of document.querySelectorAll('textarea[data-check]')) {
+      let timer = 0;
+      let latest = 0;
+      const check = async () => {
+        const own = latest += 1;
+        try {
+          const response = await fetch(field.dataset.check, { method: 'POST', body: new URLSearchParams(new FormData(field.form)) });
+          const page = new DOMParser().parseFromString(await response.text(), 'text/html');
+          const [old, fresh] = [document.getElementById('diagnostics'), page.getElementById('diagnostics')];
+          if (own === latest && old && fresh && old.innerHTML !== fresh.innerHTML) {
+            old.replaceChildren(...document.importNode(fresh, true).childNodes);
+          }
+        } catch { /* the button checks it, too */ }
+      };
+      field.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(check, 600); });
+    }
+  };
+
   // One question is open at a time, and Escape closes it.
   const questions = () => {
     document.addEventListener('keydown', (event) => {
@@ -169,6 +189,7 @@
     themeButton();
     copyFields();
     questions();
+    checked();
     const live = document.getElementById('main')?.dataset.live;
     if (!live) return;
     if (/^\d+$/.test(live)) { poll(Number(live)); } else { watch(live); }

@@ -1,7 +1,9 @@
 //! The pages below `/ui/`. Each is a function of documents of the API.
 
+mod access;
 mod bulk;
 mod chat;
+mod difference;
 mod form;
 mod json;
 mod login;
@@ -16,6 +18,7 @@ mod status;
 mod timeline;
 mod workflows;
 
+pub use access::{AccessPage, access};
 pub use bulk::{BulkChange, bulk};
 pub use chat::MESSAGES;
 pub use form::{Field, FieldKind, Refilled, body_of, fields_of};
@@ -25,7 +28,7 @@ pub use resilience::resilience;
 pub use run::{RunPage, Tab, run};
 pub use runs::{RunFilter, runs};
 pub use secrets::secrets;
-pub use shell::{EVENTS, Visit, failure};
+pub use shell::{EVENTS, May, Visit, failure};
 pub use status::{StatusPage, status};
 pub use timeline::EXECUTIONS;
-pub use workflows::{WorkflowPage, workflow, workflows};
+pub use workflows::{Draft, WorkflowPage, workflow, workflows};

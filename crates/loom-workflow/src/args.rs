@@ -110,6 +110,8 @@ pub(crate) enum Command {
     Store(crate::store::StoreArgs),
     /// List and drain the nodes of a cluster.
     Nodes(crate::remote::NodesArgs),
+    /// Create, list and revoke named tokens of a server, and show what their callers have changed.
+    Tokens(crate::remote::TokensArgs),
     /// Inspect and control circuit breakers and rate limiters.
     Resilience(crate::remote::ResilienceArgs),
     /// Show and check the connectors of a project: connections with a description of their API.

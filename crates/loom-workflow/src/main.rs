@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         Command::Deploy(args) => remote::deploy(&args),
         Command::Store(args) => store::command(&args),
         Command::Nodes(args) => remote::nodes(&args),
+        Command::Tokens(args) => remote::tokens(&args),
         Command::Resilience(args) => remote::resilience(&args),
         Command::Connectors(args) => connectors::command(&args),
         Command::Memory(args) => remote::memory(&args),

@@ -12,6 +12,7 @@ mod nodes;
 mod people;
 mod resilience;
 mod secrets;
+mod tokens;
 mod workflows;
 
 use std::{
@@ -46,6 +47,7 @@ pub(crate) use memory::{MemoryArgs, memory};
 pub(crate) use nodes::{NodesArgs, nodes};
 pub(crate) use resilience::{ResilienceArgs, resilience};
 pub(crate) use secrets::{SecretRequest, audit_of_directory, audit_query, secrets};
+pub(crate) use tokens::{TokensArgs, tokens};
 pub(crate) use workflows::{WorkflowsArgs, workflows};
 
 /// The length of a run id in characters.

@@ -233,6 +233,11 @@ async fn serve(args: &ServeArgs, console: Console, front: Front<'_>) -> Result<E
         ..ServerSettings::default()
     };
     let server = Server::new(Arc::clone(&host), settings);
+    // Where standard error is kept as a log, a link that gives access must not be in it.
+    if let Some(link) = server.login_link().filter(|_| console.live) {
+        let base = values.public_url.as_deref().unwrap_or(&here);
+        eprintln!("loom: to sign in once within 15 minutes, open {}{link}", base.trim_end_matches('/'));
+    }
     let mut serving = Serving {
         args,
         drain: Rc::new(Cell::new(values.drain)),

@@ -22,10 +22,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{cluster::Cluster, host::Host, response::Problem, shared::Shared};
+use crate::{access::Grant, cluster::Cluster, host::Host, response::Problem, shared::Shared};
 
-/// Marks a request that another node has passed on, so that no request goes in circles.
-const PASSED_ON: HeaderName = HeaderName::from_static("x-loom-passed-on");
+/// Marks a request that another node has passed on, so that no request goes in circles. Its value names the caller, whom that node
+/// has checked; it is believed if the server's own token comes with it.
+pub(crate) const PASSED_ON: HeaderName = HeaderName::from_static("x-loom-passed-on");
 
 /// How long a request waits for an owner: a lease, and the time until another node has taken the shard over.
 const OWNER_WAIT: Duration = Duration::from_secs(10);
@@ -131,14 +132,16 @@ async fn send(shared: &Shared, stream: TcpStream, mut request: Request) -> Resul
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     *request.uri_mut() = path.parse().map_err(|_| Problem::bad("The request has no valid path."))?;
     // The caller was checked here, perhaps by its session, which only this node knows.
-    if request.extensions().get::<Checked>().is_some()
+    let grant = request.extensions().get::<Grant>().cloned();
+    let by = grant.as_ref().and_then(|grant| HeaderValue::from_str(&grant.by).ok());
+    if grant.is_some()
         && let Some(token) = shared.token.get()
         && let Ok(value) = HeaderValue::from_str(&format!("Bearer {token}"))
     {
         request.headers_mut().insert(header::AUTHORIZATION, value);
     }
     let headers = request.headers_mut();
-    headers.insert(PASSED_ON, HeaderValue::from_static("true"));
+    headers.insert(PASSED_ON, by.unwrap_or(HeaderValue::from_static("api")));
     headers.remove(header::CONNECTION);
     headers.remove(header::EXPECT);
     if !headers.contains_key(header::HOST) {
@@ -158,10 +161,6 @@ fn failed(error: &hyper::Error) -> Problem {
                    'Idempotency-Key'.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "OwnerGone", message).later(RETRY_AFTER)
 }
-
-/// Marks a request whose caller has been checked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Checked;
 
 /// Where this node is reached, for requests about a node.
 pub(crate) async fn to_node(

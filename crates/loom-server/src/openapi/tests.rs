@@ -1,25 +1,28 @@
-//! The document describes exactly the routes, and every operation has a tag and an imperative summary.
+//! The document describes exactly the routes and their scopes, and every operation has a tag and an imperative summary.
 
 use std::collections::BTreeSet;
 
 use loom_expression::Value;
 
-use crate::routes;
+use crate::{access::Scope, routes};
 
 fn document() -> Value {
     Value::from_json_str(include_str!("../openapi.json")).expect("the document is JSON")
 }
 
 #[test]
-fn every_route_is_in_the_document_and_every_operation_is_a_route() {
+fn every_route_is_in_the_document_with_its_scope_and_every_operation_is_a_route() {
     let known = routes::guarded().known.into_iter().chain(routes::open().known);
-    let routes: BTreeSet<String> = known.map(|(method, path)| format!("{method} {path}")).collect();
+    let scope = |scope: Option<Scope>| scope.map_or("none", Scope::name);
+    let known = known.map(|route| format!("{} {} ({})", route.method, route.path, scope(route.scope)));
+    let routes: BTreeSet<String> = known.collect();
     let document = document();
     let paths = document.get("paths").and_then(Value::as_object).expect("it has paths");
     let mut operations = BTreeSet::new();
     for (path, methods) in paths {
-        for (method, _) in methods.as_object().expect("a path has methods") {
-            assert!(operations.insert(format!("{} {path}", method.to_uppercase())));
+        for (method, operation) in methods.as_object().expect("a path has methods") {
+            let scope = operation.get("x-loom-scope").and_then(Value::as_str).unwrap_or("none");
+            assert!(operations.insert(format!("{} {path} ({scope})", method.to_uppercase())));
         }
     }
     let undocumented: Vec<&String> = routes.difference(&operations).collect();

@@ -17,7 +17,7 @@ use loom_expression::{Object, Value};
 use loom_ui::{Drawing, Graph};
 use tower_service::Service;
 
-use crate::response::JSON;
+use crate::{access::Grant, response::JSON};
 
 /// The most drawings that are kept. One of 500 actions takes about a megabyte.
 const DRAWINGS_MAX: usize = 64;
@@ -26,6 +26,8 @@ const DRAWINGS_MAX: usize = 64;
 #[derive(Clone)]
 pub(super) struct Documents {
     api: Router,
+    /// For whom they are asked for; nobody, who may see only what is public.
+    grant: Option<Grant>,
     drawings: Arc<Mutex<HashMap<String, Arc<Drawing>>>>,
 }
 
@@ -43,9 +45,29 @@ pub(super) struct Refused {
     pub(super) message: String,
 }
 
+fn invalid() -> Refused {
+    Refused {
+        status: StatusCode::BAD_REQUEST,
+        code: "BadRequest".to_owned(),
+        message: "The address is not valid.".to_owned(),
+    }
+}
+
+/// What an error document says.
+fn refused(status: StatusCode, document: &Value) -> Refused {
+    let error = document.get("error").cloned().unwrap_or_default();
+    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Refused { status, code: text("code"), message: text("message") }
+}
+
 impl Documents {
     pub(super) fn new(api: Router) -> Documents {
-        Documents { api, drawings: Arc::default() }
+        Documents { api, grant: None, drawings: Arc::default() }
+    }
+
+    /// The documents that a visitor may see.
+    pub(super) fn of(&self, grant: &Grant) -> Documents {
+        Documents { grant: Some(grant.clone()), ..self.clone() }
     }
 
     /// A document.
@@ -55,11 +77,11 @@ impl Documents {
 
     /// A document, also of a response that is an error; null if the route has none.
     pub(super) async fn get_any(&self, path: &str) -> Value {
-        let Ok(request) = Request::builder().uri(path).body(Body::empty()) else { return Value::default() };
-        let Ok(response) = self.api.clone().call(request).await;
-        // The body is in memory already, so its size needs no limit.
-        let bytes = body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
-        Value::parse_json(&bytes).unwrap_or_default()
+        let Ok(mut request) = Request::builder().uri(path).body(Body::empty()) else {
+            return Value::default();
+        };
+        self.sign(&mut request);
+        self.answer(request).await.1
     }
 
     /// Makes a request of the API.
@@ -69,28 +91,45 @@ impl Documents {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Refused> {
-        let invalid = || Refused {
-            status: StatusCode::BAD_REQUEST,
-            code: "BadRequest".to_owned(),
-            message: "The address is not valid.".to_owned(),
-        };
         let content = body.map(Value::to_json_text).unwrap_or_default();
         let mut request =
             Request::builder().method(method).uri(path).body(Body::from(content)).map_err(|_| invalid())?;
         if body.is_some() {
             request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         }
+        self.sign(&mut request);
+        let (status, document) = self.answer(request).await;
+        if status.is_success() { Ok(document) } else { Err(refused(status, &document)) }
+    }
+
+    /// Puts a text, as it is. An error comes with its details.
+    pub(super) async fn put_text(&self, path: &str, text: &str) -> Result<Value, (Refused, Value)> {
+        let request = Request::builder().method(Method::PUT).uri(path);
+        let request = request.header(header::CONTENT_TYPE, JSON).body(Body::from(text.to_owned()));
+        let Ok(mut request) = request else { return Err((invalid(), Value::default())) };
+        self.sign(&mut request);
+        let (status, document) = self.answer(request).await;
+        if status.is_success() {
+            return Ok(document);
+        }
+        let details = document.get("error").and_then(|error| error.get("details")).cloned();
+        Err((refused(status, &document), details.unwrap_or_default()))
+    }
+
+    /// The status and the document of the response to a request.
+    async fn answer(&self, request: Request) -> (StatusCode, Value) {
         let Ok(response) = self.api.clone().call(request).await;
         let (parts, body) = response.into_parts();
         // The body is in memory already, so its size needs no limit.
         let bytes = body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-        let document = Value::parse_json(&bytes).unwrap_or_default();
-        if parts.status.is_success() {
-            return Ok(document);
+        (parts.status, Value::parse_json(&bytes).unwrap_or_default())
+    }
+
+    /// Notes for whom a request is made.
+    fn sign(&self, request: &mut Request) {
+        if let Some(grant) = &self.grant {
+            request.extensions_mut().insert(grant.clone());
         }
-        let error = document.get("error").cloned().unwrap_or_default();
-        let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Err(Refused { status: parts.status, code: text("code"), message: text("message") })
     }
 
     /// The drawing of a definition by a name that identifies it, if it was made before.

@@ -3,22 +3,26 @@
 use axum::{
     Extension,
     body::Body,
-    extract::State,
     http::{Method, Response, StatusCode, Uri},
 };
 use loom_expression::{Value, percent};
 use loom_ui::pages::{
-    self, BulkChange, MemoryFilter, MemoryPage, Refilled, RunFilter, RunPage, StatusPage, Tab, WorkflowPage,
+    self, AccessPage, BulkChange, Draft, MemoryFilter, MemoryPage, Refilled, RunFilter, RunPage, StatusPage,
+    Tab, WorkflowPage,
 };
 
 use super::{
     documents::{Refused, loaded},
     visit::{Ui, Visitor, html, refusal},
 };
-use crate::{path::Path, request};
+use crate::{access::Scope, path::Path, request};
 
 /// The number of runs, and of events, on a page.
 const RUNS: usize = 50;
+
+/// The number up to which runs are counted.
+const COUNTED: usize = 1_000;
+
 const EVENTS: usize = 200;
 
 /// The number of runs that are changed in one step.
@@ -44,7 +48,7 @@ fn given(uri: &Uri, name: &str) -> String {
 
 /// `GET /ui/runs`.
 pub(super) async fn runs(
-    State(ui): State<Ui>,
+    Extension(ui): Extension<Ui>,
     Extension(visitor): Extension<Visitor>,
     uri: Uri,
 ) -> Response<Body> {
@@ -58,14 +62,18 @@ pub(super) async fn runs(
         let sign = if query.is_empty() { '?' } else { '&' };
         let runs = ui.documents.get(&format!("/api/v1/runs{query}{sign}limit={RUNS}")).await?;
         let workflows = ui.documents.get("/api/v1/workflows").await?;
-        Ok(pages::runs(&ui.visit(&visitor), &filter, &runs, &workflows))
+        // The number is that of all pages of the list.
+        let all = RunFilter { cursor: String::new(), ..filter.clone() }.query();
+        let sign = if all.is_empty() { '?' } else { '&' };
+        let number = ui.documents.get(&format!("/api/v1/runs/count{all}{sign}limit={COUNTED}")).await?;
+        Ok(pages::runs(&ui.visit(&visitor), &filter, &runs, &number, &workflows))
     };
     sent(&ui, &visitor, page.await)
 }
 
 /// `GET /ui/runs/bulk/{change}?FILTERS`: what the change would do.
 pub(super) async fn bulk(
-    State(ui): State<Ui>,
+    Extension(ui): Extension<Ui>,
     Extension(visitor): Extension<Visitor>,
     Path(change): Path<String>,
     uri: Uri,
@@ -102,13 +110,18 @@ pub(super) fn filter_of(given: impl Fn(&str) -> String) -> RunFilter {
         error: given("error"),
         from: given("from"),
         before: given("before"),
+        error_text: given("errorText"),
+        tracking_id: given("trackingId"),
+        waiting_for: given("waitingFor"),
+        retrying: given("retrying"),
+        parked: given("parked"),
         ..RunFilter::default()
     }
 }
 
 /// `GET /ui/runs/{id}?tab=&action=&number=&after=&cursor=`.
 pub(super) async fn run(
-    State(ui): State<Ui>,
+    Extension(ui): Extension<Ui>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
     uri: Uri,
@@ -125,6 +138,7 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
     let (mut actions, mut action, mut events, mut definition) =
         (Value::default(), Value::default(), Value::default(), Value::default());
     let (mut executions, mut messages, mut skipped) = (Value::default(), Value::default(), 0);
+    let (mut questions, mut current) = (Value::default(), Value::default());
     let mut drawing = None;
     if !is_forgotten {
         match tab {
@@ -152,6 +166,9 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
                 skipped = given(uri, "cursor").parse().unwrap_or_default();
                 let path = format!("{base}/messages?limit={}&cursor={skipped}", pages::MESSAGES);
                 messages = ui.documents.get(&path).await?;
+                if run.get("endTime").is_none() {
+                    questions = ui.documents.get(&format!("{base}/questions")).await?;
+                }
             }
             Tab::Events => {
                 let after = given(uri, "after");
@@ -162,7 +179,10 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
                     .await?;
             }
             Tab::Data => {}
-            Tab::Definition => definition = ui.documents.get(&format!("{base}/definition")).await?,
+            Tab::Definition => {
+                definition = ui.documents.get(&format!("{base}/definition")).await?;
+                current = deployed_version(ui, &run).await;
+            }
         }
     }
     let done = given(uri, "done");
@@ -171,15 +191,26 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
         actions: &actions,
         executions: &executions,
         messages: &messages,
+        questions: &questions,
         skipped,
         drawing: drawing.as_deref(),
         action: &action,
         events: &events,
         definition: &definition,
+        current: &current,
         tab,
         done: &done,
     };
     Ok(pages::run(&ui.visit(visitor), &parts))
+}
+
+/// The version of a run's workflow that is deployed now; null if none is.
+async fn deployed_version(ui: &Ui, run: &Value) -> Value {
+    let name = run.get("workflow").and_then(Value::as_str).unwrap_or_default();
+    let base = format!("/api/v1/workflows/{}", percent::encode(name));
+    let Ok(workflow) = ui.documents.get(&base).await else { return Value::default() };
+    let version = workflow.get("version").and_then(Value::as_str).unwrap_or_default();
+    ui.documents.get(&format!("{base}/versions/{}", percent::encode(version))).await.unwrap_or_default()
 }
 
 /// The number of the execution of an action that its reader wants to see first: one that failed.
@@ -209,7 +240,7 @@ async fn drawing_of(
 
 /// `GET /ui/workflows`.
 pub(super) async fn workflows(
-    State(ui): State<Ui>,
+    Extension(ui): Extension<Ui>,
     Extension(visitor): Extension<Visitor>,
 ) -> Response<Body> {
     let page = ui.documents.get("/api/v1/workflows").await;
@@ -219,30 +250,42 @@ pub(super) async fn workflows(
 
 /// `GET /ui/workflows/{name}?version=`.
 pub(super) async fn workflow(
-    State(ui): State<Ui>,
+    Extension(ui): Extension<Ui>,
     Extension(visitor): Extension<Visitor>,
     Path(name): Path<String>,
     uri: Uri,
 ) -> Response<Body> {
     let (version, done) = (given(&uri, "version"), given(&uri, "done"));
-    sent(&ui, &visitor, workflow_page(&ui, &visitor, &name, &version, &done, None).await)
+    let shown = Shown { version: &version, done: &done, ..Shown::default() };
+    sent(&ui, &visitor, workflow_page(&ui, &visitor, &name, shown).await)
 }
 
-/// The page of a workflow, in the version of this number or in the current one.
-pub(super) async fn workflow_page(
-    ui: &Ui,
-    visitor: &Visitor,
-    name: &str,
-    version: &str,
-    done: &str,
-    refilled: Option<Refilled<'_>>,
-) -> Page {
+/// What the page of a workflow shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shown<'a> {
+    /// The version of this number; the current one if it is empty.
+    pub(super) version: &'a str,
+    /// What was done just now.
+    pub(super) done: &'a str,
+    /// A form that was refused.
+    pub(super) refilled: Option<Refilled<'a>>,
+    /// A definition that was refused.
+    pub(super) draft: Option<Draft<'a>>,
+}
+
+/// The page of a workflow.
+pub(super) async fn workflow_page(ui: &Ui, visitor: &Visitor, name: &str, shown: Shown<'_>) -> Page {
+    let Shown { version, done, refilled, draft } = shown;
     let base = format!("/api/v1/workflows/{}", percent::encode(name));
     let workflow = ui.documents.get(&base).await?;
     let versions = ui.documents.get(&format!("{base}/versions")).await?;
     let current = workflow.get("version").and_then(Value::as_str).unwrap_or_default();
     let number = if version.is_empty() { current } else { version };
     let version = ui.documents.get(&format!("{base}/versions/{}", percent::encode(number))).await?;
+    let before = match number_before(&versions, number) {
+        Some(before) => ui.documents.get(&format!("{base}/versions/{}", percent::encode(before))).await?,
+        None => Value::default(),
+    };
     let loaded = version_of(name, &version);
     let drawing = loaded.as_deref().map(|loaded| {
         let hash = blake3::Hash::from_bytes(loaded.hash).to_hex();
@@ -250,9 +293,17 @@ pub(super) async fn workflow_page(
         ui.documents.drawn(&key).unwrap_or_else(|| ui.documents.draw(&key, loaded))
     });
     let triggers = workflow.get("triggers").and_then(Value::as_array);
-    let mut histories = Vec::new();
+    let (mut histories, mut occurrences) = (Vec::new(), Vec::new());
     for trigger in triggers.into_iter().flat_map(|triggers| triggers.iter()) {
+        let recurs = trigger.get("evaluatedRecurrence").is_some();
         let trigger = trigger.get("name").and_then(Value::as_str).unwrap_or_default();
+        if recurs {
+            let path = format!("{base}/triggers/{}/occurrences", percent::encode(trigger));
+            // Triggers that poll have a recurrence, and no occurrences.
+            if let Ok(next) = ui.documents.get(&path).await {
+                occurrences.push((trigger.to_owned(), next));
+            }
+        }
         let path = format!("{base}/triggers/{}/histories", percent::encode(trigger));
         histories.push((trigger.to_owned(), ui.documents.get(&path).await?));
     }
@@ -264,9 +315,20 @@ pub(super) async fn workflow_page(
         drawing: drawing.as_deref(),
         done,
         histories: &histories,
+        occurrences: &occurrences,
+        before: &before,
+        draft,
         refilled,
     };
     Ok(pages::workflow(&ui.visit(visitor), &parts))
+}
+
+/// The number of the version before one.
+fn number_before<'v>(versions: &'v Value, number: &str) -> Option<&'v str> {
+    let all = versions.get("versions")?.as_array()?;
+    let number_of = |version: &'v Value| version.get("version").and_then(Value::as_str);
+    let place = all.iter().position(|version| number_of(version) == Some(number))?;
+    number_of(all.get(place.checked_sub(1)?)?)
 }
 
 /// The workflow of a version's document.
@@ -277,7 +339,7 @@ pub(super) fn version_of(name: &str, version: &Value) -> Option<std::sync::Arc<l
 
 /// `GET /ui/resilience`.
 pub(super) async fn resilience(
-    State(ui): State<Ui>,
+    Extension(ui): Extension<Ui>,
     Extension(visitor): Extension<Visitor>,
     uri: Uri,
 ) -> Response<Body> {
@@ -288,7 +350,7 @@ pub(super) async fn resilience(
 
 /// `GET /ui/memory?namespace=&key=&prefix=&cursor=`.
 pub(super) async fn memory(
-    State(ui): State<Ui>,
+    Extension(ui): Extension<Ui>,
     Extension(visitor): Extension<Visitor>,
     uri: Uri,
 ) -> Response<Body> {
@@ -319,7 +381,10 @@ pub(super) async fn memory(
 }
 
 /// `GET /ui/secrets`.
-pub(super) async fn secrets(State(ui): State<Ui>, Extension(visitor): Extension<Visitor>) -> Response<Body> {
+pub(super) async fn secrets(
+    Extension(ui): Extension<Ui>,
+    Extension(visitor): Extension<Visitor>,
+) -> Response<Body> {
     let page = async {
         let secrets = ui.documents.get("/api/v1/secrets").await?;
         let audit = ui.documents.get("/api/v1/secret-audit?limit=50").await?;
@@ -329,11 +394,48 @@ pub(super) async fn secrets(State(ui): State<Ui>, Extension(visitor): Extension<
 }
 
 /// `GET /ui/status`.
-pub(super) async fn status(State(ui): State<Ui>, Extension(visitor): Extension<Visitor>) -> Response<Body> {
+pub(super) async fn status(
+    Extension(ui): Extension<Ui>,
+    Extension(visitor): Extension<Visitor>,
+) -> Response<Body> {
     // A server that is not healthy or not ready says so with an error status; its document is what the page shows.
     let health = ui.documents.get_any("/healthz").await;
     let ready = ui.documents.get_any("/readyz").await;
     let settings = ui.documents.get_any("/api/v1/settings").await;
     let parts = StatusPage { health: &health, ready: &ready, settings: &settings };
     html(StatusCode::OK, pages::status(&ui.visit(&visitor), &parts))
+}
+
+/// `GET /ui/access`.
+pub(super) async fn access(
+    Extension(ui): Extension<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    uri: Uri,
+) -> Response<Body> {
+    let done = given(&uri, "done");
+    sent(&ui, &visitor, access_page(&ui, &visitor, &Value::default(), "", &done).await)
+}
+
+/// The page of tokens, with one that was created just now, or why none was.
+pub(super) async fn access_page(
+    ui: &Ui,
+    visitor: &Visitor,
+    created: &Value,
+    refused: &str,
+    done: &str,
+) -> Page {
+    let (mut tokens, mut audit) = (Value::default(), Value::default());
+    if visitor.scopes.has(Scope::Admin) {
+        tokens = ui.documents.get("/api/v1/tokens").await?;
+        audit = ui.documents.get("/api/v1/audit?limit=50").await?;
+    }
+    let parts = AccessPage {
+        tokens: &tokens,
+        audit: &audit,
+        is_guarded: ui.shared.is_guarded(),
+        created,
+        refused,
+        done,
+    };
+    Ok(pages::access(&ui.visit(visitor), &parts))
 }

@@ -6,10 +6,13 @@ use axum::{
     response::IntoResponse,
 };
 use loom_expression::form;
-use loom_ui::pages::{self, Visit};
+use loom_ui::pages::{self, May, Visit};
 
 use super::{assets, documents::Documents};
-use crate::shared::Shared;
+use crate::{
+    access::{Scope, Scopes},
+    shared::Shared,
+};
 
 /// The state of the handlers of pages.
 #[derive(Clone, Debug)]
@@ -18,10 +21,12 @@ pub(super) struct Ui {
     pub(super) documents: Documents,
 }
 
-/// The proof that a form must have, for a visitor with a session.
+/// Who visits a page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Visitor {
+    /// The proof that a form must have, for a visitor with a session.
     pub(super) csrf: Option<String>,
+    pub(super) scopes: Scopes,
 }
 
 impl Ui {
@@ -29,6 +34,12 @@ impl Ui {
         Visit {
             csrf: visitor.csrf.as_deref(),
             has_session: visitor.csrf.is_some(),
+            may: May {
+                run: visitor.scopes.has(Scope::Run),
+                operate: visitor.scopes.has(Scope::Operate),
+                deploy: visitor.scopes.has(Scope::Deploy),
+                admin: visitor.scopes.has(Scope::Admin),
+            },
             now: self.shared.host.now(),
             version: env!("CARGO_PKG_VERSION"),
             assets: assets::mark(),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an error")]
 
+mod api_access;
 mod api_approvals;
 mod api_chats;
 mod api_completions;
@@ -30,3 +31,4 @@ mod support;
 mod telemetry;
 mod triggers;
 mod ui;
+mod ui_changes;

@@ -67,6 +67,8 @@ pub(crate) struct World {
     pub(crate) host: Arc<Host>,
     pub(crate) address: SocketAddr,
     pub(crate) recovered: Recovery,
+    /// The path that signs a browser in once.
+    pub(crate) login_link: Option<String>,
     token: Option<Arc<str>>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -102,10 +104,11 @@ impl World {
         let recovered = host.recover().await.unwrap();
         let token = plan.settings.token.clone();
         let server = Server::new(Arc::clone(&host), plan.settings);
+        let login_link = server.login_link();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(server.serve(listener, stop.clone()));
-        World { host, address, recovered, token, stop, tasks }
+        World { host, address, recovered, login_link, token, stop, tasks }
     }
 
     /// Deploys a definition as from a file.

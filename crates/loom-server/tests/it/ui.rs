@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::support::{Plan, Reply as Response, World, json, list, requested, text};
 
-const TOKEN: &str = "a token of the test";
+pub(crate) const TOKEN: &str = "a token of the test";
 
 /// Names and values that would be markup if they were not escaped.
 const HOSTILE: &str = "</title><script>alert(1)</script>";
@@ -32,13 +32,13 @@ fn lines() -> String {
     )
 }
 
-async fn guarded() -> World {
+pub(crate) async fn guarded() -> World {
     let settings = ServerSettings { token: Some(TOKEN.into()), ..ServerSettings::default() };
     World::start(Plan { settings, ..Plan::default() }).await
 }
 
 /// A request as a browser makes it: without the token, with a cookie.
-async fn visit(world: &World, method: Method, path: &str, cookie: &str, body: &str) -> Response {
+pub(crate) async fn visit(world: &World, method: Method, path: &str, cookie: &str, body: &str) -> Response {
     let mut headers = vec![("cookie", cookie), ("sec-fetch-site", "same-origin")];
     if !body.is_empty() {
         headers.push(("content-type", "application/x-www-form-urlencoded"));
@@ -46,7 +46,7 @@ async fn visit(world: &World, method: Method, path: &str, cookie: &str, body: &s
     world.send(method, path, &headers, body.to_owned()).await.whole().await
 }
 
-async fn page(world: &World, path: &str) -> String {
+pub(crate) async fn page(world: &World, path: &str) -> String {
     let reply = visit(world, Method::GET, path, "", "").await;
     assert_eq!(reply.status, 200, "{path}: {}", reply.text());
     assert_eq!(reply.header("content-type"), Some("text/html; charset=utf-8"));
@@ -70,7 +70,7 @@ fn assert_confined(html: &str) {
 }
 
 /// Signs in, and returns the cookie.
-async fn session(world: &World) -> String {
+pub(crate) async fn session(world: &World) -> String {
     let body = format!("token={}&next=%2Fui%2Fworkflows", TOKEN.replace(' ', "+"));
     let reply = visit(world, Method::POST, "/ui/login", "", &body).await;
     assert_eq!((reply.status, reply.header("location")), (303, Some("/ui/workflows")));
@@ -80,7 +80,7 @@ async fn session(world: &World) -> String {
 }
 
 /// The CSRF token in the forms of a page.
-fn csrf(html: &str) -> &str {
+pub(crate) fn csrf(html: &str) -> &str {
     let (_, rest) = html.split_once("name=\"csrf\" value=\"").expect("a form with a token");
     rest.split_once('"').unwrap().0
 }
@@ -306,12 +306,12 @@ async fn a_conversation_is_shown_while_it_is_written_and_afterwards() {
 }
 
 /// An agent with a tool.
-const AGENT: &str = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {"Sums": {"type": "Agent", "inputs": {"parameters": {"modelId": "m",
+pub(crate) const AGENT: &str = r#"{"definition": {"triggers": {"manual": {"type": "Request"}}, "actions": {"Sums": {"type": "Agent", "inputs": {"parameters": {"modelId": "m",
     "messages": [{"role": "System", "content": "Add."}, {"role": "User", "content": "1 + 2"}]}},
     "tools": {"add": {"description": "adds", "actions": {"Sum": {"type": "Compose", "inputs": "@add(agentParameters('a'), agentParameters('b'))"}}}}}}}}"#;
 
 /// A server whose model `m` is `wire`.
-async fn with_model(wire: &Wire) -> World {
+pub(crate) async fn with_model(wire: &Wire) -> World {
     let file = r#"{"models": {"m": {"api": "compatible", "baseUrl": "BASE", "model": "m-1"}}}"#;
     let mut plan = Plan::default();
     plan.requests.connections =
@@ -425,10 +425,7 @@ async fn without_a_session_every_page_of_a_guarded_server_leads_to_the_login() {
     assert!(login.contains("type=\"password\""), "{login}");
     let wrong = visit(&world, Method::POST, "/ui/login", "", "token=guess&next=%2Fui%2Fruns").await;
     assert_eq!((wrong.status, wrong.header("set-cookie")), (403, None));
-    assert!(
-        wrong.text().contains("This is not the server&#39;s token.")
-            || wrong.text().contains("This is not the server's token.")
-    );
+    assert!(wrong.text().contains("This token is not valid."), "{}", wrong.text());
     // Assets contain nothing of the server, and the login needs them.
     assert_eq!(visit(&world, Method::GET, "/ui/assets/loom.css", "", "").await.status, 200);
     world.stop().await;

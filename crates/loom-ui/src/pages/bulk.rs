@@ -81,7 +81,9 @@ pub fn bulk(visit: &Visit<'_>, change: BulkChange, filter: &RunFilter, result: &
                 }
                 div class="buttons" {
                     (post(visit, &format!("/ui/runs/bulk/{}", change.name()), &html! {
-                        @for (name, value) in filter.parts() { input type="hidden" name=(name) value=(value); }
+                        @for (name, value) in filter.parts().into_iter().filter(|(_, value)| !value.is_empty()) { input type="hidden" name=(name) value=(value); }
+                        // Runs that are accepted from now on were not among those that are shown here.
+                        @if filter.before.is_empty() { input type="hidden" name="before" value=(visit.now); }
                         button class="danger" { (change.verb()) " " (of_runs(number)) }
                     }))
                     a class="button" href=(back) { "Back" }

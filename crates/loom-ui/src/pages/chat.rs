@@ -6,8 +6,8 @@ use maud::{Markup, html};
 use super::{
     json,
     panel::address,
-    run::place,
-    shell::{Visit, badge, moment, query, took},
+    run::{RunPage, place},
+    shell::{Visit, badge, instant, moment, post, query, took},
 };
 use crate::{
     document::{count, error, is, items, present, text, time},
@@ -17,10 +17,13 @@ use crate::{
 /// The number of messages on a page.
 pub const MESSAGES: u64 = 200;
 
-/// The conversation. `messages` is a page of `GET /api/v1/runs/{id}/messages`, after the first `skipped`.
-pub(super) fn chat(visit: &Visit<'_>, messages: &Value, id: &str, skipped: u64) -> Markup {
+/// The conversation, and what it asks people. The messages are a page of `GET /api/v1/runs/{id}/messages`.
+pub(super) fn chat(visit: &Visit<'_>, parts: &RunPage<'_>, id: &str) -> Markup {
+    let (messages, skipped) = (parts.messages, parts.skipped);
+    let questions = html! { @for question in items(parts.questions, "questions") { (question_form(visit, question, id)) } };
     if items(messages, "messages").next().is_none() {
         return html! {
+            (questions)
             div class="empty" {
                 p { strong { "Nothing was said" } }
                 p { "Messages appear here when an agent or another action calls a language model." }
@@ -34,11 +37,51 @@ pub(super) fn chat(visit: &Visit<'_>, messages: &Value, id: &str, skipped: u64) 
             @for message in items(messages, "messages") { (entry(visit, message, id)) }
         }
         @for ended in items(messages, "conversations").filter(|_| next.is_empty()) { (conclusion(ended, id)) }
+        (questions)
         @if skipped > 0 || !next.is_empty() {
             nav class="pages" aria-label="Pages" {
                 @if skipped > 0 { a class="button" rel="prev" href=(to(&skipped.saturating_sub(MESSAGES).to_string())) { "Earlier" } }
                 span class="muted" { (count(messages, "count")) " messages" }
                 @if !next.is_empty() { a class="button" rel="next" href=(to(next)) { "Later" } }
+            }
+        }
+    }
+}
+
+/// A question of the run to a person, with a form for the answer.
+fn question_form(visit: &Visit<'_>, question: &Value, id: &str) -> Markup {
+    let is_approval = text(question, "ask") == "approval";
+    let to = format!("/ui/runs/{id}/answer");
+    html! {
+        section class="card question" aria-label="Question" {
+            h3 { @if is_approval { "Approval needed" } @else { "Reply needed" } }
+            p class="muted" {
+                code { (clean(text(question, "id"))) }
+                @if present(question, "to").is_some() { " · for " (clean(text(question, "to"))) }
+                " · since " (instant(time(question, "since")))
+                @if present(question, "due").is_some() { " · until " (instant(time(question, "due"))) }
+            }
+            @if present(question, "message").is_some() { p { (json::marked(&clean(&question.get("message").map(|message| message.text().into_owned()).unwrap_or_default()))) } }
+            @if present(question, "tool").is_some() { p { "Tool " strong { (clean(text(question, "tool"))) } } }
+            @if let Some(arguments) = present(question, "arguments") { (json::boxed("Arguments", arguments)) }
+            @if let Some(schema) = present(question, "responseSchema") { (json::boxed("Schema of the reply", schema)) }
+            @if visit.may.run {
+                (post(visit, &to, &html! {
+                    input type="hidden" name="question" value=(text(question, "id"));
+                    @if is_approval {
+                        label { "Reason" input name="reason" autocomplete="off" placeholder="optional"; }
+                        label { "Your name" input name="by" autocomplete="name" placeholder="optional, for the audit"; }
+                        div class="buttons" {
+                            button class="primary" name="approved" value="true" { "Approve" }
+                            button class="danger" name="approved" value="false" { "Reject" }
+                        }
+                    } @else {
+                        label { "Reply" textarea name="message" rows="3" required {} }
+                        label { "Your name" input name="by" autocomplete="name" placeholder="optional, for the audit"; }
+                        label class="check" { input type="checkbox" name="json" value="true"; span { "The reply is JSON" } }
+                        div class="buttons" { button class="primary" { "Reply" } }
+                    }
+                }))
             }
         }
     }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::{
     json,
-    shell::{Visit, badge, instant, query, term, took},
+    shell::{Visit, badge, instant, post, query, term, took},
 };
 use crate::{
     document::{count, error, items, present, text, time},
@@ -13,9 +13,9 @@ use crate::{
     states::FAILURES,
 };
 
-/// The panel. `action` is `GET /api/v1/runs/{id}/actions/{action}?cursor=…&limit=1`.
-pub(super) fn panel(visit: &Visit<'_>, action: &Value, id: &str) -> Markup {
-    let name = text(action, "name");
+/// The panel. `action` is `GET /api/v1/runs/{id}/actions/{action}?cursor=…&limit=1`, and `run` is the run.
+pub(super) fn panel(visit: &Visit<'_>, action: &Value, run: &Value) -> Markup {
+    let (id, name) = (text(run, "id"), text(action, "name"));
     let total = count(action, "occurrenceCount");
     let shown = items(action, "occurrences").next();
     html! {
@@ -23,12 +23,52 @@ pub(super) fn panel(visit: &Visit<'_>, action: &Value, id: &str) -> Markup {
         p class="muted" { (clean(text(action, "type"))) }
         @if let Some(occurrence) = shown {
             @if total > 1 { (pager(action, occurrence, id, total)) }
+            (changes(visit, run, action, occurrence))
             (execution(visit, occurrence))
         } @else {
             p { (badge(text(action, "status"))) }
             p class="muted" {
                 @if text(action, "status") == "Waiting" { "This action has not been executed yet." }
                 @else { "This action was not executed." }
+            }
+        }
+    }
+}
+
+/// What can be done about an action: end its wait, or start a new run from it.
+fn changes(visit: &Visit<'_>, run: &Value, action: &Value, occurrence: &Value) -> Markup {
+    let (id, name) = (text(run, "id"), text(action, "name"));
+    let has_ended = present(run, "endTime").is_some();
+    let to = |what: &str| format!("/ui/runs/{id}/{what}");
+    let retries =
+        items(occurrence, "attempts").last().is_some_and(|attempt| present(attempt, "nextDue").is_some());
+    let waits = retries || matches!(text(action, "type"), "Wait" | "Until");
+    let is_running = text(occurrence, "status") == "Running" || text(occurrence, "status") == "Retrying";
+    html! {
+        @if !has_ended && is_running && waits && visit.may.operate {
+            div class="buttons" {
+                (post(visit, &to("skip-wait"), &html! {
+                    input type="hidden" name="action" value=(name);
+                    button { @if retries { "Retry now" } @else { "Skip the wait" } }
+                }))
+            }
+        }
+        @if has_ended && visit.may.run && items(occurrence, "path").next().is_none() {
+            details class="confirm" {
+                summary class="button" { "Resubmit from here" }
+                div class="popup" {
+                    p { "Start a new run that takes over the results of the actions before " strong { (clean(name)) } ", and executes this one and what follows it." }
+                    (post(visit, &to("resubmit"), &html! {
+                        input type="hidden" name="from" value=(name);
+                        label { "Definition"
+                            select name="definition" {
+                                option value="same" { "That of this run" }
+                                option value="current" { "The one that is deployed now" }
+                            }
+                        }
+                        button class="primary" { "Resubmit" }
+                    }))
+                }
             }
         }
     }

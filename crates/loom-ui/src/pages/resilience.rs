@@ -56,11 +56,11 @@ fn card(visit: &Visit<'_>, service: &Value) -> Markup {
                 @if count(service, "waitingForPlace") > 0 { (fact("Waiting in the bulkhead", &count(service, "waitingForPlace").to_string())) }
                 @if present(service, "retriesLeft").is_some() { (fact("Retries left in the budget", &count(service, "retriesLeft").to_string())) }
             }
-            div class="buttons" {
+            @if visit.may.operate { div class="buttons" {
                 @if state == "Isolated" || state == "Open" || state == "HalfOpen" { (post(visit, &to("close"), &html! { button { "Close" } })) }
                 @if state != "Isolated" { (confirmed(visit, "Isolate", "Refuse all calls of this service until the circuit is closed?", &to("open"), &[])) }
                 (confirmed(visit, "Reset", "Forget all counts of this service and close its circuit?", &to("reset"), &[]))
-            }
+            } }
         }
     }
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::{
     chat::chat,
-    json,
+    difference, json,
     panel::{address, panel},
     shell::{Live, Visit, badge, confirmed, done, instant, moment, page, post, query, term, took},
     timeline::timeline,
@@ -76,6 +76,8 @@ pub struct RunPage<'a> {
     pub executions: &'a Value,
     /// `GET /api/v1/runs/{id}/messages?cursor=…`.
     pub messages: &'a Value,
+    /// `GET /api/v1/runs/{id}/questions`.
+    pub questions: &'a Value,
     /// The number of executions, or of messages, before those.
     pub skipped: u64,
     /// The drawing of the run's definition.
@@ -86,6 +88,8 @@ pub struct RunPage<'a> {
     pub events: &'a Value,
     /// `GET /api/v1/runs/{id}/definition`.
     pub definition: &'a Value,
+    /// `GET /api/v1/workflows/{name}/versions/{version}` of the version that is deployed; null if there is none.
+    pub current: &'a Value,
     /// The part that is shown.
     pub tab: Tab,
     /// What was done just now.
@@ -118,10 +122,10 @@ pub fn run(visit: &Visit<'_>, parts: &RunPage<'_>) -> String {
         @match parts.tab {
             Tab::Graph => (graph(visit, parts, id)),
             Tab::Timeline => div id="timeline" data-swap { (timeline(visit, run, parts.executions, parts.skipped)) },
-            Tab::Chat => div id="chat" data-swap { (chat(visit, parts.messages, id, parts.skipped)) },
+            Tab::Chat => div id="chat" data-swap { (chat(visit, parts, id)) },
             Tab::Events => div id="events" data-swap { (events(parts.events, id)) },
             Tab::Data => div id="data" data-swap { (data(run)) },
-            Tab::Definition => (json::boxed("Definition", &super::shell::value_of(parts.definition, "definition").unwrap_or_default())),
+            Tab::Definition => (definition(parts)),
         }
     };
     let title = format!("{status} · {workflow}");
@@ -136,16 +140,41 @@ fn buttons(visit: &Visit<'_>, run: &Value, has_ended: bool) -> Markup {
     }
     html! {
         @if has_ended {
-            (post(visit, &to("resubmit"), &html! { button { "Resubmit" } }))
-            (confirmed(visit, "Resubmit with the current definition", "Start a new run from the same trigger, with the definition that is deployed now?", &to("resubmit"), &[("definition", "current")]))
-            (confirmed(visit, "Delete", "Delete this run with all its data? This cannot be undone.", &to("delete"), &[]))
-        } @else {
-            @if text(run, "status") == "Suspended" || present(run, "held").is_some() {
-                (post(visit, &to("resume"), &html! { button { "Resume" } }))
-            } @else {
-                (post(visit, &to("suspend"), &html! { button { "Suspend" } }))
+            @if visit.may.run {
+                (post(visit, &to("resubmit"), &html! { button { "Resubmit" } }))
+                (confirmed(visit, "Resubmit with the current definition", "Start a new run from the same trigger, with the definition that is deployed now?", &to("resubmit"), &[("definition", "current")]))
             }
-            (confirmed(visit, "Cancel", "Cancel this run? Calls in flight are abandoned.", &to("cancel"), &[]))
+            @if visit.may.operate {
+                (confirmed(visit, "Delete", "Delete this run with all its data? This cannot be undone.", &to("delete"), &[]))
+            }
+        } @else {
+            @if visit.may.operate {
+                @if text(run, "status") == "Suspended" || present(run, "held").is_some() {
+                    (post(visit, &to("resume"), &html! { button { "Resume" } }))
+                } @else {
+                    (post(visit, &to("suspend"), &html! { button { "Suspend" } }))
+                }
+            }
+            @if visit.may.run { (signal(visit, &to("signal"))) }
+            @if visit.may.operate {
+                (confirmed(visit, "Cancel", "Cancel this run? Calls in flight are abandoned.", &to("cancel"), &[]))
+            }
+        }
+    }
+}
+
+/// A form that sends the run a signal.
+fn signal(visit: &Visit<'_>, action: &str) -> Markup {
+    html! {
+        details class="confirm" {
+            summary class="button" { "Signal" }
+            div class="popup" {
+                (post(visit, action, &html! {
+                    label { "Name of the signal" input name="name" required autocomplete="off"; }
+                    label { "Body as JSON" textarea name="body" rows="4" spellcheck="false" placeholder="{}" {} }
+                    button class="primary" { "Send" }
+                }))
+            }
         }
     }
 }
@@ -196,7 +225,7 @@ fn graph(visit: &Visit<'_>, parts: &RunPage<'_>, id: &str) -> Markup {
                 @if !failed.is_empty() && !is_shown {
                     p { a class="button" href=(address(id, failed, Some(number))) { "Go to the first failed action" } }
                 }
-                @if selected.is_some() { (panel(visit, parts.action, id)) }
+                @if selected.is_some() { (panel(visit, parts.action, parts.run)) }
                 @else { div class="empty" { p { strong { "No action selected" } } p { "Select an action in the graph to see its inputs, outputs and attempts." } } }
             }
         }
@@ -254,6 +283,22 @@ fn outline(data: &Value) -> String {
         }
     }
     if words.is_empty() { "Data".to_owned() } else { clean(&words.join(" · ")).into_owned() }
+}
+
+/// The definition that the run executes, and how the one that is deployed differs from it.
+fn definition(parts: &RunPage<'_>) -> Markup {
+    let own = super::shell::value_of(parts.definition, "definition").unwrap_or_default();
+    let source = parts.current.get("definition");
+    let current = source.map(|source| source.get("definition").unwrap_or(source));
+    html! {
+        @if let Some(current) = current {
+            section {
+                h2 { "Since this run started" }
+                (difference::of(&own, current, "The deployed definition is the same.", "Lines of the deployed definition that differ from that of the run:"))
+            }
+        }
+        (json::boxed("Definition of the run", &own))
+    }
 }
 
 fn data(run: &Value) -> Markup {

@@ -7,7 +7,7 @@ use super::{
     bulk::BulkChange,
     shell::{Live, Visit, badge, done, instant, page, query, took},
 };
-use crate::document::{error, items, text, time};
+use crate::document::{count, error, items, text, time};
 
 /// How often a list looks for news, in milliseconds.
 const POLL: u32 = 3_000;
@@ -15,6 +15,15 @@ const POLL: u32 = 3_000;
 /// The statuses by which the API filters.
 const STATUSES: [&str; 9] =
     ["Running", "Waiting", "Suspended", "Held", "Succeeded", "Failed", "Cancelled", "TimedOut", "Aborted"];
+
+/// What a run can wait for, as the API and as the page names it.
+const WAITS: [(&str, &str); 5] = [
+    ("timer", "A time"),
+    ("callback", "A callback"),
+    ("signal", "A signal or a person"),
+    ("child", "Another workflow"),
+    ("gate", "Its turn"),
+];
 
 /// What the list shows; empty strings are no filter.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +38,16 @@ pub struct RunFilter {
     pub from: String,
     /// The time before which runs were accepted.
     pub before: String,
+    /// A part of the text of the error.
+    pub error_text: String,
+    /// A client tracking id.
+    pub tracking_id: String,
+    /// What the runs wait for.
+    pub waiting_for: String,
+    /// `true` for runs with an action that is being retried.
+    pub retrying: String,
+    /// `true` for runs that are parked.
+    pub parked: String,
     /// Where the page begins.
     pub cursor: String,
     /// What was done just now.
@@ -38,14 +57,30 @@ pub struct RunFilter {
 impl RunFilter {
     /// The query of the API, and of this page.
     pub fn query(&self) -> String {
-        let [workflow, status, error, from, before] = self.parts();
-        query(&[workflow, status, error, from, before, ("cursor", &self.cursor)])
+        let mut all = self.parts().to_vec();
+        all.push(("cursor", &self.cursor));
+        query(&all)
     }
 
     /// What is filtered by: the parameters of the query, without the place in the list.
-    pub(super) fn parts(&self) -> [(&'static str, &str); 5] {
-        let Self { workflow, status, error, from, before, .. } = self;
-        [("workflow", workflow), ("status", status), ("error", error), ("from", from), ("before", before)]
+    pub(super) fn parts(&self) -> [(&'static str, &str); 10] {
+        [
+            ("workflow", &self.workflow),
+            ("status", &self.status),
+            ("error", &self.error),
+            ("from", &self.from),
+            ("before", &self.before),
+            ("errorText", &self.error_text),
+            ("trackingId", &self.tracking_id),
+            ("waitingFor", &self.waiting_for),
+            ("retrying", &self.retrying),
+            ("parked", &self.parked),
+        ]
+    }
+
+    /// Whether a part that is not always shown is in use.
+    fn has_more(&self) -> bool {
+        self.parts()[5..].iter().any(|(_, value)| !value.is_empty())
     }
 
     fn is_empty(&self) -> bool {
@@ -53,8 +88,15 @@ impl RunFilter {
     }
 }
 
-/// The page. `runs` is the response of `GET /api/v1/runs`, `workflows` that of `GET /api/v1/workflows`.
-pub fn runs(visit: &Visit<'_>, filter: &RunFilter, runs: &Value, workflows: &Value) -> String {
+/// The page. `runs` is the response of `GET /api/v1/runs`, `number` that of `GET /api/v1/runs/count`, `workflows` that of
+/// `GET /api/v1/workflows`.
+pub fn runs(
+    visit: &Visit<'_>,
+    filter: &RunFilter,
+    runs: &Value,
+    number: &Value,
+    workflows: &Value,
+) -> String {
     let next = text(runs, "next");
     let older = RunFilter { cursor: next.to_owned(), ..filter.clone() };
     let newest = RunFilter { cursor: String::new(), ..filter.clone() };
@@ -62,9 +104,10 @@ pub fn runs(visit: &Visit<'_>, filter: &RunFilter, runs: &Value, workflows: &Val
     let content = html! {
         div class="heading" { h1 { "Runs" } }
         (done(&filter.done))
-        (filters(filter, workflows))
+        (filters(visit, filter, workflows))
         div id="runs" data-swap {
             @if items(runs, "runs").next().is_none() { (nothing(filter)) } @else {
+                p class="muted" { (how_many(number)) }
                 (table(visit, items(runs, "runs")))
             }
         }
@@ -74,6 +117,16 @@ pub fn runs(visit: &Visit<'_>, filter: &RunFilter, runs: &Value, workflows: &Val
         }
     };
     page(visit, "runs", "Runs", if is_first { Live::Every(POLL) } else { Live::No }, &content)
+}
+
+/// The number of runs that fit, which is not counted to the end if there are many.
+fn how_many(number: &Value) -> String {
+    let is_exact = number.get("exact").and_then(Value::as_bool).unwrap_or_default();
+    match (count(number, "count"), is_exact) {
+        (1, true) => "1 run".to_owned(),
+        (runs, true) => format!("{runs} runs"),
+        (runs, false) => format!("At least {runs} runs"),
+    }
 }
 
 /// Runs as a table.
@@ -91,7 +144,7 @@ pub(super) fn table<'v>(visit: &Visit<'_>, runs: impl Iterator<Item = &'v Value>
     }
 }
 
-fn filters(filter: &RunFilter, workflows: &Value) -> Markup {
+fn filters(visit: &Visit<'_>, filter: &RunFilter, workflows: &Value) -> Markup {
     html! {
         form class="filters" method="get" action="/ui/runs" role="search" aria-label="Filter runs" {
             label { "Workflow"
@@ -109,12 +162,35 @@ fn filters(filter: &RunFilter, workflows: &Value) -> Markup {
             label { "Error code" input name="error" value=(filter.error) autocomplete="off"; }
             label { "Since" input name="from" value=(filter.from) placeholder="2026-01-31T00:00:00Z" autocomplete="off"; }
             label { "Before" input name="before" value=(filter.before) placeholder="2026-02-01T00:00:00Z" autocomplete="off"; }
+            details class="more" open[filter.has_more()] {
+                summary { "More filters" }
+                div class="filters-more" {
+                    label { "Text of the error" input name="errorText" value=(filter.error_text) autocomplete="off"; }
+                    label { "Tracking ID" input name="trackingId" value=(filter.tracking_id) autocomplete="off"; }
+                    label { "Waiting for"
+                        select name="waitingFor" {
+                            option value="" { "Anything or nothing" }
+                            @for (value, name) in WAITS { option value=(value) selected[value == filter.waiting_for] { (name) } }
+                        }
+                    }
+                    label { "Retrying"
+                        select name="retrying" { option value="" { "Any" } option value="true" selected[filter.retrying == "true"] { "An action is being retried" } }
+                    }
+                    label { "Parked"
+                        select name="parked" {
+                            option value="" { "Any" }
+                            option value="true" selected[filter.parked == "true"] { "Not in memory" }
+                            option value="false" selected[filter.parked == "false"] { "In memory" }
+                        }
+                    }
+                }
+            }
             div class="buttons" {
                 button class="primary" { "Filter" }
                 @if !filter.is_empty() { a class="button quiet" href="/ui/runs" { "Clear" } }
             }
         }
-        @if filter.parts().iter().any(|(_, value)| !value.is_empty()) {
+        @if visit.may.operate && filter.parts().iter().any(|(_, value)| !value.is_empty()) {
             nav class="buttons" aria-label="Change all runs that fit the filter" {
                 span class="muted" { "All that fit:" }
                 @for change in BulkChange::ALL {

@@ -14,6 +14,8 @@ pub struct Visit<'a> {
     pub csrf: Option<&'a str>,
     /// Whether the visitor can sign out.
     pub has_session: bool,
+    /// What the visitor may change. Buttons for anything else are not shown.
+    pub may: May,
     /// The current time.
     pub now: Timestamp,
     /// The version of the server.
@@ -22,13 +24,28 @@ pub struct Visit<'a> {
     pub assets: &'a str,
 }
 
+/// What a visitor may do besides reading: the scopes of the API.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a scope of its own")]
+pub struct May {
+    /// Start runs, and speak to them.
+    pub run: bool,
+    /// Control runs, triggers and services, and change shared memory.
+    pub operate: bool,
+    /// Change workflows, signed URLs and secrets.
+    pub deploy: bool,
+    /// Create and revoke tokens.
+    pub admin: bool,
+}
+
 /// The entries of the navigation: path below `/ui/`, and title.
-const SECTIONS: [(&str, &str); 6] = [
+const SECTIONS: [(&str, &str); 7] = [
     ("runs", "Runs"),
     ("workflows", "Workflows"),
     ("resilience", "Resilience"),
     ("memory", "Memory"),
     ("secrets", "Secrets"),
+    ("access", "Access"),
     ("status", "Status"),
 ];
 
@@ -228,6 +245,11 @@ pub(super) fn done(word: &str) -> Markup {
         "open" => "The circuit is isolated until it is closed or reset.",
         "close" => "The circuit is closed.",
         "reset" => "The state of the service was reset.",
+        "revoke" => "The token was revoked.",
+        "skip" => "The action no longer waits.",
+        "signal" => "The signal was sent.",
+        "answer" => "The answer was sent.",
+        "deploy" => "The definition was deployed.",
         _ => return Markup::default(),
     };
     html! { div class="notice" role="status" { (message) } }

@@ -5,6 +5,7 @@ use loom_expression::Value;
 use maud::{Markup, html};
 
 use super::{
+    difference,
     form::{self, Refilled},
     json,
     shell::{Live, Visit, badge, confirmed, done, instant, page, post},
@@ -36,8 +37,25 @@ pub struct WorkflowPage<'a> {
     pub done: &'a str,
     /// `GET /api/v1/workflows/{name}/triggers/{trigger}/histories`, by the names of triggers.
     pub histories: &'a [(String, Value)],
+    /// `GET /api/v1/workflows/{name}/triggers/{trigger}/occurrences`, by the names of triggers with a recurrence.
+    pub occurrences: &'a [(String, Value)],
+    /// `GET /api/v1/workflows/{name}/versions/{version}` of the version before the one that is shown; null if there is none.
+    pub before: &'a Value,
+    /// A definition that was refused just now, and why.
+    pub draft: Option<Draft<'a>>,
     /// A form that was refused just now.
     pub refilled: Option<Refilled<'a>>,
+}
+
+/// A definition that was entered into the editor, and what is wrong with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// Why it is refused.
+    pub message: &'a str,
+    /// `error.details` of the response: the diagnostics.
+    pub details: &'a Value,
 }
 
 /// The list. `workflows` is the response of `GET /api/v1/workflows`.
@@ -97,8 +115,10 @@ pub fn workflow(visit: &Visit<'_>, parts: &WorkflowPage<'_>) -> String {
             }
             div class="buttons" {
                 a class="button" href={ "/ui/runs?workflow=" (percent_encoded(name)) } { "Show runs" }
-                @if text(workflow, "state") == "Disabled" { (post(visit, &to("enable"), &html! { button { "Enable" } })) }
-                @else { (confirmed(visit, "Disable", "Start no new runs of this workflow? Runs in progress continue.", &to("disable"), &[])) }
+                @if visit.may.operate {
+                    @if text(workflow, "state") == "Disabled" { (post(visit, &to("enable"), &html! { button { "Enable" } })) }
+                    @else { (confirmed(visit, "Disable", "Start no new runs of this workflow? Runs in progress continue.", &to("disable"), &[])) }
+                }
             }
         }
         @if present(workflow, "description").is_some() { p { (clean(text(workflow, "description"))) } }
@@ -119,7 +139,15 @@ pub fn workflow(visit: &Visit<'_>, parts: &WorkflowPage<'_>) -> String {
             }
         }
         section { h2 { "Versions" } (versions(parts, name)) }
-        section { (json::boxed("Definition", &super::shell::value_of(parts.version, "definition").unwrap_or_default())) }
+        @let source = super::shell::value_of(parts.version, "definition").unwrap_or_default();
+        @if let Some(before) = super::shell::value_of(parts.before, "definition") {
+            section {
+                h2 { "Changes since version " (text(parts.before, "version")) }
+                (difference::of(&before, &source, "The definitions are the same.", "Lines that were removed and added:"))
+            }
+        }
+        section { (json::boxed("Definition", &source)) }
+        @if visit.may.deploy { (editor(visit, parts, name, &source)) }
     };
     page(visit, "workflows", name, Live::No, &content)
 }
@@ -137,16 +165,37 @@ fn trigger_card(visit: &Visit<'_>, parts: &WorkflowPage<'_>, workflow: &str, tri
                 label { "URL" input class="mono" readonly value=(text(trigger, "url")) data-copy; }
             }
             @if let Some(recurrence) = present(trigger, "evaluatedRecurrence") { (json::boxed("Recurrence", recurrence)) }
+            @let next = parts.occurrences.iter().find(|(of, _)| of == name).map(|(_, next)| next);
+            @if let Some(next) = next { (occurrences(next)) }
             @let before = parts.refilled.filter(|before| before.trigger == name);
-            details class="start" open[before.is_some()] {
-                summary class="button primary" { "Start a run" }
-                (post(visit, &format!("{base}/run"), &html! { (form::inputs(&fields, before)) button class="primary" { "Start" } }))
+            @if visit.may.run {
+                details class="start" open[before.is_some()] {
+                    summary class="button primary" { "Start a run" }
+                    (post(visit, &format!("{base}/run"), &html! { (form::inputs(&fields, before)) button class="primary" { "Start" } }))
+                }
             }
             @let history = parts.histories.iter().find(|(of, _)| of == name).map(|(_, history)| history);
             @if let Some(history) = history.filter(|history| items(history, "histories").next().is_some()) { (history_of(history)) }
-            @if present(trigger, "url").is_some() {
-                (confirmed(visit, "Issue a new URL", "Issue a new signed URL? The old one stops working immediately.", &format!("{base}/rotate"), &[]))
+            div class="buttons" {
+                @if visit.may.operate && text(parts.workflow, "state") != "Disabled" {
+                    @if text(trigger, "state") == "Disabled" { (post(visit, &format!("{base}/enable"), &html! { button { "Enable" } })) }
+                    @else { (confirmed(visit, "Disable", "Let this trigger start no runs until it is enabled?", &format!("{base}/disable"), &[])) }
+                }
+                @if visit.may.deploy && present(trigger, "url").is_some() {
+                    (confirmed(visit, "Issue a new URL", "Issue a new signed URL? The old one stops working immediately.", &format!("{base}/rotate"), &[]))
+                }
             }
+        }
+    }
+}
+
+/// When a recurrence fires next.
+fn occurrences(next: &Value) -> Markup {
+    html! {
+        div {
+            h4 { "Next occurrences" }
+            @if items(next, "occurrences").next().is_none() { p class="muted" { "None" } }
+            @else { ul class="plain" { @for at in items(next, "occurrences") { li { (instant(at.as_str().and_then(|at| at.parse().ok()))) } } } }
         }
     }
 }
@@ -169,6 +218,72 @@ fn history_of(history: &Value) -> Markup {
             }
         }
     }
+}
+
+/// A form that deploys a new version. Its diagnostics are renewed while the definition is typed, by the script.
+fn editor(visit: &Visit<'_>, parts: &WorkflowPage<'_>, name: &str, source: &Value) -> Markup {
+    let to = |what: &str| format!("/ui/workflows/{}/{what}", percent_encoded(name));
+    let written = source.to_json_text_pretty();
+    let entered = parts.draft.map_or(written.as_str(), |draft| draft.text);
+    html! {
+        details class="editor" id="editor" open[parts.draft.is_some()] {
+            summary class="button" { "Edit and deploy" }
+            (post(visit, &to("deploy"), &html! {
+                label { "Definition"
+                    textarea name="definition" rows="24" spellcheck="false" data-check=(to("check")) aria-describedby="diagnostics" {
+                        @if entered.starts_with(['\n', '\r']) { "\n" }
+                        (entered)
+                    }
+                }
+                div id="diagnostics" role="status" { (diagnostics(parts.draft)) }
+                label { "Part of the version that is raised"
+                    select name="bump" { @for part in ["patch", "minor", "major"] { option { (part) } } }
+                }
+                div class="buttons" {
+                    button class="primary" { "Deploy" }
+                    button formaction=(to("check")) { "Check" }
+                }
+            }))
+        }
+    }
+}
+
+/// What is wrong with a definition, with line and column.
+fn diagnostics(draft: Option<Draft<'_>>) -> Markup {
+    let Some(draft) = draft else { return Markup::default() };
+    if draft.message.is_empty() {
+        return html! {
+            div class="notice" { "The definition is valid."
+                @if draft.details.as_array().is_some_and(|warnings| !warnings.is_empty()) {
+                    ul { @for warning in draft.details.as_array().into_iter().flat_map(|all| all.iter()) { li { "Warning: " (clean(&warning.text())) } } }
+                }
+            }
+        };
+    }
+    html! {
+        div class="notice bad" {
+            p { (clean(draft.message)) }
+            ul {
+                @for one in draft.details.as_array().into_iter().flat_map(|all| all.iter()) {
+                    @let (line, column) = line_and_column(draft.text, count(one, "offset"));
+                    li {
+                        strong { "Line " (line) ", column " (column) ": " } (clean(text(one, "message")))
+                        @if present(one, "hint").is_some() { " " (clean(text(one, "hint"))) }
+                        " " span class="muted mono" { (clean(text(one, "pointer"))) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The line and the column of a place in a text, in bytes, both from 1.
+fn line_and_column(text: &str, offset: u64) -> (usize, usize) {
+    let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+    let before = text.get(..text.floor_char_boundary(offset)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
 }
 
 fn versions(parts: &WorkflowPage<'_>, name: &str) -> Markup {

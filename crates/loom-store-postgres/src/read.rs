@@ -34,6 +34,7 @@ pub(crate) fn limit(rows: usize) -> i64 {
 pub(crate) async fn load(session: Session, run: RunId) -> Result<Option<LoadedRun>, ReadError> {
     let sql = format!(
         "SELECT {columns}, (SELECT max(f.seq) FROM frame f WHERE f.run = r.id) AS last,
+                EXISTS (SELECT 1 FROM inbox i WHERE i.run = r.id AND i.taken_by IS NULL) AS has_messages,
                 s.upto, s.codec, s.state, s.snapshot_crc
          FROM run r LEFT JOIN (SELECT run, upto, codec, state, crc AS snapshot_crc FROM snapshot) s ON s.run = r.id WHERE r.id = $1",
         columns = list::columns_of("r"),
@@ -67,7 +68,8 @@ pub(crate) async fn load(session: Session, run: RunId) -> Result<Option<LoadedRu
             frames.extend(page.frames);
         }
         if place >= next {
-            return Ok(Some(LoadedRun { row, snapshot, frames, next }));
+            let has_messages = get(&found, "has_messages")?;
+            return Ok(Some(LoadedRun { row, snapshot, frames, next, has_messages }));
         }
         gap = Some(place);
     }

@@ -293,6 +293,7 @@ impl EncryptedStore {
             snapshot: snapshot.transpose()?,
             frames: self.open_frames(run, loaded.frames)?,
             next: loaded.next,
+            has_messages: loaded.has_messages,
         })
     }
 

@@ -157,6 +157,7 @@ impl Journal for MemoryStore {
                 snapshot: kept.snapshot.clone(),
                 frames: kept.frames_from(from).to_vec(),
                 next: kept.next(),
+                has_messages: content.inbox.values().any(|post| post.run == Some(run)),
             })
         })
     }

@@ -192,6 +192,8 @@ pub struct LoadedRun {
     pub frames: Vec<StoredFrame>,
     /// The sequence number of the next frame.
     pub next: Seq,
+    /// Whether there are messages to the run that have not been consumed.
+    pub has_messages: bool,
 }
 
 /// Which timers to list: those due at `until` or before, in the order in which they are due.

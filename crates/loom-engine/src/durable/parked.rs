@@ -16,6 +16,11 @@ impl RunJournal {
         self.row.wake_at.is_some()
     }
 
+    /// When the run is due, if the store says that it is parked.
+    pub(crate) fn wakes_at(&self) -> Option<UnixMillis> {
+        self.row.wake_at
+    }
+
     /// The run that called this one.
     pub(crate) fn parent(&self) -> Option<RunId> {
         self.row.parent

@@ -46,7 +46,7 @@ impl Engine {
         messages::post(&*durable.store, message).await.map(Some)
     }
 
-    /// Finds the runs that have messages, so that loading the others needs no query.
+    /// Finds the runs that have messages, so that those that are parked are woken.
     pub(crate) async fn find_messages(&self, shards: Shards) -> Result<(), StoreError> {
         let Some(durable) = &self.shared().durable else { return Ok(()) };
         let mut found = BTreeSet::new();
@@ -70,15 +70,8 @@ impl Engine {
     }
 
     /// The messages to a run that is being loaded, oldest first. Signals stay in the store until an action receives them.
-    pub(crate) async fn arrived(&self, run: RunId, was_parked: bool) -> Result<Arrived, RecoverError> {
+    pub(crate) async fn arrived(&self, run: RunId) -> Result<Arrived, RecoverError> {
         let Some(durable) = &self.shared().durable else { return Ok(Arrived::default()) };
-        let there_may_be = was_parked || {
-            let messaged = self.shared().messaged.lock().unwrap_or_else(PoisonError::into_inner);
-            messaged.contains(&run)
-        };
-        if !there_may_be {
-            return Ok(Arrived::default());
-        }
         let found = orders::read_all(&*durable.store, run).await;
         found.map_err(|source| RecoverError::Store { run, source })
     }

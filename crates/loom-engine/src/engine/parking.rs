@@ -104,17 +104,31 @@ impl Engine {
         }
     }
 
-    /// Whether a run is parked and nobody is loading it, now or later.
-    pub(super) async fn is_parked(&self, run: RunId) -> Result<bool, StoreError> {
-        let Some(durable) = &self.shared.durable else { return Ok(false) };
-        if self.shared.standing_by.load(Ordering::Relaxed)
+    /// Like [`Engine::wake_parked`], for a run whose timer is due: the timer says that it is parked, so its row is read only once,
+    /// with everything else.
+    async fn wake_due(&self, run: RunId) {
+        if self.runs_in_progress() >= self.runs_max() {
+            self.wake_parked(run).await;
+        } else if self.may_wake(run) {
+            self.load_parked(run).await;
+        }
+    }
+
+    /// Whether this process may load a run, and is not loading it, now or later.
+    fn may_wake(&self, run: RunId) -> bool {
+        !(self.shared.standing_by.load(Ordering::Relaxed)
             || self.shared.stopping.is_cancelled()
             || self.shared.flights.draining()
             || self.shared.awake.contains(run)
             || !self.shared.may_load(run)
             || self.shared.queue.holds(run)
-            || self.why_held(run).is_some()
-        {
+            || self.why_held(run).is_some())
+    }
+
+    /// Whether a run is parked and nobody is loading it, now or later.
+    pub(super) async fn is_parked(&self, run: RunId) -> Result<bool, StoreError> {
+        let Some(durable) = &self.shared.durable else { return Ok(false) };
+        if !self.may_wake(run) {
             return Ok(false);
         }
         let row = durable.store.run(run).await?;
@@ -142,10 +156,11 @@ impl Engine {
         loop {
             let now = self.shared.now().run;
             let read = self.shared.wheel.read_ahead(&*durable.store, time::millis(now)).await;
-            let (mut due, next) = self.shared.wheel.due(time::millis(now));
-            due.extend(self.shared.gates.turned());
-            let some_were_due = !due.is_empty();
-            stream::iter(due).for_each_concurrent(WAKES, |run| self.wake_parked(run)).await;
+            let (due, next) = self.shared.wheel.due(time::millis(now));
+            let turned = self.shared.gates.turned();
+            let some_were_due = !due.is_empty() || !turned.is_empty();
+            stream::iter(due).for_each_concurrent(WAKES, |run| self.wake_due(run)).await;
+            stream::iter(turned).for_each_concurrent(WAKES, |run| self.wake_parked(run)).await;
             if some_were_due && read.is_ok() {
                 // There may be more.
                 continue;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use loom_definition::Workflow;
 
-use super::Engine;
+use super::{Engine, recovery::Loads};
 use crate::{
     durable::Written,
     event::{RunId, RunStart},
@@ -136,9 +136,18 @@ impl Engine {
         }
     }
 
+    /// Loads a run if it is parked. If the store cannot read it now, it is held until the store works again.
+    pub(super) async fn load_parked(&self, run: RunId) {
+        self.load_when(run, Loads::IfParked).await;
+    }
+
     /// Loads a queued or parked run. If the store cannot read it now, it is held until the store works again.
     pub(super) async fn load(&self, run: RunId) {
-        let Err(error) = self.recover_run(run, None).await else { return };
+        self.load_when(run, Loads::Always).await;
+    }
+
+    async fn load_when(&self, run: RunId, loads: Loads) {
+        let Err(error) = self.load_run(run, None, loads).await else { return };
         tracing::error!(run_id = %run, %error, "cannot load a run");
         self.not_loaded(run, &error);
     }

@@ -43,6 +43,14 @@ const RECOVERY_PAGE: usize = 500;
 /// Runs loaded concurrently: enough to keep the store's readers busy while runs are rebuilt.
 const RECOVERY_READS: usize = 32;
 
+/// Which runs are loaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loads {
+    Always,
+    /// Only a run that is parked. Nobody is told about any other.
+    IfParked,
+}
+
 /// The result of [`Engine::recover`].
 #[derive(Debug)]
 #[non_exhaustive]
@@ -182,6 +190,15 @@ impl Engine {
         id: RunId,
         watcher: Option<&Arc<dyn Watcher>>,
     ) -> Result<Option<RunHandle>, RecoverError> {
+        self.load_run(id, watcher, Loads::Always).await
+    }
+
+    pub(super) async fn load_run(
+        &self,
+        id: RunId,
+        watcher: Option<&Arc<dyn Watcher>>,
+        loads: Loads,
+    ) -> Result<Option<RunHandle>, RecoverError> {
         let Some(durable) = &self.shared.durable else { return Ok(None) };
         let (commands, inbox) = mpsc::channel(INBOX_CAPACITY);
         let (respond, response) = watch::channel(None);
@@ -197,9 +214,15 @@ impl Engine {
         let Some(claim) = Claim::of(&self.shared, id, reached) else { return Ok(None) };
         let Some((state, journal)) = durable.load(id).await? else {
             claim.give_up();
-            self.gone(id, watcher);
+            if loads == Loads::Always {
+                self.gone(id, watcher);
+            }
             return Ok(None);
         };
+        if loads == Loads::IfParked && (state.status().is_final() || !journal.is_parked()) {
+            claim.give_up();
+            return Ok(None);
+        }
         if state.status().is_final() {
             claim.give_up();
             if state.calls().next().is_some() {
@@ -209,7 +232,7 @@ impl Engine {
             return Ok(None);
         }
         let mut journal = journal;
-        let was_parked = journal.is_parked();
+        let parked_until = journal.wakes_at();
         let Arrived { orders, callbacks, ends } = self.messages_for(id, &state, &mut journal).await?;
         let run = Run::resume(state, Arc::clone(&self.shared.environment));
         let awaited = children::awaited(&run);
@@ -249,7 +272,8 @@ impl Engine {
         };
         let mut driver = Driver::new(self.for_runs(), run, Some(journal), links);
         driver.admit_again(admissions);
-        if was_parked {
+        if let Some(due) = parked_until {
+            self.shared.wheel.unset(id, due);
             self.shared.count_woken();
         }
         self.adopt(id, driver, None);
@@ -265,7 +289,9 @@ impl Engine {
         state: &RunState,
         journal: &mut RunJournal,
     ) -> Result<Arrived, RecoverError> {
-        let mut arrived = self.arrived(id, journal.is_parked()).await?;
+        // A message that arrives after the run was read is announced to its mailbox.
+        let mut arrived =
+            if journal.has_messages { self.arrived(id).await? } else { Arrived::default() };
         let orders = &mut arrived.orders;
         let ends = self.ends_of(id).await?;
         if ends > 0 {

@@ -77,6 +77,11 @@ impl Wheel {
         self.earlier.notify_one();
     }
 
+    /// Removes the timer of a run that is awake.
+    pub(crate) fn unset(&self, run: RunId, due: UnixMillis) {
+        self.lock().due.remove(&(due, run));
+    }
+
     /// The runs that are due, and the time at which the next one is due or the wheel has to be read again.
     pub(crate) fn due(&self, now: UnixMillis) -> (Vec<RunId>, UnixMillis) {
         let mut known = self.lock();

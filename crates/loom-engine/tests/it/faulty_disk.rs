@@ -5,7 +5,7 @@
 //! `LOOM_SIM_SEED` repeats one seed; `LOOM_SIM_SEEDS` sets the number of seeds.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
@@ -14,9 +14,10 @@ use std::{
 use futures_util::FutureExt;
 use loom_definition::{RunStatus, Workflow};
 use loom_engine::{
-    EffectId, Engine, Environment, Event, RunId, RunRequest, Started, Watcher, clock::TokioClock,
-    journal::FrameReader, ports::Call, status_from_number,
+    Answer, AnswerError, EffectId, Engine, Environment, Event, OpenQuestions, RunId, RunRequest, Started,
+    Watcher, clock::TokioClock, event::Next, journal::FrameReader, ports::Call, status_from_number,
 };
+use loom_expression::{Labels, Value};
 use loom_store::{
     Condition, FrameQuery, MemoryStore, Retention, RunQuery, Seq, Shards, UnixMillis,
     contract::{FaultRate, FaultyStore, Seeded},
@@ -42,7 +43,7 @@ const RUN_MAX: Duration = Duration::from_hours(5);
 fn accepted_runs_end_on_a_failing_disk() {
     let seeds = seeds::seeds(2_000);
     let tally = Tally::default();
-    seeds::play(seeds.clone(), |seed| simulate(seed, &tally, false));
+    seeds::play(seeds.clone(), |seed| simulate(seed, &tally, Setting::default()));
     // A simulation in which nothing goes wrong proves nothing.
     if seeds.end - seeds.start >= 200 {
         let seen = [
@@ -62,8 +63,41 @@ fn accepted_runs_end_on_a_failing_disk() {
 /// The control: the engine on a disk that acknowledges what it has not written.
 #[test]
 fn seeds_notice_when_commits_are_acknowledged_before_they_are_written() {
-    let failing = seeds::failing(60, |seed| async move { simulate(seed, &Tally::default(), true).await });
+    let setting = Setting { acknowledges_early: true, ..Setting::default() };
+    let failing = seeds::failing(60, |seed| async move { simulate(seed, &Tally::default(), setting).await });
     assert!(failing >= 20, "{failing} of 60 seeds notice");
+}
+
+/// Whatever the disk and the process do: nothing untrusted is sent without an approval, and each approval is used once.
+#[test]
+fn nothing_untrusted_is_sent_without_an_approval_on_a_failing_disk() {
+    let seeds = seeds::seeds(400);
+    let tally = Tally::default();
+    let setting = Setting { people: true, ..Setting::default() };
+    seeds::play(seeds.clone(), |seed| simulate(seed, &tally, setting));
+    if seeds.end - seeds.start >= 200 {
+        let seen = [&tally.approved, &tally.rejected, &tally.by_default, &tally.parked].map(Cell::get);
+        assert!(seen.iter().all(|times| *times > 20), "too little happened: {tally:?}");
+    }
+}
+
+/// The control: an engine that executes a definition without the need for approvals.
+#[test]
+fn seeds_notice_when_untrusted_data_is_sent_unapproved() {
+    let setting = Setting { people: true, sends_unapproved: true, ..Setting::default() };
+    let failing = seeds::failing(60, |seed| async move { simulate(seed, &Tally::default(), setting).await });
+    assert!(failing >= 10, "{failing} of 60 seeds notice");
+}
+
+/// What is unusual in a simulation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Setting {
+    /// The disk acknowledges what it has not written.
+    acknowledges_early: bool,
+    /// Some calls need the approval of a person.
+    people: bool,
+    /// They are made without.
+    sends_unapproved: bool,
 }
 
 /// What happened, over all seeds.
@@ -80,6 +114,10 @@ struct Tally {
     large: Cell<usize>,
     /// Runs that were parked, at some looks at them.
     parked: Cell<usize>,
+    /// Answers that were acknowledged, and calls that were made because nobody answered.
+    approved: Cell<usize>,
+    rejected: Cell<usize>,
+    by_default: Cell<usize>,
 }
 
 fn add(count: &Cell<usize>, more: usize) {
@@ -143,13 +181,16 @@ fn rows(disk: &MemoryStore) -> Vec<loom_store::RunRow> {
     disk.runs(query).now_or_never().expect("memory needs no waiting").expect("it can be read").rows
 }
 
-async fn simulate(seed: u64, tally: &Tally, acknowledges_early: bool) {
+async fn simulate(seed: u64, tally: &Tally, setting: Setting) {
+    let Setting { acknowledges_early, people, sends_unapproved } = setting;
     let mut random = Seeded::new(seed);
-    let taste = Taste { actions: 4 + random.below(16) as u32, depth: 3, guards: false, ends: true };
-    let workflow = load(&flows::definition(&mut random, taste));
+    let taste = Taste { actions: 4 + random.below(16) as u32, depth: 3, guards: false, ends: true, people };
+    let text = flows::definition(&mut random, taste);
+    let lawful = load(&text);
+    let workflow = if sends_unapproved { load(&without_approvals(&text)) } else { Arc::clone(&lawful) };
     let child = load_child();
     let workflows: BTreeMap<_, _> =
-        [&workflow, &child].map(|known| (Arc::clone(&known.name), Arc::clone(known))).into_iter().collect();
+        [&lawful, &child].map(|known| (Arc::clone(&known.name), Arc::clone(known))).into_iter().collect();
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let witness = {
         let ledger = Arc::clone(&ledger);
@@ -160,6 +201,7 @@ async fn simulate(seed: u64, tally: &Tally, acknowledges_early: bool) {
     let clock = TokioClock::starting_at(now());
     let mut disk = ledger.lock().unwrap().disk.clone();
     let mut accepted = Vec::new();
+    let accepting = RefCell::new(Vec::new());
     let (lives, runs) = (1 + random.below(4), 1 + random.below(3));
     for life in 0..=lives {
         let last = life == lives;
@@ -191,9 +233,10 @@ async fn simulate(seed: u64, tally: &Tally, acknowledges_early: bool) {
         tokio::select! {
             biased;
             () = world.act(&engine) => {}
+            () = answer(&engine, &accepting, (seed, life), tally), if people => {}
             () = write(&store, &mut pace) => {}
             () = tokio::time::sleep(crash.unwrap_or(RUN_MAX * 20)), if crash.is_some() => {}
-            () = live(&engine, &store, &workflow, if life == 0 { runs } else { 0 }, &mut accepted, tally) => {}
+            () = live(&engine, &store, &workflow, if life == 0 { runs } else { 0 }, (&mut accepted, &accepting), tally) => {}
         }
         world.closed.store(true, Ordering::SeqCst);
         disk = store.crash();
@@ -202,7 +245,53 @@ async fn simulate(seed: u64, tally: &Tally, acknowledges_early: bool) {
     }
     add(&tally.repeated, ledger.lock().unwrap().repeated);
     judge(&disk, &seen, &workflows, &accepted);
+    add(&tally.by_default, rows(&disk).iter().map(|row| unanswered(&history(&disk, row.id))).sum());
     add(&tally.large, forget(&disk, &mut random));
+}
+
+/// The definition without what makes its calls need approvals.
+fn without_approvals(text: &str) -> String {
+    let mut parts = text.split(flows::NEEDS_APPROVAL);
+    let mut without = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        without.push_str(part.split_once("}, ").expect("the approval is an object").1);
+    }
+    without
+}
+
+/// The calls that were approved because nobody had answered.
+fn unanswered(history: &[Event]) -> usize {
+    let by_default = |event: &&Event| match event {
+        Event::AttemptEnded { next: Next::Proceed, outcome, .. } => {
+            let by = outcome.outputs.as_ref().and_then(|answer| answer.get("by")?.as_str());
+            by == Some("the default")
+        }
+        _ => false,
+    };
+    history.iter().filter(by_default).count()
+}
+
+/// A person who answers what the runs ask, sometimes too late or in vain.
+async fn answer(engine: &Engine, runs: &RefCell<Vec<RunId>>, (seed, life): (u64, u64), tally: &Tally) {
+    let mut random = Seeded::new(seed.wrapping_mul(17) ^ life);
+    for number in 0_u64.. {
+        tokio::time::sleep(Duration::from_secs(1 + random.below(1_200))).await;
+        let known = runs.borrow().clone();
+        let Some(run) = known.get(random.below(known.len().max(1) as u64) as usize) else { continue };
+        let approved = !random.one_in(3);
+        let decision = Answer::Decision { approved, reason: None };
+        let by = format!("person {life}/{number}");
+        let answered = match engine.answer(*run, None, decision.clone(), &by).await {
+            Err(AnswerError::NotAsked { open: OpenQuestions(open), .. }) if !open.is_empty() => {
+                let question = &open[random.below(open.len() as u64) as usize];
+                engine.answer(*run, Some(question), decision, &by).await
+            }
+            other => other,
+        };
+        if answered.is_ok() {
+            add(if approved { &tally.approved } else { &tally.rejected }, 1);
+        }
+    }
 }
 
 /// The writer of the store, with a random pause before each turn.
@@ -220,7 +309,7 @@ async fn live(
     store: &FaultyStore,
     workflow: &Arc<Workflow>,
     runs: u64,
-    accepted: &mut Vec<RunId>,
+    (accepted, accepting): (&mut Vec<RunId>, &RefCell<Vec<RunId>>),
     tally: &Tally,
 ) {
     let mut unreadable = loop {
@@ -234,11 +323,13 @@ async fn live(
     };
     let mut starting = Vec::new();
     for _ in 0..runs {
-        let request = RunRequest::manual(Arc::clone(workflow), Vec::new(), None);
+        let body = Value::from("from outside").labelled(Labels::UNTRUSTED);
+        let request = RunRequest::manual(Arc::clone(workflow), Vec::new(), Some(body));
         let Ok(Started::Runs(started)) = engine.start(request, None) else { panic!("no run started") };
         starting.extend(started);
     }
     for mut run in starting {
+        accepting.borrow_mut().push(run.id);
         if run.accepted().await {
             accepted.push(run.id);
             add(&tally.accepted, 1);

@@ -17,6 +17,8 @@ pub(crate) struct Taste {
     pub(crate) guards: bool,
     /// Whether to include `Terminate` and `Response`.
     pub(crate) ends: bool,
+    /// Whether to include calls whose inputs a person has to approve if the body of the trigger is untrusted.
+    pub(crate) people: bool,
 }
 
 /// A random definition, whose calls go to `http://s0` … `http://s3`, to webhooks, and to the workflow `child`.
@@ -36,6 +38,9 @@ pub(crate) fn definition(random: &mut Seeded, taste: Taste) -> String {
 pub(crate) const CHILD: &str = r#"{"triggers": {"manual": {"type": "Request"}}, "actions": {
     "Ask": {"type": "Http", "inputs": {"method": "GET", "uri": "http://s0/child", "retryPolicy": {"type": "fixed", "count": 1, "interval": "PT5S"}}, "limit": {"timeout": "PT2M"}, "runAfter": {}},
     "Answer": {"type": "Response", "inputs": {"statusCode": 200, "body": "@outputs('Ask')"}, "runAfter": {"Ask": ["Succeeded"]}}}}"#;
+
+/// What keeps an action from sending untrusted data.
+pub(crate) const NEEDS_APPROVAL: &str = r#""acceptsUntrusted": false, "#;
 
 struct Flow<'r> {
     random: &'r mut Seeded,
@@ -203,6 +208,9 @@ impl Flow<'_> {
     }
 
     fn call(&mut self, name: &str) -> String {
+        if self.taste.people && self.one_in(2) {
+            return self.approved_call(name);
+        }
         let method = self.pick(&["GET", "POST"]);
         let service = self.random.below(4);
         let retry = match self.random.below(6) {
@@ -222,6 +230,14 @@ impl Flow<'_> {
         let (limit, guards) = (self.limit(2), self.guards(4));
         format!(
             r#""type": "Http", "inputs": {{"method": "{method}", "uri": "http://s{service}/{name}"{retry}}}{own}{limit}{guards}"#
+        )
+    }
+
+    fn approved_call(&mut self, name: &str) -> String {
+        let (service, minutes) = (self.random.below(4), 1 + self.random.below(60));
+        let (default, limit) = (self.pick(&["approve", "reject", "reject"]), self.limit(3));
+        format!(
+            r#""type": "Http", {NEEDS_APPROVAL}"approval": {{"timeout": "PT{minutes}M", "default": "{default}"}}, "inputs": {{"method": "POST", "uri": "http://s{service}/{name}", "body": "@triggerBody()", "retryPolicy": {{"type": "fixed", "count": 1, "interval": "PT6S"}}}}{limit}"#
         )
     }
 

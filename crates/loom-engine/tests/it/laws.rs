@@ -44,6 +44,8 @@ pub(crate) fn check(workflow: &Workflow, events: &[Event], time: Time) -> Result
         timers: BTreeMap::new(),
         ended_timers: HashSet::new(),
         tries: HashMap::new(),
+        unapproved: HashSet::new(),
+        answered: HashSet::new(),
         counts: Counts::default(),
         latest: Timestamp::MIN,
         suspended: false,
@@ -67,6 +69,10 @@ struct Book<'w> {
     ended_timers: HashSet<TimerId>,
     /// Attempts of each running occurrence.
     tries: HashMap<Place, Tries>,
+    /// Actions with untrusted inputs that they do not accept, which nobody has approved yet.
+    unapproved: HashSet<Place>,
+    /// The people whose approvals were used; in a simulation, each answers once.
+    answered: HashSet<String>,
     counts: Counts,
     latest: Timestamp,
     /// Whether the run is suspended, and when it was last resumed.
@@ -116,7 +122,13 @@ impl Book<'_> {
             Event::BlockOpened { opening, block, parent, index, .. } => {
                 self.open(*opening, *block, *parent, *index)?;
             }
-            Event::ActionStarted { place, .. } => self.begin(*place)?,
+            Event::ActionStarted { place, inputs, .. } => {
+                self.begin(*place)?;
+                let is_untrusted = inputs.as_ref().is_some_and(loom_expression::Value::contains_untrusted);
+                if is_untrusted && !self.workflow.action(place.action).accepts_untrusted {
+                    self.unapproved.insert(*place);
+                }
+            }
             Event::LoopStarted { .. } | Event::Tracked { .. } | Event::AttemptNoted { .. } => {}
             Event::AttemptStarted { place, attempt, effect, phase, at, .. } => {
                 self.attempt(*place, *attempt, *effect, *phase, *at)?;
@@ -135,12 +147,15 @@ impl Book<'_> {
                 }
             }
             Event::TimerEnded { timer } => {
-                let Some((due, ..)) = self.timers.remove(timer) else {
+                let Some((due, place, purpose)) = self.timers.remove(timer) else {
                     return Err("a timer ends that was not set, or ends twice".to_owned());
                 };
                 self.ended_timers.insert(*timer);
-                // The event has no time of its own; the next event is checked against the time so far.
-                self.latest = self.latest.max(due);
+                // The event has no time of its own; the next event is checked against the time so far. The timer of an approval also
+                // ends with the approval.
+                if purpose != Purpose::Limit || !self.unapproved.contains(&place) {
+                    self.latest = self.latest.max(due);
+                }
             }
             Event::VariableSet { .. } => {}
             Event::VariableAppended { .. } => self.counts.appends += 1,
@@ -294,6 +309,13 @@ impl Book<'_> {
         if phase == Phase::Unsubscribe {
             return self.opening(place).map(drop);
         }
+        if phase == Phase::Approve {
+            let asks = self.unapproved.contains(&place) && attempt == 0;
+            return asks.then_some(()).ok_or_else(|| "an approval is asked for that is not needed".to_owned());
+        }
+        if self.unapproved.contains(&place) {
+            return Err("it calls with untrusted inputs that nobody has approved".to_owned());
+        }
         if !self.run_after(place)? {
             return Err("it calls although its runAfter is not met".to_owned());
         }
@@ -332,8 +354,12 @@ impl Book<'_> {
         at: Timestamp,
     ) -> Result<(), String> {
         let admitted = matches!(next, Next::Retry { .. }) && is_local(self.workflow, place.action);
-        if self.effects.remove(&effect).is_none() && !admitted {
+        let ended = self.effects.remove(&effect);
+        if ended.is_none() && !admitted {
             return Err("a call ends that was not started, or ends twice".to_owned());
+        }
+        if let Some((_, Phase::Approve)) = ended {
+            return self.approved(place, outcome);
         }
         let tries = self.tries.entry(place).or_default();
         match next {
@@ -356,6 +382,22 @@ impl Book<'_> {
             | Next::End
             | Next::Turn { .. } => {}
         }
+        Ok(())
+    }
+
+    /// An approval was used.
+    fn approved(&mut self, place: Place, outcome: &Outcome) -> Result<(), String> {
+        let answer = outcome.outputs.as_ref().ok_or("an approval has no answer")?;
+        if answer.get("approved").and_then(loom_expression::Value::as_bool) != Some(true) {
+            return Err("a rejection is taken for an approval".to_owned());
+        }
+        let by = answer.get("by").and_then(loom_expression::Value::as_str).ok_or("nobody has approved it")?;
+        if by != "the default" && !self.answered.insert(by.to_owned()) {
+            return Err(format!("the approval by {by} is used twice"));
+        }
+        self.unapproved.remove(&place);
+        // The timeout of the call begins now.
+        self.frame_mut(place)?.limits.remove(&place.action);
         Ok(())
     }
 
@@ -396,6 +438,7 @@ impl Book<'_> {
             return Err("its deadline had not passed".to_owned());
         }
         self.tries.remove(&place);
+        self.unapproved.remove(&place);
         // Its calls end with it, except requests to unsubscribe.
         self.effects.retain(|_, (owner, phase)| *owner != place || *phase == Phase::Unsubscribe);
         self.timers.retain(|_, (_, owner, _)| *owner != place);

@@ -24,7 +24,10 @@ use named::{
     named_values_change_only_as_expected, named_values_end_with_their_time_or_their_run, put,
     versions_are_never_reused,
 };
-use parked::parked_runs_are_unfinished_and_not_awake;
+use parked::{
+    a_loaded_run_says_whether_it_has_messages, each_field_of_a_row_may_change_alone,
+    parked_runs_are_unfinished_and_not_awake,
+};
 use state::{
     a_condemned_store_can_be_read_but_not_written, a_store_is_empty_until_something_is_stored,
     finished_work_is_not_reported_as_interrupted,
@@ -55,6 +58,8 @@ cases![
     parked_runs_are_unfinished_and_not_awake,
     timers_come_in_the_order_they_are_due,
     messages_are_consumed_once,
+    a_loaded_run_says_whether_it_has_messages,
+    each_field_of_a_row_may_change_alone,
     named_values_change_only_as_expected,
     versions_are_never_reused,
     named_values_end_with_their_time_or_their_run,

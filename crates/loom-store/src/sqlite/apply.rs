@@ -167,11 +167,10 @@ pub(super) fn apply(
     memory: &mut Memory,
     Packed { commit, frames, snapshot }: &Packed,
 ) -> Result<Committed, Failure> {
-    let mut is_new_row = false;
+    let mut write = RowWrite::New;
     if let Some(row) = &commit.row {
         match check_row(connection, row)? {
-            RowCheck::New => is_new_row = true,
-            RowCheck::Known => {}
+            RowCheck::Write(found) => write = found,
             RowCheck::Duplicate(earlier) => return Ok(Committed::Duplicate(earlier)),
         }
     }
@@ -202,7 +201,7 @@ pub(super) fn apply(
         }
     }
     if let Some(row) = &commit.row {
-        write_row(connection, row, is_new_row)?;
+        write_row(connection, row, write)?;
         // Frames say by their number that the run has changed.
         if frames.is_empty() {
             note_run(connection, row.id)?;
@@ -252,33 +251,54 @@ pub(super) fn apply(
     Ok(Committed::Written(written))
 }
 
-enum RowCheck {
+/// How a row is written.
+#[derive(Clone, Copy)]
+enum RowWrite {
     New,
-    Known,
+    /// The columns that lists filter by keep their values. Their indexes are not written, which saves a page of each.
+    SameFacts,
+    OtherFacts,
+}
+
+enum RowCheck {
+    Write(RowWrite),
     Duplicate(RunId),
 }
 
 fn check_row(connection: &Connection, row: &RunRow) -> Result<RowCheck, Failure> {
-    let same = connection
+    let known = connection
         .prepare_cached(
-            "SELECT workflow = ?2 AND idempotency_key IS ?3 AND parent IS ?4 FROM run WHERE id = ?1",
+            "SELECT workflow = ?2 AND idempotency_key IS ?3 AND parent IS ?4,
+                    status = ?5 AND error IS ?6 AND tracking_id IS ?7 AND flags = ?8
+             FROM run WHERE id = ?1",
         )?
         .query_row(
-            params![rows::id(row.id), row.workflow, row.idempotency_key, row.parent.map(rows::id)],
-            |row| row.get::<_, bool>(0),
+            params![
+                rows::id(row.id),
+                row.workflow,
+                row.idempotency_key,
+                row.parent.map(rows::id),
+                row.status,
+                row.error,
+                row.tracking_id,
+                row.flags.0,
+            ],
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    match same {
-        Some(true) => return Ok(RowCheck::Known),
-        Some(false) => return Err(Conflict::Identity { run: row.id }.into()),
+    match known {
+        Some((true, true)) => return Ok(RowCheck::Write(RowWrite::SameFacts)),
+        Some((true, false)) => return Ok(RowCheck::Write(RowWrite::OtherFacts)),
+        Some((false, _)) => return Err(Conflict::Identity { run: row.id }.into()),
         None => {}
     }
-    let Some(key) = &row.idempotency_key else { return Ok(RowCheck::New) };
+    let Some(key) = &row.idempotency_key else { return Ok(RowCheck::Write(RowWrite::New)) };
     let earlier = connection
         .prepare_cached("SELECT id FROM run WHERE workflow = ?1 AND idempotency_key = ?2")?
         .query_row(params![row.workflow, key], |row| row.get::<_, u64>(0))
         .optional()?;
-    Ok(earlier.and_then(RunId::from_u64).map_or(RowCheck::New, RowCheck::Duplicate))
+    let earlier = earlier.and_then(RunId::from_u64);
+    Ok(earlier.map_or(RowCheck::Write(RowWrite::New), RowCheck::Duplicate))
 }
 
 fn check_blobs(connection: &Connection, blobs: &[Blob]) -> Result<(), Failure> {
@@ -349,18 +369,26 @@ fn write_blob(connection: &Connection, run: RunId, blob: &Blob) -> rusqlite::Res
     Ok(())
 }
 
-fn write_row(connection: &Connection, row: &RunRow, is_new: bool) -> rusqlite::Result<()> {
-    let sql = if is_new {
-        "INSERT INTO run (id, workflow, definition, status, started, ended, origin, attempt, parent, parent_path,
-                          idempotency_key, wake_at, error, details, crc, error_text, trigger_name, tracking_id, flags)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
-    } else {
-        // The fixed columns are repeated so that both statements have the same parameters; the check made sure that
-        // they match.
-        "UPDATE run SET definition = ?3, status = ?4, started = ?5, ended = ?6, origin = ?7, attempt = ?8,
-                        parent_path = ?10, wake_at = ?12, error = ?13, details = ?14, crc = ?15,
-                        error_text = ?16, trigger_name = ?17, tracking_id = ?18, flags = ?19
-         WHERE id = ?1 AND workflow = ?2 AND parent IS ?9 AND idempotency_key IS ?11"
+fn write_row(connection: &Connection, row: &RunRow, write: RowWrite) -> rusqlite::Result<()> {
+    // All statements have the same parameters; what a statement does not write was compared by the check.
+    let sql = match write {
+        RowWrite::New => {
+            "INSERT INTO run (id, workflow, definition, status, started, ended, origin, attempt, parent, parent_path,
+                              idempotency_key, wake_at, error, details, crc, error_text, trigger_name, tracking_id, flags)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+        }
+        RowWrite::SameFacts => {
+            "UPDATE run SET definition = ?3, started = ?5, ended = ?6, origin = ?7, attempt = ?8, parent_path = ?10,
+                            wake_at = ?12, details = ?14, crc = ?15, error_text = ?16, trigger_name = ?17
+             WHERE id = ?1 AND workflow = ?2 AND parent IS ?9 AND idempotency_key IS ?11
+               AND status = ?4 AND error IS ?13 AND tracking_id IS ?18 AND flags = ?19"
+        }
+        RowWrite::OtherFacts => {
+            "UPDATE run SET definition = ?3, status = ?4, started = ?5, ended = ?6, origin = ?7, attempt = ?8,
+                            parent_path = ?10, wake_at = ?12, error = ?13, details = ?14, crc = ?15,
+                            error_text = ?16, trigger_name = ?17, tracking_id = ?18, flags = ?19
+             WHERE id = ?1 AND workflow = ?2 AND parent IS ?9 AND idempotency_key IS ?11"
+        }
     };
     connection.prepare_cached(sql)?.execute(params![
         rows::id(row.id),

@@ -71,10 +71,10 @@ fn settle(connection: &Connection, cache_bytes: usize) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // A negative size is in KiB.
     connection.pragma_update(None, "cache_size", -((cache_bytes / 1024).max(64) as i64))?;
-    // Detects a damaged page when it is read, not when it is written back.
     // Otherwise a statement with a limit is compiled again each time it is taken from the cache: a limit of 0 or 1 could have
     // another plan.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // Detects a damaged page when it is read, not when it is written back.
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -304,6 +304,10 @@ impl Journal for Tiny {
                 snapshot,
                 frames: frames.cloned().collect(),
                 next: database.next(run),
+                has_messages: database
+                    .inbox
+                    .values()
+                    .any(|(post, taken)| taken.is_none() && post.run == Some(run)),
             })
         })
     }

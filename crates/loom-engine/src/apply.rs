@@ -16,7 +16,7 @@ use crate::{
     record,
     state::{
         Activity, CallState, EachState, LoopState, Opening, OpeningPhase, PendingCall, RunState, Slot,
-        SlotPhase, Timer, TurnState,
+        SlotPhase, Timer,
     },
     work::Work,
 };
@@ -75,7 +75,7 @@ impl RunState {
                     results: Vec::new(),
                     attempts: Vec::new(),
                 };
-                self.activity_mut(*place).looping = Some(looping);
+                self.activity_mut(*place).looping = Some(Box::new(looping));
             }
             Event::AttemptStarted { place, attempt, effect, phase, resume, at } => {
                 self.start_attempt(*place, *attempt, *effect, *phase, resume.as_ref(), *at);
@@ -243,7 +243,7 @@ impl RunState {
             to_execute: false,
             history: Vec::new(),
             attempt_started: at,
-            turns: TurnState::default(),
+            turns: None,
         });
         if call.attempt != attempt {
             call.attempt_started = at;
@@ -290,7 +290,7 @@ impl RunState {
             Next::Proceed | Next::End => {}
             Next::Turn { uses } => {
                 call.history.clear();
-                let turns = &mut call.turns;
+                let turns = call.turns.get_or_insert_default();
                 turns.earlier.push(outcome.outputs.clone().unwrap_or_default());
                 turns.used += turns.uses.len() as u32;
                 turns.uses.clone_from(uses);

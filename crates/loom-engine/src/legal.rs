@@ -151,7 +151,7 @@ impl RunState {
         if let ActionKind::Agent { tools, .. } = &action.kind {
             let call = activity.call.as_ref().ok_or(NOT_STARTED)?;
             require(call.effect.is_none(), "the call before it has not ended")?;
-            let asked = call.turns.get(index).and_then(|asked| tools.get(asked.tool as usize));
+            let asked = call.turns().get(index).and_then(|asked| tools.get(asked.tool as usize));
             require(asked.is_some_and(|tool| tool.block == block), "the agent does not use this tool")?;
             let same = |open: &OpeningId| {
                 self.openings.get(open.0 as usize).is_some_and(|opened| opened.index == index)

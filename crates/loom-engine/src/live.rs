@@ -133,8 +133,8 @@ fn live_bytes(state: &RunState) -> u64 {
             values.extend(looping.results.iter().chain(&looping.attempts));
         }
         if let Some(call) = call {
-            values.extend(call.resume.iter().chain(&call.history).chain(&call.turns.earlier));
-            values.extend(call.turns.uses.iter().map(|used| &used.arguments));
+            values.extend(call.resume.iter().chain(&call.history).chain(&call.turns().earlier));
+            values.extend(call.turns().uses.iter().map(|used| &used.arguments));
         }
     }
     let mut seen = HashSet::new();

@@ -424,7 +424,7 @@ impl Context for Scope<'_> {
         let tool =
             self.state.enclosing(self.opening, |action| matches!(action.kind, ActionKind::Agent { .. }));
         let used = tool.and_then(|(opening, place)| {
-            let turns = &self.state.activity(place)?.call.as_ref()?.turns;
+            let turns = self.state.activity(place)?.call.as_ref()?.turns();
             Some((place.action, turns.get(self.state.opening(opening).index)?))
         });
         let argument = used.and_then(|(agent, used)| {

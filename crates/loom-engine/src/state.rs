@@ -163,7 +163,7 @@ pub(crate) struct Activity {
     /// Whether a block that it opened failed (for a loop with a condition: the last iteration).
     pub(crate) failed: bool,
     pub(crate) each: Option<EachState>,
-    pub(crate) looping: Option<LoopState>,
+    pub(crate) looping: Option<Box<LoopState>>,
     pub(crate) call: Option<CallState>,
     /// The timer of the action's timeout.
     pub(crate) limit: Option<TimerId>,
@@ -215,8 +215,16 @@ pub(crate) struct CallState {
     pub(crate) to_execute: bool,
     pub(crate) history: Vec<Value>,
     pub(crate) attempt_started: Timestamp,
+    /// The turns of an agent, once it has made one. Boxed, because most calls are not those of agents.
+    pub(crate) turns: Option<Box<TurnState>>,
+}
+
+impl CallState {
     /// The turns of an agent.
-    pub(crate) turns: TurnState,
+    pub(crate) fn turns(&self) -> &TurnState {
+        static NONE: TurnState = TurnState { earlier: Vec::new(), uses: Vec::new(), used: 0 };
+        self.turns.as_deref().unwrap_or(&NONE)
+    }
 }
 
 /// The turns that an agent has made.

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn of(state: &RunState, place: Place) -> Option<Turn> {
     let ActionKind::Agent { tools, .. } = &state.workflow.action(place.action).kind else { return None };
     let activity = state.activity(place)?;
-    let TurnState { earlier, uses, used } = &activity.call.as_ref()?.turns;
+    let TurnState { earlier, uses, used } = activity.call.as_ref()?.turns();
     let opening_of =
         |index: u32| activity.openings.iter().copied().find(|opening| state.opening(*opening).index == index);
     let results = (*used..).zip(uses).map(|(index, ToolUse { id, tool, .. })| {

@@ -37,7 +37,7 @@ impl Decider<'_> {
             let message = "The handler of the action made a turn that the action cannot make.";
             return self.end_call(place, Outcome::of_error(ErrorInfo::new("InvalidTurn", message)));
         };
-        let turns = state.activity(place).and_then(|activity| activity.call.as_ref()).map(|call| &call.turns);
+        let turns = state.activity(place).and_then(|activity| activity.call.as_ref()).map(|call| call.turns());
         let first = turns.map_or(0, |turns| turns.used + turns.uses.len() as u32);
         self.out.push(Event::AttemptEnded {
             place,

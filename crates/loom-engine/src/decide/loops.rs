@@ -179,7 +179,7 @@ impl<'a> Decider<'a> {
     }
 
     fn progress(&self, place: Place) -> Option<&'a LoopState> {
-        self.state.activity(place)?.looping.as_ref()
+        self.state.activity(place)?.looping.as_deref()
     }
 
     fn end_loop(&mut self, place: Place, looping: &Loop, progress: Option<&LoopState>, end: LoopEnd) {

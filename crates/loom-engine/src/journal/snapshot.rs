@@ -233,12 +233,18 @@ fn write_activity(w: &mut Writer<'_>, activity: &Activity) {
         w.byte(u8::from(call.to_execute));
         w.list(&call.history, Writer::value);
         w.time(call.attempt_started);
-        w.list(&call.turns.earlier, Writer::value);
-        w.list(&call.turns.uses, write_use);
-        w.uint(u64::from(call.turns.used));
+        let turns = call.turns();
+        w.list(&turns.earlier, Writer::value);
+        w.list(&turns.uses, write_use);
+        w.uint(u64::from(turns.used));
     });
     w.option(activity.limit, |w, timer| w.uint(u64::from(timer.0)));
     w.option(activity.pause, |w, timer| w.uint(u64::from(timer.0)));
+}
+
+fn read_turns(r: &mut Reader<'_>) -> Read<Option<Box<TurnState>>> {
+    let turns = TurnState { earlier: r.list(Reader::value)?, uses: r.list(read_use)?, used: r.u32()? };
+    Ok((!turns.earlier.is_empty()).then(|| Box::new(turns)))
 }
 
 fn read_activity(r: &mut Reader<'_>, inputs: Option<&Value>) -> Read<Activity> {
@@ -255,14 +261,14 @@ fn read_activity(r: &mut Reader<'_>, inputs: Option<&Value>) -> Read<Activity> {
             })
         })?,
         looping: r.option(|r| {
-            Ok(LoopState {
+            Ok(Box::new(LoopState {
                 iterations: r.u32()?,
                 count: r.u32()?,
                 deadline: r.time()?,
                 delay: r.duration()?,
                 results: r.list(Reader::value)?,
                 attempts: r.list(Reader::value)?,
-            })
+            }))
         })?,
         call: r.option(|r| {
             Ok(CallState {
@@ -275,7 +281,7 @@ fn read_activity(r: &mut Reader<'_>, inputs: Option<&Value>) -> Read<Activity> {
                 to_execute: r.byte()? != 0,
                 history: r.list(Reader::value)?,
                 attempt_started: r.time()?,
-                turns: TurnState { earlier: r.list(Reader::value)?, uses: r.list(read_use)?, used: r.u32()? },
+                turns: read_turns(r)?,
             })
         })?,
         limit: r.option(|r| r.u32().map(TimerId))?,

@@ -4,7 +4,10 @@ use loom_definition::{BlockIdx, model::ActionKind};
 use loom_expression::{Template, Value};
 
 use super::Decider;
-use crate::event::{EffectId, ErrorInfo, Event, Next, Outcome, Phase, Place, ToolUse};
+use crate::{
+    event::{EffectId, ErrorInfo, Event, Next, Outcome, Phase, Place, ToolUse},
+    state::CallState,
+};
 
 impl Decider<'_> {
     /// Evaluates the inputs and limits of an agent once, and makes the call of its first turn.
@@ -37,7 +40,7 @@ impl Decider<'_> {
             let message = "The handler of the action made a turn that the action cannot make.";
             return self.end_call(place, Outcome::of_error(ErrorInfo::new("InvalidTurn", message)));
         };
-        let turns = state.activity(place).and_then(|activity| activity.call.as_ref()).map(|call| call.turns());
+        let turns = state.activity(place).and_then(|activity| activity.call.as_ref()).map(CallState::turns);
         let first = turns.map_or(0, |turns| turns.used + turns.uses.len() as u32);
         self.out.push(Event::AttemptEnded {
             place,

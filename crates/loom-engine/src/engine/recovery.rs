@@ -290,8 +290,7 @@ impl Engine {
         journal: &mut RunJournal,
     ) -> Result<Arrived, RecoverError> {
         // A message that arrives after the run was read is announced to its mailbox.
-        let mut arrived =
-            if journal.has_messages { self.arrived(id).await? } else { Arrived::default() };
+        let mut arrived = if journal.has_messages { self.arrived(id).await? } else { Arrived::default() };
         let orders = &mut arrived.orders;
         let ends = self.ends_of(id).await?;
         if ends > 0 {

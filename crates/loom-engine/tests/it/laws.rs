@@ -311,7 +311,9 @@ impl Book<'_> {
         }
         if phase == Phase::Approve {
             let asks = self.unapproved.contains(&place) && attempt == 0;
-            return asks.then_some(()).ok_or_else(|| "an approval is asked for that is not needed".to_owned());
+            return asks
+                .then_some(())
+                .ok_or_else(|| "an approval is asked for that is not needed".to_owned());
         }
         if self.unapproved.contains(&place) {
             return Err("it calls with untrusted inputs that nobody has approved".to_owned());

@@ -62,7 +62,8 @@ type Executed = fn(&str) -> String;
 
 async fn simulate(seed: u64, executed: Executed) {
     let mut random = Seeded::new(seed);
-    let taste = Taste { actions: 6 + random.below(30) as u32, depth: 3, guards: true, ends: true, people: false };
+    let taste =
+        Taste { actions: 6 + random.below(30) as u32, depth: 3, guards: true, ends: true, people: false };
     let text = flows::definition(&mut random, taste);
     let (workflow, lawful) = (load(&executed(&text)), load(&text));
     let world = World::new(seed, None);

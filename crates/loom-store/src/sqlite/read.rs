@@ -197,7 +197,8 @@ pub(super) fn load(connection: &Connection, id: RunId) -> Result<Option<LoadedRu
     let query = FrameQuery { run: id, from, frames_max: usize::MAX, bytes_max: usize::MAX };
     let frames = frame_page(&moment, query)?.frames;
     let next = frames.last().map_or(from, |frame| frame.seq.plus(1));
-    let pending = "SELECT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_pending WHERE taken_by IS NULL AND run = ?1)";
+    let pending =
+        "SELECT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_pending WHERE taken_by IS NULL AND run = ?1)";
     let has_messages = one(&moment, pending, [rows::id(id)], |row| row.get(0).map_err(read_error))?;
     Ok(Some(LoadedRun { row, snapshot, frames, next, has_messages: has_messages.unwrap_or(true) }))
 }

@@ -64,7 +64,9 @@ fn accepted_runs_end_on_a_failing_disk() {
 #[test]
 fn seeds_notice_when_commits_are_acknowledged_before_they_are_written() {
     let setting = Setting { acknowledges_early: true, ..Setting::default() };
-    let failing = seeds::failing(60, |seed| async move { simulate(seed, &Tally::default(), setting).await });
+    let failing = seeds::failing(60, |seed| async move {
+        Box::pin(simulate(seed, &Tally::default(), setting)).await;
+    });
     assert!(failing >= 20, "{failing} of 60 seeds notice");
 }
 
@@ -85,7 +87,9 @@ fn nothing_untrusted_is_sent_without_an_approval_on_a_failing_disk() {
 #[test]
 fn seeds_notice_when_untrusted_data_is_sent_unapproved() {
     let setting = Setting { people: true, sends_unapproved: true, ..Setting::default() };
-    let failing = seeds::failing(60, |seed| async move { simulate(seed, &Tally::default(), setting).await });
+    let failing = seeds::failing(60, |seed| async move {
+        Box::pin(simulate(seed, &Tally::default(), setting)).await;
+    });
     assert!(failing >= 10, "{failing} of 60 seeds notice");
 }
 

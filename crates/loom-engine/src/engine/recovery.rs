@@ -47,7 +47,7 @@ const RECOVERY_READS: usize = 32;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loads {
     Always,
-    /// Only a run that is parked. Nobody is told about any other.
+    /// Only a run that is parked. Others are passed over.
     IfParked,
 }
 

@@ -391,7 +391,7 @@ impl Book<'_> {
     fn approved(&mut self, place: Place, outcome: &Outcome) -> Result<(), String> {
         let answer = outcome.outputs.as_ref().ok_or("an approval has no answer")?;
         if answer.get("approved").and_then(loom_expression::Value::as_bool) != Some(true) {
-            return Err("a rejection is taken for an approval".to_owned());
+            return Err("a rejection is treated as an approval".to_owned());
         }
         let by = answer.get("by").and_then(loom_expression::Value::as_str).ok_or("nobody has approved it")?;
         if by != "the default" && !self.answered.insert(by.to_owned()) {

@@ -6,7 +6,7 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use loom_expression::Template;
-pub use loom_resilience::Mode;
+pub use loom_resilience::{Mode, Scope};
 
 use crate::{duration::Span, status::StatusSet};
 
@@ -191,6 +191,8 @@ pub struct BreakerSpec {
     pub slow_calls: Option<SlowTrip>,
     /// Whether it rejects calls or only counts those that it would reject.
     pub mode: Mode,
+    /// Whether it is that of a node, or of all nodes of a cluster.
+    pub scope: Scope,
 }
 
 /// A failure rate that opens a circuit.
@@ -239,6 +241,8 @@ pub struct RateLimitSpec {
     pub learn: bool,
     /// Whether calls wait and are rejected, or only counted.
     pub mode: Mode,
+    /// Whether it is that of a node, or of all nodes of a cluster.
+    pub scope: Scope,
 }
 
 /// A `bulkhead`.
@@ -310,11 +314,12 @@ pub(crate) const BREAKER_MEMBERS: &[&str] = &[
     "windowSize",
     "minimumCalls",
     "mode",
+    "scope",
 ];
 
 /// The members of a `rateLimit`.
 pub(crate) const RATE_LIMIT_MEMBERS: &[&str] =
-    &["enabled", "name", "requests", "per", "burst", "maxWait", "learn", "mode"];
+    &["enabled", "name", "requests", "per", "burst", "maxWait", "learn", "mode", "scope"];
 
 /// The members of a `bulkhead`.
 pub(crate) const BULKHEAD_MEMBERS: &[&str] = &["enabled", "name", "maxConcurrent", "maxQueued", "mode"];

@@ -24,7 +24,8 @@ use loom_expression::{Timestamp, Value};
 use loom_resilience::Service;
 use loom_store::{
     Ack, AtWork, Commit, Committed, Conflict, ContentHash, Definition, Error as StoreError, Frame,
-    FrameQuery, InboxId, KeyQuery, KeyWrite, RunRow, Sealer, Seq, Snapshot, Store, StoredFrame, UnixMillis,
+    FrameQuery, InboxId, KeyQuery, KeyWrite, RunRow, Sealer, Seq, Snapshot, Standing, Store, StoredFrame,
+    UnixMillis,
 };
 use tokio::sync::OnceCell;
 
@@ -37,7 +38,7 @@ use crate::{
     facts::{self, Facts},
     history::History,
     illegal::IllegalEvent,
-    journal::{self, Draft, FrameReader, Keys, LargeValues, status_number, waymark},
+    journal::{self, Draft, FrameReader, Keys, LargeValues, WAYMARKS, status_number, waymark},
     messages, spent,
     state::RunState,
     suspects, time,
@@ -64,6 +65,8 @@ const UNSUBSCRIBING_PAGE: usize = 500;
 pub(crate) struct Durable {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) watched: Arc<Watched>,
+    /// What this process may do as one of several nodes; none if it is alone.
+    node: Option<Standing>,
     /// Seals secret values before they reach the store.
     sealer: Sealer,
     environment: Arc<Environment>,
@@ -100,12 +103,17 @@ pub(crate) struct Written {
 }
 
 impl Durable {
-    pub(crate) fn new(store: Arc<dyn Store>, environment: Arc<Environment>) -> Durable {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        environment: Arc<Environment>,
+        node: Option<Standing>,
+    ) -> Durable {
         Durable {
             sealer: store.sealer(),
             store,
             environment,
             watched: Arc::default(),
+            node,
             definitions: Mutex::new(HashMap::new()),
             loaded: Mutex::new(HashMap::new()),
         }
@@ -150,6 +158,7 @@ impl Durable {
         RunJournal {
             store: Arc::clone(&self.store),
             watched: Arc::clone(&self.watched),
+            node: self.node.clone(),
             row,
             next: Seq::FIRST,
             reached: Timestamp::MIN,
@@ -257,6 +266,7 @@ impl Durable {
         RunJournal {
             store: Arc::clone(&self.store),
             watched: Arc::clone(&self.watched),
+            node: self.node.clone(),
             row,
             next,
             reached: Timestamp::from_unix_millis(reached.0),
@@ -418,6 +428,7 @@ impl Durable {
 pub(crate) struct RunJournal {
     store: Arc<dyn Store>,
     watched: Arc<Watched>,
+    node: Option<Standing>,
     row: RunRow,
     next: Seq,
     /// The run's time of the last frame that was loaded.
@@ -564,12 +575,17 @@ impl RunJournal {
         self.gathered.len() + self.values.waiting_bytes() >= SPILL_BYTES
     }
 
+    /// Whether every node that may continue the run reads this format of journals.
+    fn writes(&self, format: u32) -> bool {
+        self.node.as_ref().is_none_or(|node| node.writes(self.row.id.shard(), format))
+    }
+
     /// Builds the next commit. `state` must include everything that was recorded.
     async fn take_commit(&mut self, state: &RunState, now: Timestamp) -> Result<Commit, StoreError> {
         self.pace.frame_written(self.gathered.len() + self.values.waiting_bytes());
         let stored = self.values.put(&*self.store).await?;
         let waymark = match self.event_at {
-            Some(at) if waymark::is_due(self.next.0, self.gathered.len()) => {
+            Some(at) if waymark::is_due(self.next.0, self.gathered.len()) && self.writes(WAYMARKS) => {
                 waymark::encode(&Trail::of_state(state, at)).unwrap_or_default()
             }
             _ => Vec::new(),

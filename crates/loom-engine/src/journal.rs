@@ -19,12 +19,13 @@ pub(crate) mod waymark;
 
 pub(crate) use self::{
     codec::{append, draft_snapshot},
+    format::WAYMARKS,
     large::{Draft, LargeValues},
     secret::{Keys, SecretRef},
 };
 pub use self::{
     codec::{decode, decode_snapshot, encode, encode_snapshot},
-    format::{Unreadable, status_from_number, status_number},
+    format::{JOURNAL_FORMAT, Unreadable, status_from_number, status_number},
     reader::FrameReader,
     seek::{Waypoint, seek},
 };

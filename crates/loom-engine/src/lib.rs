@@ -117,7 +117,7 @@ pub use engine::{Delivered, Engine, EngineBuilder, PolicyInUse, Recovered, trigg
 pub use environment::{Environment, label_settings};
 pub use event::{Command, EffectId, Event, OpeningId, Outcome, Place, Purpose, RunId, RunStart, TimerId};
 pub use illegal::IllegalEvent;
-pub use journal::{status_from_number, status_number};
+pub use journal::{JOURNAL_FORMAT, status_from_number, status_number};
 pub use machine::Run;
 pub use memory::execute as execute_memory;
 pub use orders::Order;

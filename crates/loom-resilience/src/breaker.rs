@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use admission::BreakerAdmission;
 pub(crate) use admission::{Outcome, Ticket};
-pub use config::{BreakerConfig, Mode, OpenDuration, RateRule, SlowRule, Window};
+pub use config::{BreakerConfig, Mode, OpenDuration, RateRule, Scope, SlowRule, Window};
 pub use control::BreakerStatus;
 use half_open::HalfOpen;
 use tally::Tally;
@@ -469,6 +469,20 @@ impl CircuitBreaker {
         if from != to {
             self.reporter.emit(|service| Event::StateChanged { service, from, to, cause, open_for, at });
         }
+    }
+
+    /// Whether a call that is admitted now is a probe of a circuit that several processes share.
+    pub(crate) fn is_shared_probe(&self, now: Instant) -> bool {
+        let word = Word(self.word.load(Ordering::Acquire));
+        if word.mode() != Mode::Enforce || word.is_isolated() {
+            return false;
+        }
+        let is_due = match word.phase() {
+            Phase::Closed => false,
+            Phase::Open => now >= Instant::from_nanos(self.open_until.load(Ordering::Relaxed)),
+            Phase::HalfOpen => true,
+        };
+        is_due && lock(&self.rare).config.scope == Scope::Cluster
     }
 
     /// Whether refusals are only reported.

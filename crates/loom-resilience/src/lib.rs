@@ -67,6 +67,8 @@ mod registry;
 mod retry;
 #[cfg(feature = "serde")]
 mod serde_duration;
+#[cfg(not(loom_model))]
+mod shared;
 mod slots;
 mod snapshot;
 mod sync;
@@ -77,8 +79,8 @@ mod tracing_observer;
 mod verdict;
 
 pub use breaker::{
-    BreakerAdmission, BreakerConfig, BreakerStatus, CircuitBreaker, Mode, OpenDuration, RateRule, SlowRule,
-    Window,
+    BreakerAdmission, BreakerConfig, BreakerStatus, CircuitBreaker, Mode, OpenDuration, RateRule, Scope,
+    SlowRule, Window,
 };
 #[cfg(not(loom_model))]
 pub use budget::{Budget, BudgetConfig};
@@ -107,6 +109,8 @@ pub use registry::{RegistryBuilder, ResilienceRegistry, UnknownService};
 #[cfg(not(loom_model))]
 pub use retry::Retry;
 pub use retry::{AttemptOutcome, Backoff, Jitter, RetryConfig, RetryDecision, RetryPlanner, StopReason};
+#[cfg(not(loom_model))]
+pub use shared::{Answering, Grant, Shared, SharedLimit, Sharing};
 pub use snapshot::{
     BreakerSnapshot, BudgetSnapshot, LimitSnapshot, LimiterSnapshot, RegistrySnapshot, ServiceSnapshot,
 };

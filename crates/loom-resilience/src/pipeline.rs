@@ -34,6 +34,7 @@ use crate::{
     observer::{Event, Observer, Part, Reporter},
     policy::Policy,
     random::{mix, nanos, seed_of},
+    shared::Sharing,
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 
@@ -60,6 +61,8 @@ pub struct Pipeline {
     policy: Mutex<Policy>,
     seed: u64,
     calls: AtomicU64,
+    /// What it shares with other processes, if there are any.
+    sharing: Option<Sharing>,
     clock: Clock,
     reporter: Reporter,
 }
@@ -90,11 +93,20 @@ impl Pipeline {
             total_observed,
             hedge_delay,
             policy: Mutex::new(policy),
+            sharing: None,
             seed: seed_of(name),
             calls: AtomicU64::new(0),
             clock,
             reporter,
         })
+    }
+
+    /// Shares limits and circuit with other processes, as far as their [`Scope`](crate::Scope) says.
+    #[must_use]
+    pub fn shared(mut self, sharing: Sharing) -> Self {
+        sharing.set_limit(lock(&self.policy).limiter.as_ref());
+        self.sharing = Some(sharing);
+        self
     }
 
     /// The service's name.
@@ -167,6 +179,9 @@ impl Pipeline {
         }
         if current.budget != policy.budget {
             self.budget.put_config(policy.budget, now);
+        }
+        if let Some(sharing) = &self.sharing {
+            sharing.set_limit(policy.limiter.as_ref());
         }
         let [attempt_timeout, total_timeout, attempt_observed, total_observed, hedge_delay] = times(&policy);
         self.attempt_timeout.store(attempt_timeout, Ordering::Relaxed);

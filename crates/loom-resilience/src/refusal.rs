@@ -173,7 +173,8 @@ pub struct Refused {
 }
 
 impl Refused {
-    pub(crate) const fn new(rule: Rule, retry_after: Option<Duration>) -> Self {
+    /// A refusal by `rule`.
+    pub const fn new(rule: Rule, retry_after: Option<Duration>) -> Self {
         Self { rule, retry_after, opened: None }
     }
 

@@ -16,6 +16,7 @@ use crate::{
     observer::Observer,
     pipeline::{Pipeline, Service, ServiceStatus},
     policy::Policy,
+    shared::{Shared, Sharing},
     snapshot::{RegistrySnapshot, ServiceSnapshot},
 };
 
@@ -45,6 +46,7 @@ pub struct ResilienceRegistry {
     uses: AtomicU64,
     clock: Clock,
     observer: Option<Arc<dyn Observer>>,
+    shared: Option<Arc<dyn Shared>>,
 }
 
 struct Entry {
@@ -68,6 +70,7 @@ pub struct RegistryBuilder {
     capacity: usize,
     clock: Clock,
     observer: Option<Arc<dyn Observer>>,
+    shared: Option<Arc<dyn Shared>>,
 }
 
 type PolicyChange = Box<dyn FnOnce(Policy) -> Policy>;
@@ -103,6 +106,12 @@ impl RegistryBuilder {
         self
     }
 
+    /// Shares limits and circuits with other processes, as far as their [`Scope`](crate::Scope) says.
+    pub fn shared(mut self, shared: Arc<dyn Shared>) -> Self {
+        self.shared = Some(shared);
+        self
+    }
+
     /// Validates the policies and creates the registry.
     ///
     /// # Errors
@@ -124,6 +133,7 @@ impl RegistryBuilder {
             uses: AtomicU64::new(0),
             clock: self.clock,
             observer: self.observer,
+            shared: self.shared,
         })
     }
 }
@@ -143,6 +153,7 @@ impl ResilienceRegistry {
             capacity: 4_096,
             clock: Clock::system(),
             observer: None,
+            shared: None,
         }
     }
 
@@ -191,6 +202,10 @@ impl ResilienceRegistry {
         }
         let pipeline = Pipeline::new(name, policy, self.clock.clone(), self.observer.clone())
             .expect("policies are validated before this call");
+        let pipeline = match &self.shared {
+            Some(shared) => pipeline.shared(Sharing::new(Arc::clone(shared))),
+            None => pipeline,
+        };
         let service = Service::from(pipeline);
         if let Some((saved, taken_at)) = lock(&self.saved).remove(name) {
             service.restore(&saved, self.clock.unix_time().saturating_sub(taken_at));
@@ -224,7 +239,8 @@ impl ResilienceRegistry {
         all.into_values().collect()
     }
 
-    fn all(&self) -> Vec<Service> {
+    /// All services.
+    pub fn all(&self) -> Vec<Service> {
         read(&self.services).values().map(|entry| entry.service.clone()).collect()
     }
 

@@ -166,6 +166,11 @@ impl ServiceSnapshot {
         }
     }
 
+    /// A service of which only the circuit differs from a new one.
+    pub fn of_circuit(name: impl Into<String>, breaker: BreakerSnapshot) -> Self {
+        Self { breaker, ..Self::fresh(name.into()) }
+    }
+
     /// Whether a new service has the same state.
     pub fn is_fresh(&self) -> bool {
         self.breaker.is_fresh()

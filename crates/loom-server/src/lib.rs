@@ -68,6 +68,7 @@ mod server;
 mod services;
 mod sessions;
 mod shared;
+mod shared_services;
 mod shown_settings;
 mod sign;
 mod signals;

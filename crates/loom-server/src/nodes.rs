@@ -24,6 +24,9 @@ use crate::{cluster::Cluster, deploy::Deployment, host::Host, subscription, trig
 /// How long the calls of runs may take that move to another node because it has joined.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether a circuit has changed here, besides when one reports it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// The delay before what a shard contains is read again after a failure.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -31,6 +34,8 @@ impl Host {
     /// Begins to own shards, if this process is a node. Waits until it is one.
     pub(crate) async fn join(self: &Arc<Self>) -> Result<(), StoreError> {
         let Some(cluster) = &self.cluster else { return Ok(()) };
+        cluster.services.circuits.follow().await?;
+        self.share_circuits(Arc::clone(cluster));
         lease::start(self, Arc::clone(cluster));
         feed::start(self, cluster.since.clone());
         loop {
@@ -44,6 +49,42 @@ impl Host {
                 () = tokio::time::sleep(AGAIN) => {}
             }
         }
+    }
+
+    /// Starts the task that stores for the other nodes which circuits open and close here. It runs until the host stops.
+    fn share_circuits(self: &Arc<Self>, cluster: Arc<Cluster>) {
+        let keeper = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let changed = &keeper.hub.tally.circuit_changed;
+            loop {
+                tokio::select! {
+                    () = keeper.stopping.cancelled() => return,
+                    () = changed.notified() => {}
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                }
+                if let Err(error) = cluster.services.circuits.publish().await {
+                    tracing::debug!(%error, "cannot store the state of a circuit for the other nodes; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                    changed.notify_one();
+                }
+            }
+        });
+    }
+
+    /// Says what the settings of this node are now that they were read again; see [`NodeSettings::likeness`](crate::NodeSettings).
+    pub fn describe_settings(self: &Arc<Self>, likeness: Arc<str>) {
+        let Some(cluster) = self.cluster.clone().filter(|cluster| *cluster.likeness() != *likeness) else {
+            return;
+        };
+        cluster.set_likeness(Arc::clone(&likeness));
+        self.tasks.spawn(async move {
+            // A later registration says it, too.
+            if let Some(node) = cluster.standing.node()
+                && let Err(error) = cluster.store.describe(node, likeness).await
+            {
+                tracing::debug!(%error, "cannot say to other nodes that settings have changed");
+            }
+        });
     }
 
     /// Whether this process acts for a trigger.

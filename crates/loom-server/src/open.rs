@@ -15,7 +15,7 @@ use loom_engine::{
     audit::AuditSink,
     ports::{ActionHandler, Clock},
 };
-use loom_resilience::{Observer, Policy, ResilienceRegistry};
+use loom_resilience::{Observer, Policy, ResilienceRegistry, Shared};
 use loom_store::{
     Commit, Conflict, Error as StoreError, KeyExpectation, KeyWrite, NodeStore, Shards, Standing, Store,
 };
@@ -82,8 +82,15 @@ impl Host {
         // Actions are guarded only by the policies in their definition.
         let registry = ResilienceRegistry::builder()
             .defaults(Policy::none())
-            .observer(Arc::clone(&hub.tally) as Arc<dyn Observer>)
-            .build();
+            .observer(Arc::clone(&hub.tally) as Arc<dyn Observer>);
+        let registry = match &cluster {
+            Some(cluster) => registry.shared(Arc::clone(&cluster.services) as Arc<dyn Shared>),
+            None => registry,
+        };
+        let registry = Arc::new(registry.build().expect("a policy without parts holds no contradiction"));
+        if let Some(cluster) = &cluster {
+            cluster.services.circuits.belong_to(&registry);
+        }
         let switches = Switches::load(&*store).await?;
         let signer = Signer::open(signing_key(&*store).await?, &*store).await?;
         let callbacks = signer.callbacks(&settings.base);
@@ -101,7 +108,7 @@ impl Host {
             .store(Arc::clone(&store))
             .clock(Arc::clone(&clock))
             .watcher(Arc::clone(&hub) as Arc<dyn Watcher>)
-            .registry(Arc::new(registry.expect("a policy without parts holds no contradiction")))
+            .registry(registry)
             .build();
         let surroundings = Surroundings {
             app_settings: settings.app_settings.clone(),
@@ -246,7 +253,9 @@ impl Host {
         run_ended::start(self);
         retain::start(self);
         revive::start(self);
-        remember::start(self);
+        if self.cluster.is_none() {
+            remember::start(self);
+        }
         Ok(Recovery { runs: recovered.runs.len() + recovered.waiting, unreadable: recovered.unreadable })
     }
 

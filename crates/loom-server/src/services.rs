@@ -158,6 +158,9 @@ pub(crate) async fn change(
     };
     changed.map_err(|error| Problem::not_found("ServiceNotFound", format!("There is {error}.")))?;
     shared.host.save_resilience().await?;
+    if let Some(cluster) = &shared.host.cluster {
+        cluster.services.circuits.publish_order(&service).await?;
+    }
     services(State(shared)).await
 }
 

@@ -69,8 +69,10 @@ fn now() -> Instant {
 
 async fn measure(names: (&str, &str), store: Arc<dyn Store>, mode: Mode, callers: usize, during: Duration) {
     let lease = Duration::from_hours(1);
-    let node =
-        store.register(NewNode { name: "bench".into(), address: "".into(), lease }).await.expect("a node");
+    let node = store
+        .register(NewNode { name: "bench".into(), address: "".into(), lease, ..NewNode::default() })
+        .await
+        .expect("a node");
     store.claim(node, usize::MAX).await.expect("all shards");
     let (stop, numbers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(1)));
     let began = now();

@@ -7,7 +7,7 @@ use loom_store::Error;
 use tokio_postgres::Client;
 
 /// Entry *n* migrates a schema from format *n* to *n* + 1. The first creates the tables.
-const MIGRATIONS: &[&str] = &[include_str!("schema/v1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/v1.sql"), include_str!("schema/v2.sql")];
 
 /// The format that this version writes.
 pub(crate) const FORMAT: i64 = MIGRATIONS.len() as i64;

@@ -8,7 +8,7 @@
 //!
 //! Sealed bytes do not compress, so payloads are compressed first.
 
-use std::{borrow::Cow, fmt::Write as _, sync::Arc};
+use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -622,6 +622,18 @@ impl Ownership for EncryptedStore {
 
     fn nodes(&self) -> Answer<Vec<Node>> {
         self.inner.nodes()
+    }
+
+    fn describe(&self, node: NodeId, settings: Arc<str>) -> Answer<()> {
+        self.inner.describe(node, settings)
+    }
+
+    fn raise(&self, node: NodeId, shards: Shards, format: u32) -> Answer<Shards> {
+        self.inner.raise(node, shards, format)
+    }
+
+    fn time(&self) -> Answer<Duration> {
+        self.inner.time()
     }
 }
 

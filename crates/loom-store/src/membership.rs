@@ -136,6 +136,8 @@ struct Rules {
     settings: LeaseSettings,
     /// For how long renewals must have been answered in time before others are fenced: a lease.
     steady_for: Duration,
+    /// See [`Membership::share_among`].
+    sharers: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -183,7 +185,7 @@ const RETRY: Duration = Duration::from_millis(100);
 impl Membership {
     /// A process that is no node yet.
     pub const fn new(settings: LeaseSettings, now: Moment) -> Self {
-        let rules = Rules { settings, steady_for: settings.lease };
+        let rules = Rules { settings, steady_for: settings.lease, sharers: None };
         Self { rules, is_leaving: false, state: State::Absent { ask_at: now, asked: None } }
     }
 
@@ -224,6 +226,11 @@ impl Membership {
     /// Whether it has left.
     pub const fn has_left(&self) -> bool {
         matches!(self.state, State::Left)
+    }
+
+    /// Sets the number of nodes that can claim shards, if not all can.
+    pub fn share_among(&mut self, nodes: Option<usize>) {
+        self.rules.sharers = nodes;
     }
 
     /// Begins to leave: all shards are drained and released, and then the node fences itself.
@@ -383,7 +390,7 @@ impl Joined {
         &mut self,
         now: Moment,
         nodes: &[(NodeId, Shards)],
-        Rules { settings, steady_for }: Rules,
+        Rules { settings, steady_for, sharers }: Rules,
         intents: &mut Vec<Intent>,
     ) {
         let Some((_, mine)) = nodes.iter().find(|(node, _)| *node == self.node) else { return };
@@ -403,7 +410,7 @@ impl Joined {
         if self.shows_mine {
             self.gain(*mine, intents);
         }
-        let share = usize::from(Shard::COUNT).div_ceil(nodes.len());
+        let share = usize::from(Shard::COUNT).div_ceil(sharers.unwrap_or(nodes.len()).clamp(1, nodes.len()));
         let owned = self.owned.len();
         if owned < share {
             let missing = share - owned;

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU16, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -41,11 +41,20 @@ struct Now {
     open: Shards,
     leaving: Shards,
     deadline: Option<Instant>,
+    /// The shards whose journals may have a format, and the format.
+    raised: (Shards, u32),
 }
 
 impl Default for Now {
     fn default() -> Self {
-        Self { node: None, owned: Shards::NONE, open: Shards::NONE, leaving: Shards::NONE, deadline: None }
+        Self {
+            node: None,
+            owned: Shards::NONE,
+            open: Shards::NONE,
+            leaving: Shards::NONE,
+            deadline: None,
+            raised: (Shards::NONE, 0),
+        }
     }
 }
 
@@ -133,9 +142,29 @@ impl Standing {
     pub fn set(&self, node: Option<NodeId>, owned: Shards, deadline: Option<Instant>) {
         let mut now = self.lock();
         (now.open, now.leaving) = (now.open.and(owned), now.leaving.and(owned));
+        now.raised.0 = now.raised.0.and(owned);
         (now.node, now.owned, now.deadline) = (node, owned, deadline);
         drop(now);
         self.0.changed.notify_waiters();
+    }
+
+    /// The shards whose journals may have `format`.
+    pub fn raised(&self, format: u32) -> Shards {
+        let (shards, raised) = self.lock().raised;
+        if format <= raised { shards } else { Shards::NONE }
+    }
+
+    /// Takes note of the shards whose journals may have `format`, which is the newest that this program writes; see
+    /// [`Ownership::raise`].
+    pub fn raise(&self, shards: Shards, format: u32) {
+        let mut now = self.lock();
+        now.raised = (shards.and(now.owned), format);
+    }
+
+    /// Whether the journals of a shard may have `format`: only nodes that read it claim the shard.
+    pub fn writes(&self, shard: Shard, format: u32) -> bool {
+        let (shards, raised) = self.lock().raised;
+        format <= raised && shards.contains(shard)
     }
 
     /// Lets something new begin in these shards, of those that the node owns.
@@ -338,6 +367,18 @@ impl Ownership for NodeStore {
 
     fn nodes(&self) -> Answer<Vec<Node>> {
         self.store.nodes()
+    }
+
+    fn describe(&self, node: NodeId, settings: Arc<str>) -> Answer<()> {
+        self.store.describe(node, settings)
+    }
+
+    fn raise(&self, node: NodeId, shards: Shards, format: u32) -> Answer<Shards> {
+        self.store.raise(node, shards, format)
+    }
+
+    fn time(&self) -> Answer<Duration> {
+        self.store.time()
     }
 }
 

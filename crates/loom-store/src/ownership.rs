@@ -57,6 +57,19 @@ pub trait Ownership: fmt::Debug + Send + Sync {
 
     /// The nodes that are live, oldest first.
     fn nodes(&self) -> Answer<Vec<Node>>;
+
+    /// Says what the settings of a node are now; see [`NewNode::settings`].
+    fn describe(&self, node: NodeId, settings: Arc<str>) -> Answer<()>;
+
+    /// Allows journals of `format` in those of the shards that the node owns: from now on, only nodes that read it claim them.
+    /// Returns all shards of the node whose format is at least that.
+    ///
+    /// # Errors
+    /// [`Conflict::Fenced`].
+    fn raise(&self, node: NodeId, shards: Shards, format: u32) -> Answer<Shards>;
+
+    /// The time since 1970-01-01 UTC by one clock for all processes: that of the database, if there is one.
+    fn time(&self) -> Answer<Duration>;
 }
 
 /// Identifies one registration of a process. Never used again, so it also serves as the fencing token.
@@ -79,7 +92,7 @@ pub struct Under {
 }
 
 /// A process that wants to be a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewNode {
     /// A name for operators.
     pub name: Arc<str>,
@@ -87,6 +100,12 @@ pub struct NewNode {
     pub address: Arc<str>,
     /// How long it may own shards without a renewal. A backend whose nodes live in one process has no use for it.
     pub lease: Duration,
+    /// The version of its program, for operators.
+    pub version: Arc<str>,
+    /// The newest format of journals that it reads. It claims no shard whose format is newer.
+    pub reads: u32,
+    /// What its settings are, in a form that other nodes compare with theirs. No secrets.
+    pub settings: Arc<str>,
 }
 
 /// A live node.
@@ -98,8 +117,16 @@ pub struct Node {
     pub name: Arc<str>,
     /// Where other nodes reach it.
     pub address: Arc<str>,
+    /// The version of its program.
+    pub version: Arc<str>,
+    /// The newest format of journals that it reads.
+    pub reads: u32,
+    /// What its settings are; see [`NewNode::settings`].
+    pub settings: Arc<str>,
     /// What it owns.
     pub shards: Shards,
+    /// The newest format of journals in its shards; see [`Ownership::raise`].
+    pub format: u32,
 }
 
 /// The nodes of a backend that lives in one process, and what they own. They live and die with the process, so their
@@ -112,11 +139,17 @@ struct Owners {
     last: u64,
     live: BTreeMap<NodeId, NewNode>,
     shards: BTreeMap<Shard, NodeId>,
+    /// The formats that were raised.
+    formats: BTreeMap<Shard, u32>,
 }
 
 impl Owners {
     fn check(&self, node: NodeId) -> Result<(), Conflict> {
         if self.live.contains_key(&node) { Ok(()) } else { Err(Conflict::Fenced { node }) }
+    }
+
+    fn format(&self, shard: Shard) -> u32 {
+        self.formats.get(&shard).copied().unwrap_or_default()
     }
 
     fn owned(&self, node: NodeId) -> Shards {
@@ -176,7 +209,9 @@ impl OwnerTable {
         owners.check(node)?;
         let is_free =
             |shard: &Shard| owners.shards.get(shard).is_none_or(|owner| !owners.live.contains_key(owner));
-        let claimed: Shards = Shards::ALL.iter().filter(is_free).take(shards_max).collect();
+        let reads = owners.live.get(&node).map_or(0, |node| node.reads);
+        let is_read = |shard: &Shard| owners.format(*shard) <= reads;
+        let claimed: Shards = Shards::ALL.iter().filter(is_free).filter(is_read).take(shards_max).collect();
         owners.shards.extend(claimed.iter().map(|shard| (shard, node)));
         Ok(claimed)
     }
@@ -208,8 +243,41 @@ impl OwnerTable {
             id: *id,
             name: Arc::clone(&node.name),
             address: Arc::clone(&node.address),
+            version: Arc::clone(&node.version),
+            reads: node.reads,
+            settings: Arc::clone(&node.settings),
             shards: owners.owned(*id),
+            format: owners.owned(*id).iter().map(|shard| owners.format(shard)).max().unwrap_or_default(),
         };
         owners.live.iter().map(node).collect()
+    }
+
+    /// See [`Ownership::describe`].
+    pub fn describe(&self, node: NodeId, settings: Arc<str>) {
+        if let Some(node) = self.lock().live.get_mut(&node) {
+            node.settings = settings;
+        }
+    }
+
+    /// See [`Ownership::raise`].
+    ///
+    /// # Errors
+    /// [`Conflict::Fenced`].
+    pub fn raise(&self, node: NodeId, shards: Shards, format: u32) -> Result<Shards, Error> {
+        let mut owners = self.lock();
+        owners.check(node)?;
+        let owned = owners.owned(node);
+        for shard in owned.and(shards).iter() {
+            let raised = owners.format(shard).max(format);
+            owners.formats.insert(shard, raised);
+        }
+        Ok(owned.iter().filter(|shard| owners.format(*shard) >= format).collect())
+    }
+
+    /// See [`Ownership::time`].
+    pub fn time() -> Duration {
+        #[expect(clippy::disallowed_methods, reason = "the clock that all nodes of one process share")]
+        let now = std::time::SystemTime::now();
+        now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 }

@@ -533,6 +533,21 @@ impl Ownership for SqliteStore {
     fn nodes(&self) -> Answer<Vec<Node>> {
         self.own(|owners| Ok(owners.nodes()))
     }
+
+    fn describe(&self, node: NodeId, settings: Arc<str>) -> Answer<()> {
+        self.own(|owners| {
+            owners.describe(node, settings);
+            Ok(())
+        })
+    }
+
+    fn raise(&self, node: NodeId, shards: Shards, format: u32) -> Answer<Shards> {
+        self.own(|owners| owners.raise(node, shards, format))
+    }
+
+    fn time(&self) -> Answer<Duration> {
+        self.own(|_| Ok(OwnerTable::time()))
+    }
 }
 
 impl Changes for SqliteStore {

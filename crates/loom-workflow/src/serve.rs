@@ -1,6 +1,7 @@
 //! `loom serve`: serves workflows over HTTP, with runs in a durable store.
 
 mod definitions;
+mod likeness;
 mod reload;
 mod telemetry;
 
@@ -16,7 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueHint};
 use loom_actions::TriggerRequests;
 use loom_definition::{LoadOptions, catalog::Bump, trigger::TriggerKind};
-use loom_engine::{Engine, clock::SystemClock};
+use loom_engine::{Engine, JOURNAL_FORMAT, clock::SystemClock};
 use loom_server::{
     DeployError, Deployment, Host, HostSettings, LiveSettings, Mcp, NodeSettings, Origin, SecretStore,
     Server, ServerSettings, Source, TelemetrySettings, is_loopback,
@@ -186,7 +187,7 @@ async fn serve(args: &ServeArgs, console: Console, front: Front<'_>) -> Result<E
     // Connections need their secrets at hand.
     secrets.providers.tend(console::masker()).await;
     let mut watched = Watched::new(&args.files, values.workflows.as_deref(), !values.memory);
-    let node = database.is_some().then(|| node(values, &here));
+    let node = database.is_some().then(|| node(values, &read, &here));
     let host = open_host(args, (read, values), &base, (store, node), &mut watched, telemetry).await?;
     host.audit_connections(&secrets);
     reload::warn_of_hidden(&host);
@@ -394,14 +395,21 @@ fn check_for_cluster(args: &ServeArgs, values: &Values) -> Result<()> {
 }
 
 /// This process as a node.
-fn node(values: &Values, here: &str) -> NodeSettings {
+fn node(values: &Values, settings: &Settings, here: &str) -> NodeSettings {
     let address = values.node_address.clone();
     let address = address.unwrap_or_else(|| here.trim_start_matches("http://").to_owned());
     let name = values.node_name.clone().unwrap_or_else(machine);
     let lease = values.lease;
     let lease =
         LeaseSettings { lease, renew_every: lease / 3, margin: lease / 6, ..LeaseSettings::default() };
-    NodeSettings { name: name.into(), address: address.into(), lease }
+    NodeSettings {
+        name: name.into(),
+        address: address.into(),
+        lease,
+        version: crate::args::VERSION.into(),
+        format: values.journal_format.map_or(JOURNAL_FORMAT, |format| format as u32),
+        likeness: likeness::of(settings, values),
+    }
 }
 
 /// The name of the machine.

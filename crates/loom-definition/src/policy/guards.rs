@@ -37,7 +37,7 @@ impl BreakerSpec {
         config.open_for = OpenDuration::fixed(self.timeout);
         config.half_open_max_calls = self.half_open_requests.get();
         config.success_threshold = self.success_threshold.get();
-        config.mode(self.mode)
+        config.mode(self.mode).scope(self.scope)
     }
 
     pub(super) fn check(&self) -> Result<(), PolicyProblem> {
@@ -74,7 +74,7 @@ impl RateLimitSpec {
         let limit = Limit::new(self.requests.get(), self.per).burst(burst.get());
         let config =
             LimiterConfig { max_wait: self.max_wait, learn: self.learn, ..LimiterConfig::new(limit) };
-        config.mode(self.mode)
+        config.mode(self.mode).scope(self.scope)
     }
 
     pub(super) fn check(&self) -> Result<(), PolicyProblem> {

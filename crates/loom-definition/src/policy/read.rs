@@ -8,7 +8,7 @@ use loom_expression::{Object, Value, ValueRef};
 
 use super::{
     BreakerSpec, BulkheadSpec, ErrorPattern, HedgeSpec, Jitter, Mode, OnUncertain, RETRY_INTERVAL_MAX,
-    RateLimitSpec, RateTrip, RetryPolicy, Schedule, SlowTrip, Window,
+    RateLimitSpec, RateTrip, RetryPolicy, Schedule, Scope, SlowTrip, Window,
 };
 use crate::{diagnostic::json_type, duration::Span};
 
@@ -340,6 +340,7 @@ impl BreakerSpec {
             failure_rate,
             slow_calls,
             mode: fields.mode()?,
+            scope: fields.scope()?,
         };
         spec.check()?;
         Ok(enabled.then_some(spec))
@@ -449,7 +450,8 @@ impl RateLimitSpec {
         let max_wait = fields.duration("maxWait")?;
         let name = fields.name("name")?;
         let learn = fields.boolean("learn")?.unwrap_or(true);
-        let spec = RateLimitSpec { name, requests, per, burst, max_wait, learn, mode: fields.mode()? };
+        let (mode, scope) = (fields.mode()?, fields.scope()?);
+        let spec = RateLimitSpec { name, requests, per, burst, max_wait, learn, mode, scope };
         spec.check()?;
         Ok(enabled.then_some(spec))
     }
@@ -605,6 +607,14 @@ impl<'a> Fields<'a> {
                     problem("mode", format!("`mode` must be `enforce`, `observe` or `off` (got `{text}`)"))
                 }
             },
+        }
+    }
+
+    fn scope(&self) -> Reading<Scope> {
+        match self.text("scope")?.map(str::to_ascii_lowercase).as_deref() {
+            None | Some("cluster") => Ok(Scope::Cluster),
+            Some("node") => Ok(Scope::Node),
+            Some(text) => problem("scope", format!("`scope` must be `cluster` or `node` (got `{text}`)")),
         }
     }
 

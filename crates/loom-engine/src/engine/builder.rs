@@ -196,6 +196,7 @@ impl EngineBuilder {
         let environment = Arc::new(environment);
         let clock = RunClock::from(Arc::clone(&self.clock), Timestamp::MIN);
         let parking = Parking::new(self.park_after, environment.budgets.runs_max, clock);
+        let node = self.node;
         Engine::of(Arc::new(Shared {
             environment: Arc::clone(&environment),
             memory,
@@ -211,7 +212,7 @@ impl EngineBuilder {
             ids: Mutex::new(RunIdSource::new(0, None)),
             held: Mutex::new(Held::default()),
             seed: self.seed,
-            durable: store.map(|store| Durable::new(store, environment)),
+            durable: store.map(|store| Durable::new(store, environment, node.clone())),
             watcher: self.watcher,
             suspects: Mutex::default(),
             careful: false.into(),
@@ -232,7 +233,7 @@ impl EngineBuilder {
             recovered: std::sync::OnceLock::new(),
             answering: tokio::sync::Mutex::default(),
             boards: Boards::default(),
-            node: self.node,
+            node,
         }))
     }
 }

@@ -2,6 +2,21 @@
 
 use loom_definition::RunStatus;
 
+/// The format of journals that this program writes when every node of the cluster reads it. All older ones are readable, too.
+///
+/// | format | what came with it |
+/// |---|---|
+/// | 1 | frames of events, large values apart, secrets by reference |
+/// | 2 | waymarks at the heads of frames |
+///
+/// A program that does not know a format cannot continue the runs of a shard in which it was written. So a node writes the formats
+/// before until all live nodes read the newest, and then raises the format of its shards first; see
+/// [`Ownership::raise`](loom_store::Ownership::raise). Each addition to the encoding is a new format.
+pub const JOURNAL_FORMAT: u32 = 2;
+
+/// The format that came with waymarks.
+pub(crate) const WAYMARKS: u32 = 2;
+
 /// The version of a frame without references; with large values it is one higher, with secrets that were read two. All will be
 /// readable for ever.
 pub(super) const VERSION: u8 = 1;

@@ -42,6 +42,21 @@ pub struct BreakerConfig {
     pub probe_lease: Duration,
     /// Whether the rules are enforced, observed or off.
     pub mode: Mode,
+    /// Whether the circuit is that of one process, or of all processes that share their state.
+    pub scope: Scope,
+}
+
+/// For which processes a rate limit or a circuit is, when several processes share their state through a
+/// [`Shared`](crate::Shared). Without one, every part is that of its process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Scope {
+    /// For all processes together.
+    #[default]
+    Cluster,
+    /// For each process on its own.
+    Node,
 }
 
 /// A share of the calls of a window.
@@ -180,6 +195,7 @@ impl BreakerConfig {
             success_threshold: 1,
             probe_lease: Duration::from_secs(30),
             mode: Mode::Enforce,
+            scope: Scope::Cluster,
         }
     }
 
@@ -241,6 +257,13 @@ impl BreakerConfig {
     #[must_use]
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// Whether the circuit is that of one process, or of all processes that share their state.
+    #[must_use]
+    pub const fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
         self
     }
 
@@ -405,7 +428,11 @@ impl fmt::Display for BreakerConfig {
                 f,
                 "; then up to {} at once may probe, and {} must succeed to close it",
                 self.half_open_max_calls, self.success_threshold
-            )
+            )?;
+            if self.scope == Scope::Node {
+                f.write_str("; on each node alone")?;
+            }
+            Ok(())
         })
     }
 }

@@ -213,6 +213,16 @@ impl CircuitBreaker {
         }
     }
 
+    /// Takes over the state that another process had `age` ago, and reports the change. Calls in flight decide nothing then.
+    pub fn follow(&self, theirs: &BreakerSnapshot, age: Duration, now: Instant) {
+        let from = self.state();
+        self.restore(theirs, age, now);
+        let to = self.state();
+        let open_for = (to == CircuitState::Open).then(|| theirs.open_for.saturating_sub(age));
+        let cause = theirs.cause.filter(|_| to == CircuitState::Open);
+        self.report(&Change { from, to, cause, open_for }, now);
+    }
+
     /// Restores a state that was saved `age` ago. The probes of a half-open circuit ended with the process that sent them,
     /// so the circuit is restored as an open one whose time is over.
     pub fn restore(&self, saved: &BreakerSnapshot, age: Duration, now: Instant) {

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    breaker::Mode,
+    breaker::{Mode, Scope},
     config::{Checker, ConfigError, Plain},
 };
 
@@ -131,11 +131,20 @@ pub struct LimiterConfig {
     pub learn: bool,
     /// Whether the limits are enforced, observed or off.
     pub mode: Mode,
+    /// Whether the limits are those of one process, or of all processes that share their state.
+    pub scope: Scope,
 }
 
 impl Default for LimiterConfig {
     fn default() -> Self {
-        Self { limits: Vec::new(), max_wait: None, queue: 1_000, learn: true, mode: Mode::Enforce }
+        Self {
+            limits: Vec::new(),
+            max_wait: None,
+            queue: 1_000,
+            learn: true,
+            mode: Mode::Enforce,
+            scope: Scope::Cluster,
+        }
     }
 }
 
@@ -177,6 +186,13 @@ impl LimiterConfig {
     #[must_use]
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// Whether the limits are those of one process, or of all processes that share their state.
+    #[must_use]
+    pub const fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
         self
     }
 
@@ -226,10 +242,14 @@ impl fmt::Display for LimiterConfig {
                 write!(f, "{}{limit}", if index == 0 { "" } else { ", and " })?;
             }
             match self.max_wait {
-                Some(wait) if wait.is_zero() => f.write_str("; calls do not wait"),
-                Some(wait) => write!(f, "; up to {} calls wait, each up to {}", self.queue, Plain(wait)),
-                None => write!(f, "; up to {} calls wait, each up to its deadline", self.queue),
+                Some(wait) if wait.is_zero() => f.write_str("; calls do not wait")?,
+                Some(wait) => write!(f, "; up to {} calls wait, each up to {}", self.queue, Plain(wait))?,
+                None => write!(f, "; up to {} calls wait, each up to its deadline", self.queue)?,
             }
+            if self.scope == Scope::Node {
+                f.write_str("; on each node alone")?;
+            }
+            Ok(())
         })
     }
 }

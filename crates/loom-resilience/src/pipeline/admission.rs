@@ -10,8 +10,12 @@ use crate::{
     limiter::{RateLimiter, Reservation},
     observer::Part,
     refusal::{Refused, Rule},
+    shared::Sharing,
     verdict::Verdict,
 };
+
+/// Asking other processes takes some time, too. Shorter waits are not reported.
+const WAIT_TOLD: Duration = Duration::from_millis(10);
 
 /// What an admitted call holds.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +128,15 @@ impl Pipeline {
         now: Instant,
     ) -> Result<Entry, Refused> {
         self.check_breaker(now)?;
+        if self.sharing.is_some() {
+            // Only by waiting for the other processes can it be found out.
+            if self.shares_limit() {
+                return Err(Refused::new(Rule::RateLimit, None));
+            }
+            if self.breaker.is_shared_probe(now) {
+                return Err(Refused::new(Rule::CircuitHalfOpen, None));
+            }
+        }
         let taken = Permits::new(&self.limiter, self.limiter.try_reserve(permits, now)?);
         let place = if self.bulkhead.is_on() { Some(self.bulkhead.try_enter()?) } else { None };
         let ticket = self.breaker.enter(now, lease)?;
@@ -177,9 +190,17 @@ impl Pipeline {
         }
         // A circuit that opens from here on belongs to another generation, so what this call reports does not count.
         let ticket = self.breaker.enter_plain(now)?;
+        if self.shares_limit() {
+            return None;
+        }
         let taken = Permits::new(&self.limiter, self.limiter.grab(options.permits, now).ok()?);
         let place = if self.bulkhead.is_on() { Some(self.bulkhead.grab()?) } else { None };
         Some(self.entry(ticket, taken, place))
+    }
+
+    #[inline]
+    fn shares_limit(&self) -> bool {
+        self.sharing.as_ref().is_some_and(Sharing::has_limit)
     }
 
     /// How long a probe keeps its slot.
@@ -198,10 +219,44 @@ impl Pipeline {
         }
         self.check_breaker(now)?;
         let permit_by = [deadline, permit_by].into_iter().flatten().min();
+        if let Some(sharing) = self.sharing.as_ref().filter(|_| self.breaker.is_shared_probe(now)) {
+            let lease = self.lease(options, now).unwrap_or_else(|| self.breaker.config().probe_lease);
+            if !sharing.with.may_probe(self.name(), lease).await {
+                let refused = Refused::new(Rule::CircuitHalfOpen, None);
+                self.reporter.emit(|service| crate::Event::Refused {
+                    service,
+                    refused: &refused,
+                    enforced: true,
+                });
+                return Err(refused);
+            }
+            now = self.clock.now();
+            self.check_breaker(now)?;
+        }
         let (taken, waited) = self.limiter.reserve(permits, left(permit_by, now), now).await?;
         let taken = Permits::new(&self.limiter, taken);
         if !waited.is_zero() {
             now = self.clock.now();
+        }
+        if let Some((sharing, config)) =
+            self.sharing.as_ref().and_then(|sharing| Some((sharing, sharing.limit()?)))
+            && !taken.is_nothing()
+        {
+            let longest = [left(permit_by, now), config.max_wait.map(|most| most.saturating_sub(waited))];
+            let longest = longest.into_iter().flatten().min();
+            let began = now;
+            sharing.with.take(self.name(), config, permits, longest).await.inspect_err(|refused| {
+                self.reporter.emit(|service| crate::Event::Refused { service, refused, enforced: true });
+            })?;
+            now = self.clock.now();
+            let waited = now.since(began);
+            if waited >= WAIT_TOLD {
+                self.reporter.emit(|service| crate::Event::Waited {
+                    service,
+                    on: crate::WaitFor::RateLimiter,
+                    waited,
+                });
+            }
         }
         let place = if self.bulkhead.is_on() {
             let (place, waited) = self.bulkhead.enter(left(deadline, now)).await?;

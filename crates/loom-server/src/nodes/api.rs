@@ -33,6 +33,10 @@ fn shown(cluster: &Cluster, node: &Node) -> Object {
     object.insert("name", Arc::clone(&node.name));
     object.insert("address", Arc::clone(&node.address));
     object.insert("shards", node.shards.len() as i64);
+    object.insert("version", Arc::clone(&node.version));
+    object.insert("journalFormat", i64::from(node.reads));
+    let differences = cluster.differences(node).into_iter().map(Value::from);
+    object.insert("differsIn", differences.collect::<Vec<Value>>());
     object.insert("isThisNode", Some(node.id) == cluster.standing.node());
     object
 }
@@ -72,5 +76,8 @@ pub(crate) fn summary(host: &Host) -> Option<Value> {
     object.insert("nodes", nodes.len() as i64);
     let owned: usize = nodes.iter().map(|node| node.shards.len()).sum();
     object.insert("shardsOwned", owned as i64);
+    let different = nodes.iter().filter(|node| !cluster.differences(node).is_empty());
+    let different = different.map(|node| Value::from(Arc::clone(&node.name)));
+    object.insert("nodesThatDiffer", different.collect::<Vec<Value>>());
     Some(object.into())
 }

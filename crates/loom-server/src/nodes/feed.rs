@@ -11,7 +11,9 @@ use loom_store::{Change, Cursor, Error as StoreError};
 use crate::{
     deploy::{self, DeployError, Origin},
     host::Host,
-    policies, sign, switches,
+    policies,
+    shared_services::circuits,
+    sign, switches,
 };
 
 /// How often the feed is read while nothing changes.
@@ -33,12 +35,20 @@ struct News {
     switches: bool,
     policies: bool,
     salts: bool,
+    circuits: bool,
 }
 
 impl News {
     /// After changes were missed.
-    const ALL: News =
-        News { batches: true, ends: true, definitions: true, switches: true, policies: true, salts: true };
+    const ALL: News = News {
+        batches: true,
+        ends: true,
+        definitions: true,
+        switches: true,
+        policies: true,
+        salts: true,
+        circuits: true,
+    };
 }
 
 /// Starts the task, which runs until the host stops.
@@ -77,6 +87,7 @@ async fn follow(host: &Arc<Host>, cursor: &mut Cursor) -> Result<bool, StoreErro
                 switches::NAMESPACE => news.switches = true,
                 policies::NAMESPACE => news.policies = true,
                 sign::NAMESPACE => news.salts = true,
+                circuits::NAMESPACE => news.circuits = true,
                 _ => {}
             },
             Change::Run(_) => {}
@@ -111,6 +122,11 @@ impl Host {
         }
         if news.policies {
             self.layers.reload(&self.engine, &*self.store).await?;
+        }
+        if news.circuits
+            && let Some(cluster) = &self.cluster
+        {
+            cluster.services.circuits.follow().await?;
         }
         if news.definitions {
             self.follow_definitions().await?;

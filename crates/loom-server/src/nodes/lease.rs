@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loom_store::{Conflict, Error, Failed, Intent, Membership, NewNode, Outcome, Shards};
+use loom_store::{Conflict, Error, Failed, Intent, Membership, NewNode, Node, Outcome, Shards};
 use tokio::{
     runtime::{Builder, Handle},
     sync::mpsc,
@@ -47,7 +47,10 @@ async fn keep(host: &Weak<Host>, cluster: &Arc<Cluster>, runtime: &Handle) {
     while !machine.has_left() {
         let mut intents = tokio::select! {
             biased;
-            Some(outcome) = outcomes.recv() => machine.answered(began.elapsed(), outcome),
+            Some(outcome) = outcomes.recv() => {
+                machine.share_among(cluster.sharers());
+                machine.answered(began.elapsed(), outcome)
+            }
             () = cluster.leave.cancelled(), if !is_leaving => {
                 is_leaving = true;
                 machine.leave();
@@ -116,6 +119,21 @@ async fn watch(host: &Weak<Host>, cluster: &Cluster) {
     }
 }
 
+/// Allows the newest format in the journals of the node's shards, once every node that may take them over reads it.
+async fn raise(cluster: &Cluster, nodes: &[Node]) {
+    let (standing, format) = (&cluster.standing, cluster.settings.format);
+    let Some(me) = standing.node() else { return };
+    let owned = standing.owned();
+    if nodes.iter().any(|node| node.reads < format) || owned.without(standing.raised(format)).is_empty() {
+        return;
+    }
+    match cluster.store.raise(me, owned, format).await {
+        Ok(raised) if standing.node() == Some(me) => standing.raise(raised, format),
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "cannot raise the format of journals; trying again"),
+    }
+}
+
 /// Executes an intent that concerns only the store. None when there is nothing to report.
 async fn execute(cluster: &Cluster, intent: Intent) -> Option<Outcome> {
     fn outcome<T>(result: Result<T, Error>, done: impl FnOnce(T) -> Outcome, failed: Failed) -> Outcome {
@@ -136,6 +154,9 @@ async fn execute(cluster: &Cluster, intent: Intent) -> Option<Outcome> {
                 name: Arc::clone(&settings.name),
                 address: Arc::clone(&settings.address),
                 lease: settings.lease.lease,
+                version: Arc::clone(&settings.version),
+                reads: settings.format,
+                settings: cluster.likeness(),
             };
             let registered = store.register(node).await;
             if let Ok(node) = &registered {
@@ -148,9 +169,9 @@ async fn execute(cluster: &Cluster, intent: Intent) -> Option<Outcome> {
             let looked = store.nodes().await;
             if let Ok(nodes) = &looked {
                 cluster.saw(nodes.clone());
+                raise(cluster, nodes).await;
             }
-            let pairs =
-                |nodes: Vec<loom_store::Node>| nodes.into_iter().map(|node| (node.id, node.shards)).collect();
+            let pairs = |nodes: Vec<Node>| nodes.into_iter().map(|node| (node.id, node.shards)).collect();
             outcome(looked, |nodes| Outcome::Looked(pairs(nodes)), Failed::Look)
         }
         Intent::Fence { by, node } => match store.fence(by, node).await {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 fn node(name: &str, lease: Duration) -> NewNode {
-    NewNode { name: name.into(), address: "".into(), lease }
+    NewNode { name: name.into(), address: "".into(), lease, ..NewNode::default() }
 }
 
 /// Waits until a statement waits for a lock of this connection.

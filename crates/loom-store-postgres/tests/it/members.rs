@@ -40,7 +40,12 @@ async fn carry_out(
     }
     Some(match intent {
         Intent::Register => {
-            let node = NewNode { name: "member".into(), address: "".into(), lease: SETTINGS.lease };
+            let node = NewNode {
+                name: "member".into(),
+                address: "".into(),
+                lease: SETTINGS.lease,
+                ..NewNode::default()
+            };
             answer(store.register(node).await, Outcome::Registered, Failed::Register)
         }
         Intent::Renew(node) => answer(store.renew(node).await, |()| Outcome::Renewed(node), Failed::Renew),

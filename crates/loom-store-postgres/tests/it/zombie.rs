@@ -20,7 +20,7 @@ const LEASE: Duration = Duration::from_millis(300);
 const CHILD: &str = "LOOM_TEST_ZOMBIE";
 
 fn node(name: &str) -> NewNode {
-    NewNode { name: name.into(), address: "".into(), lease: LEASE }
+    NewNode { name: name.into(), address: "".into(), lease: LEASE, ..NewNode::default() }
 }
 
 /// The child: writes frames under its own node until it has lost its shards, and prints what was acknowledged.

@@ -94,7 +94,12 @@ async fn step_back() {
 }
 
 async fn join(store: &dyn Store, name: &str) -> NodeId {
-    let node = NewNode { name: name.into(), address: "".into(), lease: Duration::from_millis(1) };
+    let node = NewNode {
+        name: name.into(),
+        address: "".into(),
+        lease: Duration::from_millis(1),
+        ..NewNode::default()
+    };
     store.register(node).await.expect(WORKS)
 }
 

@@ -9,6 +9,7 @@
 use std::{
     io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -394,6 +395,18 @@ impl Ownership for FaultyStore {
 
     fn nodes(&self) -> Answer<Vec<Node>> {
         self.read(|disk| disk.nodes())
+    }
+
+    fn describe(&self, node: NodeId, settings: Arc<str>) -> Answer<()> {
+        self.read(|disk| disk.describe(node, settings))
+    }
+
+    fn raise(&self, node: NodeId, shards: Shards, format: u32) -> Answer<Shards> {
+        self.read(|disk| disk.raise(node, shards, format))
+    }
+
+    fn time(&self) -> Answer<Duration> {
+        self.read(|disk| disk.time())
     }
 }
 

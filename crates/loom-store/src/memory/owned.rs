@@ -1,7 +1,9 @@
 //! Ownership in a store in memory: its nodes live and die with the process.
 
+use std::{sync::Arc, time::Duration};
+
 use super::MemoryStore;
-use crate::{Answer, NewNode, Node, NodeId, Ownership, Shards};
+use crate::{Answer, NewNode, Node, NodeId, OwnerTable, Ownership, Shards};
 
 impl Ownership for MemoryStore {
     fn register(&self, node: NewNode) -> Answer<NodeId> {
@@ -34,5 +36,20 @@ impl Ownership for MemoryStore {
 
     fn nodes(&self) -> Answer<Vec<Node>> {
         self.own(|owners| Ok(owners.nodes()))
+    }
+
+    fn describe(&self, node: NodeId, settings: Arc<str>) -> Answer<()> {
+        self.own(|owners| {
+            owners.describe(node, settings);
+            Ok(())
+        })
+    }
+
+    fn raise(&self, node: NodeId, shards: Shards, format: u32) -> Answer<Shards> {
+        self.own(|owners| owners.raise(node, shards, format))
+    }
+
+    fn time(&self) -> Answer<Duration> {
+        self.own(|_| Ok(OwnerTable::time()))
     }
 }

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::ready,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -538,6 +539,21 @@ impl Ownership for Tiny {
 
     fn nodes(&self) -> Answer<Vec<Node>> {
         self.read(|database| database.owners.nodes())
+    }
+
+    fn describe(&self, node: NodeId, settings: Arc<str>) -> Answer<()> {
+        self.change(|database| {
+            database.owners.describe(node, settings);
+            Ok(())
+        })
+    }
+
+    fn raise(&self, node: NodeId, shards: Shards, format: u32) -> Answer<Shards> {
+        self.change(|database| database.owners.raise(node, shards, format))
+    }
+
+    fn time(&self) -> Answer<Duration> {
+        self.read(|_| OwnerTable::time())
     }
 }
 

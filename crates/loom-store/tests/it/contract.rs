@@ -109,7 +109,12 @@ async fn a_node_id_is_not_used_again_after_a_restart() {
     let mut last = None;
     for _ in 0..3 {
         let store = SqliteStore::open(directory.path(), SqliteOptions::default()).unwrap();
-        let node = NewNode { name: "node".into(), address: "".into(), lease: std::time::Duration::ZERO };
+        let node = NewNode {
+            name: "node".into(),
+            address: "".into(),
+            lease: std::time::Duration::ZERO,
+            ..NewNode::default()
+        };
         let ids = [store.register(node.clone()).await.unwrap(), store.register(node).await.unwrap()];
         assert!(last < Some(ids[0]) && ids[0] < ids[1]);
         last = Some(ids[1]);

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use loom_definition::policy::RetryPolicy;
+use loom_engine::JOURNAL_FORMAT;
 
 use crate::logs::{LogFormat, LogLevel};
 
@@ -117,6 +118,9 @@ settings! {
         node_address: Option<String> = text().named("HOST:PORT");
         /// How long a node owns its runs without renewing its lease. Another node takes them over when it ends.
         lease: Duration = duration(1, 60).default("3s");
+        /// The newest format of journals that this node reads and writes. Set it to the format of the version before to be able to return
+        /// to that version after an upgrade. Defaults to the newest that the program knows.
+        journal_format: Option<u64> = count(1, JOURNAL_FORMAT as u64).named("NUMBER");
     }
     "Limits" {
         /// The maximum number of runs in memory; further ones are rejected with 429. Runs resumed at a start, and those of a

@@ -64,15 +64,27 @@ pub(crate) fn nodes(args: &NodesArgs) -> Result<Exit> {
             eprintln!("loom: the server is not a node of a cluster; it was started without --store");
             return Ok(Exit::Success);
         }
-        println!("{:<6}  {:<24}  {:<24}  {:>6}", "NODE", "NAME", "ADDRESS", "SHARDS");
+        println!(
+            "{:<6}  {:<24}  {:<24}  {:>6}  {:<10}  DIFFERS IN",
+            "NODE", "NAME", "ADDRESS", "SHARDS", "VERSION"
+        );
         for node in members(&found, "nodes") {
             let shards = node.get("shards").and_then(Value::as_i64).unwrap_or_default();
-            let here = if node.get("isThisNode").and_then(Value::as_bool) == Some(true) { "  *" } else { "" };
+            let is_here = node.get("isThisNode").and_then(Value::as_bool) == Some(true);
+            let differences: Vec<&str> = node
+                .get("differsIn")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            let differences = if is_here { "(this node)".to_owned() } else { differences.join(", ") };
             println!(
-                "{:<6}  {:<24}  {:<24}  {shards:>6}{here}",
+                "{:<6}  {:<24}  {:<24}  {shards:>6}  {:<10}  {differences}",
                 text(node, "id"),
                 text(node, "name"),
-                text(node, "address")
+                text(node, "address"),
+                text(node, "version"),
             );
         }
         Ok(Exit::Success)

@@ -15,7 +15,7 @@ use loom_expression::Visible;
 use loom_server::{Host, ShownSettings, Token};
 use tokio::sync::mpsc;
 
-use super::{ServeArgs, definitions::Watched, live, token};
+use super::{ServeArgs, definitions::Watched, likeness, live, token};
 use crate::{
     config::Config,
     console::{self, Console},
@@ -101,6 +101,7 @@ impl Serving<'_> {
                         match Settings::read(&self.config) {
                             Ok(settings) => {
                                 self.secrets.replace(settings.secrets());
+                                host.describe_settings(likeness::of(&settings, &self.config.values));
                                 eprintln!("loom: secret providers changed");
                             }
                             Err(error) => {
@@ -111,7 +112,12 @@ impl Serving<'_> {
                     if self.policies.has_changed(Seen::policies(&self.config)) {
                         match adopt_policies(&self.config, host) {
                             // A definition may have waited for a policy. One that is deployed already does not change.
-                            Ok(()) => drop(self.watched.deploy_all(host, self.console, true).await),
+                            Ok(()) => {
+                                if let Ok(settings) = Settings::read(&self.config) {
+                                    host.describe_settings(likeness::of(&settings, &self.config.values));
+                                }
+                                drop(self.watched.deploy_all(host, self.console, true).await);
+                            }
                             Err(error) => {
                                 console::error(format_args!("the policies have not changed: {error:#}"));
                             }
@@ -139,6 +145,7 @@ impl Serving<'_> {
         adopt_policies(&config, host)?;
         self.policies = Seen::policies(&config);
         self.secrets.replace(settings.secrets());
+        host.describe_settings(likeness::of(&settings, &config.values));
         self.providers = Seen::providers(&config);
         host.set_disabled(settings.project().disabled());
         self.watched.deploy_all(host, self.console, true).await?;

@@ -6,6 +6,9 @@
 #![expect(clippy::disallowed_methods, reason = "real processes take real time")]
 
 mod anywhere;
+mod database;
+mod formats;
+mod limits;
 mod taken_over;
 mod triggers;
 
@@ -43,16 +46,42 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new() -> Cluster {
+        Cluster::on(server::shared())
+    }
+
+    /// A new database of a server.
+    pub(crate) fn on(server: &server::Server) -> Cluster {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("cluster_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let operator = server::shared().connect().await;
+            let operator = server.connect().await;
             operator.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         });
-        let socket = server::shared().socket();
+        let socket = server.socket();
         let host = socket.parent().unwrap().to_str().unwrap().replace('/', "%2F");
         Cluster { url: format!("postgres://postgres@{host}/{name}") }
+    }
+
+    /// Uses a connection to the database.
+    pub(crate) fn with_client<T>(&self, work: impl AsyncFnOnce(&tokio_postgres::Client) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (client, connection) =
+                tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.unwrap();
+            drop(tokio::spawn(connection));
+            work(&client).await
+        })
+    }
+
+    /// The result of a query: one text or number.
+    pub(crate) fn ask(&self, sql: &str) -> String {
+        let rows = self.with_client(async |client| client.simple_query(sql).await.unwrap());
+        let row = rows.iter().find_map(|row| match row {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        row.unwrap().get(0).unwrap().to_owned()
     }
 
     /// Starts a node and waits until it listens.

@@ -164,3 +164,32 @@ fn definitions_are_published_once_and_followed_by_all_nodes() {
     let found: Value = c.get("/api/v1/workflows/two");
     assert_eq!(found["version"], "1.0.0");
 }
+
+#[test]
+fn events_of_a_run_have_no_gap_over_a_takeover() {
+    let (service, seen) = service(std::time::Duration::from_millis(40));
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.node("a"), cluster.node("b"));
+    cluster.settles(&b, 2);
+    deploy(&a, &[&b], "steps", &steps(&service, 12, on_request()));
+    let run = invoke(&a, "steps", "one").unwrap();
+    let path = format!("/api/v1/runs/{run}/events");
+    eventually("the run is in progress", || seen.count() > 2);
+    // A stream at the other node, while the owner is killed.
+    let mut events = std::thread::scope(|scope| {
+        let stream = scope.spawn(|| b.stream(&path, 0, usize::MAX));
+        eventually("the run continues", || seen.count() > 5);
+        a.kill();
+        stream.join().unwrap()
+    });
+    assert!(!events.is_empty());
+    // As clients of event streams do, it asks for the rest after the last event that it has.
+    eventually("the stream has ended with the run", || {
+        let last = events.last().map_or(0, |(id, _)| *id);
+        events.extend(b.stream(&path, last, usize::MAX));
+        events.last().is_some_and(|(_, kind)| kind == "run.completed")
+    });
+    assert!(events.iter().zip(1..).all(|((id, _), expected)| *id == expected), "{events:?}");
+    assert_eq!(events, b.stream(&path, 0, usize::MAX));
+    assert_eq!(end_of(&b, &run), "Succeeded");
+}

@@ -22,31 +22,37 @@ const STEPS: usize = 6;
 fn runs_of_a_killed_node_continue_at_another_one() {
     let (service, seen) = service(CALL);
     let cluster = Cluster::new();
+    let count = setting("LOOM_CLUSTER_RUNS", 40) as usize;
     for life in 0..setting("LOOM_CLUSTER_KILLS", 2) {
         let (a, b) = (cluster.node("a"), cluster.node("b"));
         cluster.settles(&b, 2);
         let name = format!("steps{life}");
         deploy(&a, &[&b], &name, &steps(&service, STEPS, on_request()));
         let mut runs = Vec::new();
-        for number in 0..40 {
+        for number in 0..count {
             let node = if number % 4 == 0 { &b } else { &a };
             runs.push(invoke(node, &name, &format!("{life}-{number}")).unwrap());
         }
         let before = (seen.count(), seen.repeated());
         a.kill();
         let killed = Instant::now();
+        cluster.settles(&b, 1);
+        let taken_over = killed.elapsed();
         // The service of this test makes calls one after the other, so a run needs little more than its own calls.
         for run in &runs {
             assert_eq!(end_of(&b, run), "Succeeded");
         }
-        eprintln!("all runs ended {:?} after the kill; {before:?} calls had been made", killed.elapsed());
-        let expected = 40 * STEPS * (life as usize + 1);
+        eprintln!(
+            "of {count} runs, {} calls had been made; the shards were taken over {taken_over:?} after the kill, and all runs had ended after {:?}",
+            before.0,
+            killed.elapsed()
+        );
+        let expected = count * STEPS * (life as usize + 1);
         assert_eq!(seen.count(), expected, "each call of each run is made");
         // One call of a run is in flight at a time.
-        assert!(seen.repeated() <= 40 * (life as usize + 1));
+        assert!(seen.repeated() <= count * (life as usize + 1));
         let doubled = seen.calls.lock().unwrap().values().filter(|count| **count > 2).count();
         assert_eq!(doubled, 0, "a call is repeated once for a kill");
-        cluster.settles(&b, 1);
         // A request that is repeated at the survivor starts nothing.
         let again = send(&b, &name, &format!("{life}-1")).unwrap();
         assert_eq!(again.header("x-ms-workflow-run-id").as_ref(), Some(&runs[1]), "{again:?}");

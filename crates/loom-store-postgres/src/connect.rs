@@ -13,7 +13,9 @@ use std::{
 
 use loom_store::{Durability, Error};
 use tokio::runtime::Handle;
-use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Statement, error::SqlState, types::ToSql};
+use tokio_postgres::{
+    AsyncMessage, Client, Connection, NoTls, SimpleQueryMessage, Statement, error::SqlState, types::ToSql,
+};
 
 use crate::PostgresOptions;
 
@@ -57,6 +59,19 @@ impl Role {
             Self::Reader => "SET lock_timeout = '5s'; SET statement_timeout = '60s';",
         }
     }
+
+    /// How long an answer is awaited before the connection is abandoned: a proxy between here and the server may hold a connection
+    /// open that leads nowhere, which TCP does not notice. What was asked may have taken effect. Those that write have no limit,
+    /// because a commit may wait for a standby.
+    const fn answers_within(self) -> Option<Duration> {
+        match self {
+            Self::Writer | Self::Upkeep => None,
+            // Longer than it waits for locks.
+            Self::Lease | Self::Claims => Some(Duration::from_secs(3)),
+            // Longer than the server takes for a statement at most.
+            Self::Reader => Some(Duration::from_secs(65)),
+        }
+    }
 }
 
 /// An open connection and its prepared statements. Clones share it.
@@ -64,7 +79,12 @@ impl Role {
 pub(crate) struct Session(Arc<Inner>);
 
 struct Inner {
+    role: Role,
     client: Client,
+    /// The process of the server that serves it.
+    process: i32,
+    /// It is not used any more.
+    is_abandoned: AtomicBool,
     statements: Mutex<HashMap<String, Statement>>,
     /// A wait for a synchronous standby was cancelled: what the server reports as committed may be lost in a failover.
     doubtful: Arc<AtomicBool>,
@@ -82,7 +102,16 @@ impl Session {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.0.client.is_closed()
+        self.0.is_abandoned.load(Ordering::Acquire) || self.0.client.is_closed()
+    }
+
+    /// Waits for something that was asked on this connection, for as long as its role allows. Then it abandons the connection.
+    pub(crate) async fn within<T>(&self, asked: impl Future<Output = T>) -> Result<T, Error> {
+        let Some(limit) = self.0.role.answers_within() else { return Ok(asked.await) };
+        tokio::time::timeout(limit, asked).await.map_err(|elapsed| {
+            self.0.is_abandoned.store(true, Ordering::Release);
+            Error::io("wait for PostgreSQL", elapsed)
+        })
     }
 
     /// Whether the server has cancelled a wait for a standby since this was last asked.
@@ -175,11 +204,22 @@ impl Connector {
     async fn open_here(&self, role: Role) -> Result<Session, Error> {
         let failed = |source| Error::io("connect to PostgreSQL", source);
         let mut config = self.options.config()?;
-        config.application_name(format!("loom/{}", role.name()));
+        config.application_name(application(role));
         let doubtful = Arc::new(AtomicBool::new(false));
-        // The timeout of the configuration ends before the server has said anything; this one includes its greeting.
-        let client = tokio::time::timeout(2 * self.options.connect_timeout, async {
-            Ok::<_, Error>(match self.options.tls(&config)? {
+        let commit = match (role, self.options.durability) {
+            (Role::Writer, Durability::Relaxed | Durability::Memory) => "SET synchronous_commit = off;",
+            _ => "",
+        };
+        // Statements are planned once: their plans do not depend on how many rows a group has.
+        let settings = format!(
+            "SET search_path = {}, pg_catalog; SET default_transaction_isolation = 'read committed'; SET plan_cache_mode = \
+             force_generic_plan; SET jit = off; SET client_min_messages = warning; {} {commit} SELECT pg_backend_pid()",
+            self.options.schema,
+            role.timeouts(),
+        );
+        // The timeout of the configuration ends before the server has said anything; this one includes everything.
+        let opened = tokio::time::timeout(2 * self.options.connect_timeout, async {
+            let client = match self.options.tls(&config)? {
                 None => {
                     let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
                     self.drive(connection, Arc::clone(&doubtful));
@@ -190,22 +230,35 @@ impl Connector {
                     self.drive(connection, Arc::clone(&doubtful));
                     client
                 }
-            })
+            };
+            let answers = client.simple_query(&settings).await.map_err(failed)?;
+            let process = answers.iter().find_map(|answer| match answer {
+                SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+                _ => None,
+            });
+            Ok::<_, Error>((client, process.unwrap_or_default()))
         });
-        let client = client.await.map_err(|elapsed| Error::io("connect to PostgreSQL", elapsed))??;
-        let commit = match (role, self.options.durability) {
-            (Role::Writer, Durability::Relaxed | Durability::Memory) => "SET synchronous_commit = off;",
-            _ => "",
-        };
-        // Statements are planned once: their plans do not depend on how many rows a group has.
-        let settings = format!(
-            "SET search_path = {}, pg_catalog; SET default_transaction_isolation = 'read committed'; SET plan_cache_mode = \
-             force_generic_plan; SET jit = off; SET client_min_messages = warning; {} {commit}",
-            self.options.schema,
-            role.timeouts(),
-        );
-        client.batch_execute(&settings).await.map_err(failed)?;
-        Ok(Session(Arc::new(Inner { client, statements: Mutex::default(), doubtful })))
+        let (client, process) =
+            opened.await.map_err(|elapsed| Error::io("connect to PostgreSQL", elapsed))??;
+        Ok(Session(Arc::new(Inner {
+            role,
+            client,
+            process,
+            is_abandoned: AtomicBool::new(false),
+            statements: Mutex::default(),
+            doubtful,
+        })))
+    }
+
+    /// Whether the server has nothing to do for a connection, so that an answer which has not arrived will not. False if that cannot
+    /// be found out.
+    pub(crate) async fn is_idle(&self, session: &Session) -> bool {
+        const IS_BUSY: &str = "SELECT count(*) > 0 FROM pg_stat_activity
+            WHERE pid = $1 AND application_name = $2 AND state NOT LIKE 'idle%'";
+        let Ok(other) = self.open(Role::Claims).await else { return false };
+        let name = application(session.0.role);
+        let asked = other.within(other.query_one(IS_BUSY, &[&session.0.process, &name])).await;
+        matches!(asked.map(|row| row.and_then(|row| row.try_get(0))), Ok(Ok(false)))
     }
 
     /// Moves the bytes of a connection until it ends. The task ends with the client, so nobody has to wait for it.
@@ -229,6 +282,11 @@ impl Connector {
         });
         drop(driving);
     }
+}
+
+/// The name of a connection, for operators of the database.
+fn application(role: Role) -> String {
+    format!("loom/{}", role.name())
 }
 
 /// What to do about a failed statement.

@@ -13,7 +13,7 @@ use tokio_postgres::Row;
 use crate::{
     connect::{Role, Session},
     rows,
-    store::{Backend, PostgresStore},
+    store::PostgresStore,
 };
 
 const REGISTER: &str = "WITH n AS (INSERT INTO node (name, address, lease, lease_until, version, reads, settings)
@@ -81,7 +81,8 @@ impl PostgresStore {
         let backend = self.backend();
         Box::pin(async move {
             let session = backend.session(role).await?;
-            Backend::unless_closed(&backend, ask(session).await)
+            let answer = session.within(ask(session.clone())).await.and_then(|answer| answer);
+            backend.unless_closed(answer)
         })
     }
 }

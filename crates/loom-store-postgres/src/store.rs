@@ -185,15 +185,15 @@ impl PostgresStore {
             loop {
                 attempts -= 1;
                 let session = backend.session(Role::Reader).await?;
-                let error = match read(session).await {
-                    Ok(found) => return Ok(found),
-                    Err(ReadError::Database(source))
+                let error = match session.within(read(session.clone())).await {
+                    Ok(Ok(found)) => return Ok(found),
+                    Ok(Err(ReadError::Database(source)))
                         if attempts > 0 && failure(&source) == Failure::Connection =>
                     {
                         continue;
                     }
-                    Err(ReadError::Database(source)) => crate::rows::read_error(source),
-                    Err(ReadError::Found(error)) => error,
+                    Ok(Err(ReadError::Database(source))) => crate::rows::read_error(source),
+                    Ok(Err(ReadError::Found(error))) | Err(error) => error,
                 };
                 if let Error::Damaged { .. } = error {
                     backend.condemn(error.clone());

@@ -4,7 +4,7 @@
 //! when the database refuses it, it is divided until the commit that is to blame is alone. When the connection is lost, the task
 //! finds out whether the statement took effect: it inserts a row under the key that the statement uses for its row of the feed. If
 //! that succeeds, the statement has not taken effect and never will; otherwise the row says what it returned. When the database
-//! does not return in time, the store pauses.
+//! does not return in time, the store pauses. A connection is also lost when no answer arrives although the server has none to give.
 
 use std::{
     collections::VecDeque,
@@ -31,6 +31,12 @@ const REPEATED_MAX: u32 = 5;
 
 /// How often partitions are created ahead, and the writer reports to the database that it is alive.
 const HOUSEKEEPING: Duration = Duration::from_mins(30);
+
+/// For how long an answer is awaited before the server is asked whether there will be one.
+const LOOK_AFTER: Duration = Duration::from_secs(3);
+
+/// How long an answer of the server may be on its way.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// Refused by the row that stands where a statement never took effect.
 const PLACEHOLDER: i32 = -1;
@@ -269,7 +275,7 @@ impl Writer {
         let params: Vec<&(dyn ToSql + Sync)> =
             statement.params.iter().map(|param| -> &(dyn ToSql + Sync) { &**param }).collect();
         self.is_unsettled = true;
-        let answer = session.query_one(&statement.sql, &params).await;
+        let answer = self.awaited(session, session.query_one(&statement.sql, &params)).await?;
         if session.take_doubt() {
             // The server stopped waiting for a standby. What it reports as committed may be lost in a failover, so the answer does
             // not count: the next statement of a new connection waits again, for this one as well.
@@ -287,6 +293,22 @@ impl Writer {
         };
         self.is_unsettled = false;
         outcome(&row).map_err(trouble)
+    }
+
+    /// Waits for the answer of a statement. While there is none, it looks with another connection whether the server still works on
+    /// it, or waits for a lock or a standby: the answer may have been lost by a proxy that keeps the connection open.
+    async fn awaited<T>(&self, session: &Session, asked: impl Future<Output = T>) -> Result<T, Trouble> {
+        tokio::pin!(asked);
+        loop {
+            if let Ok(answer) = tokio::time::timeout(LOOK_AFTER, &mut asked).await {
+                return Ok(answer);
+            }
+            if self.connector.is_idle(session).await {
+                // It may have been on its way.
+                let answer = tokio::time::timeout(ON_ITS_WAY, &mut asked).await;
+                return answer.map_err(|elapsed| Trouble::Lost(Error::io("wait for PostgreSQL", elapsed)));
+            }
+        }
     }
 
     /// Connects again, as often as necessary, and settles the last statement. Returns its outcome if it took effect.

@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use loom_store::{
-    Ack, Commit, Committed, Durability, Error, Frame, FrameQuery, InboxQuery, Post, Recipient, RunId, Seq,
-    Shard, Shards, UnixMillis, contract::Seeded, prelude::*,
+    Ack, Commit, Committed, Durability, Error, Frame, FrameQuery, InboxQuery, NewNode, Post, Recipient,
+    RunId, Seq, Shard, Shards, UnixMillis, contract::Seeded, prelude::*,
 };
 use loom_store_postgres::{PostgresOptions, PostgresStore};
 use tokio::task::JoinSet;
@@ -222,6 +222,32 @@ async fn a_lost_answer_is_found_and_a_lost_request_repeated() {
     let sql = format!("SELECT count(*) FROM {schema}.change WHERE refused = '{{-1}}'");
     let replaced: i64 = operator.query_one(&sql, &[]).await.unwrap().get(0);
     assert_eq!(replaced, requests);
+}
+
+#[tokio::test]
+async fn a_connection_that_leads_nowhere_is_abandoned() {
+    let proxy = Proxy::start(shared().socket()).await;
+    let address = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", proxy.port);
+    let options =
+        PostgresOptions { url: address, settle_within: Duration::from_mins(1), ..shared().options() };
+    let store = PostgresStore::open(options).await.unwrap();
+    let lease = Duration::from_mins(1);
+    let node = NewNode { name: "far".into(), lease, ..NewNode::default() };
+    let node = store.register(node).await.unwrap();
+    for (round, what) in (1..).zip([Lose::RequestSilently, Lose::AnswerSilently]) {
+        // The statement is prepared, so that what is lost is its execution.
+        store.commit(commit(run(1), Seq(2 * round - 1))).await.unwrap();
+        proxy.lose(what);
+        store.commit(commit(run(1), Seq(2 * round))).await.unwrap();
+        assert!(proxy.has_lost(), "{what:?}");
+        store.renew(node).await.unwrap();
+        proxy.lose(what);
+        // A renewal is not repeated: the next one asks for the same.
+        assert!(store.renew(node).await.unwrap_err().is_retryable(), "{what:?}");
+        store.renew(node).await.unwrap();
+    }
+    assert_eq!((stored(&store, run(1)).await, messages(&store).await), (4, 4));
+    assert_eq!(store.metrics().pauses, 0);
 }
 
 /// Whether the commit is still waiting.

@@ -14,13 +14,17 @@ use tokio::{
     runtime::Runtime,
 };
 
-/// What the proxy loses next, once; then it cuts the connection.
+/// What the proxy loses next, once; then it cuts the connection, or keeps one open that leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lose {
     /// The next bytes for the server: the statement is never executed.
     Request = 1,
     /// The next bytes from the server: the statement was executed.
     Answer = 2,
+    /// Like [`Lose::Request`], and everything that follows.
+    RequestSilently = 3,
+    /// Like [`Lose::Answer`], and everything that follows.
+    AnswerSilently = 4,
 }
 
 /// A proxy on a loopback port, on a runtime of its own.
@@ -48,8 +52,8 @@ impl Proxy {
                         (client.into_split(), server.into_split());
                     // When one direction ends, both are dropped, which closes both connections.
                     tokio::select! {
-                        () = pass(&mut from_client, &mut to_server, &lose, Lose::Request) => {}
-                        () = pass(&mut from_server, &mut to_client, &lose, Lose::Answer) => {}
+                        () = pass(&mut from_client, &mut to_server, &lose, [Lose::Request, Lose::RequestSilently]) => {}
+                        () = pass(&mut from_server, &mut to_client, &lose, [Lose::Answer, Lose::AnswerSilently]) => {}
                     }
                 }));
             }
@@ -78,15 +82,19 @@ async fn pass(
     from: &mut (impl tokio::io::AsyncRead + Unpin),
     to: &mut (impl tokio::io::AsyncWrite + Unpin),
     lose: &AtomicU8,
-    direction: Lose,
+    [cut, silence]: [Lose; 2],
 ) {
     let mut buffer = vec![0; 64 * 1024];
+    let mut is_silent = false;
+    let loses =
+        |what: Lose| lose.compare_exchange(what as u8, 0, Ordering::AcqRel, Ordering::Acquire).is_ok();
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
-        if lose.compare_exchange(direction as u8, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if loses(cut) {
             return;
         }
-        if to.write_all(&buffer[..count]).await.is_err() {
+        is_silent = is_silent || loses(silence);
+        if !is_silent && to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }

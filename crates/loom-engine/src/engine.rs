@@ -477,6 +477,11 @@ impl Engine {
         &self.shared.pools.reads
     }
 
+    /// The threads on which decisions of runs are made that take long.
+    pub fn evaluations(&self) -> &Pool {
+        &self.shared.pools.evaluations
+    }
+
     /// The masker that has learned the secrets that runs have read; use it to redact anything of a run that is shown.
     pub fn masker(&self) -> &Masker {
         &self.shared.environment.masker

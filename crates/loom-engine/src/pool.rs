@@ -13,6 +13,7 @@ use tokio::{
 #[derive(Clone, Debug)]
 pub struct Pool {
     turns: Arc<Semaphore>,
+    threads: usize,
 }
 
 impl Default for Pool {
@@ -25,7 +26,18 @@ impl Default for Pool {
 impl Pool {
     /// A pool that uses at most so many threads at a time, and at least one.
     pub fn new(threads: usize) -> Pool {
-        Pool { turns: Arc::new(Semaphore::new(threads.clamp(1, Semaphore::MAX_PERMITS))) }
+        let threads = threads.clamp(1, Semaphore::MAX_PERMITS);
+        Pool { turns: Arc::new(Semaphore::new(threads)), threads }
+    }
+
+    /// The most threads that the pool uses at a time.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The threads that are in use now.
+    pub fn busy(&self) -> usize {
+        self.threads.saturating_sub(self.turns.available_permits())
     }
 
     /// Waits until a thread is free, in order of arrival.

@@ -65,6 +65,7 @@ mod secret_keeper;
 mod secret_store;
 mod secrets;
 mod server;
+mod service_history;
 mod services;
 mod sessions;
 mod shared;

@@ -15,7 +15,7 @@ use loom_engine::{
     audit::AuditSink,
     ports::{ActionHandler, Clock},
 };
-use loom_resilience::{Observer, Policy, ResilienceRegistry, Shared};
+use loom_resilience::{Event, Observer as _, Policy, ResilienceRegistry, Shared};
 use loom_store::{
     Commit, Conflict, Error as StoreError, KeyExpectation, KeyWrite, NodeStore, Shards, Standing, Store,
 };
@@ -33,6 +33,7 @@ use crate::{
     memory_changed,
     policies::Layers,
     remember, retain, revive, run_ended,
+    service_history::Histories,
     sign::{KEY_BYTES, Signer},
     store_audit::StoreAudit,
     subscription,
@@ -79,10 +80,15 @@ impl Host {
         environment.traced = exporter.is_some();
         environment.budgets.runs_max = settings.runs_max;
         let hub = Arc::new(Hub::new(exporter.map(Recorder::new)));
+        let histories = Arc::new(Histories::new(Arc::clone(&clock)));
+        let (tally, observed) = (Arc::clone(&hub.tally), Arc::clone(&histories));
         // Actions are guarded only by the policies in their definition.
         let registry = ResilienceRegistry::builder()
             .defaults(Policy::none())
-            .observer(Arc::clone(&hub.tally) as Arc<dyn Observer>);
+            .observer(Arc::new(move |event: &Event<'_>| {
+                tally.on_event(event);
+                observed.on_event(event);
+            }));
         let registry = match &cluster {
             Some(cluster) => registry.shared(Arc::clone(&cluster.services) as Arc<dyn Shared>),
             None => registry,
@@ -133,6 +139,7 @@ impl Host {
             audit,
             clock,
             hub,
+            histories,
             piles: Piles::default(),
             deployments,
             switches,

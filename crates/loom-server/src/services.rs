@@ -1,20 +1,25 @@
 //! The services that actions call: the state of their circuit breakers and rate limiters, and changes by an operator.
 
+use std::sync::Arc;
+
 use axum::{
+    Extension,
     extract::{Request, State},
-    http::StatusCode,
+    http::{StatusCode, Uri},
 };
 use loom_definition::{Diagnostics, policy::EffectiveSetting};
-use loom_expression::{Object, Value};
-use loom_resilience::{BreakerStatus, LimiterStatus, ServiceStatus};
+use loom_expression::{Object, Timestamp, Value};
+use loom_resilience::{LimiterStatus, ServiceStatus};
 
 use crate::{
+    access::Grant,
     circuit_names::state_name,
     listing::list,
     path::Path,
     policies::NotStored,
-    request::read_body,
+    request::{self, read_body},
     response::{Answer, Problem, json},
+    service_history::Change,
     shared::Shared,
 };
 
@@ -27,6 +32,21 @@ pub(crate) async fn services(State(shared): State<Shared>) -> Answer {
 /// `GET /api/v1/resilience/{service}`: its policy, with the origin of each value, and its state.
 pub(crate) async fn policy(State(shared): State<Shared>, Path(name): Path<String>) -> Answer {
     Ok(json(StatusCode::OK, &shown(&shared, &name)?))
+}
+
+/// `GET /api/v1/resilience/{service}/history`: what its calls did in each minute of the last hour, and how its circuit changed.
+pub(crate) async fn history(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Answer {
+    request::only(&uri, &[])?;
+    // A service without calls has a history, too, if there is one.
+    shown(&shared, &name)?;
+    let mut object = Object::new();
+    object.insert("name", name.as_str());
+    object.extend(shared.host.histories.document(&name).iter().map(|(name, value)| (Arc::clone(name), value.clone())));
+    Ok(json(StatusCode::OK, &object.into()))
 }
 
 /// `PUT /api/v1/resilience/{service}`: stores a policy in place of that of `resilience.json`.
@@ -143,20 +163,34 @@ fn refused(diagnostics: &Diagnostics) -> Problem {
 /// `POST /api/v1/resilience/{service}/reset|isolate|open|close`.
 pub(crate) async fn change(
     State(shared): State<Shared>,
+    Extension(grant): Extension<Grant>,
     Path((service, change)): Path<(String, String)>,
 ) -> Answer {
     let registry = shared.host.engine.registry();
-    let changed = match change.as_str() {
-        "reset" => registry.reset(&service),
-        "isolate" | "open" => registry.isolate(&service),
-        "close" => registry.close(&service),
-        other => {
-            let message =
-                format!("Unknown change '{other}'; expected one of 'reset', 'isolate', 'open', 'close'.");
-            return Err(Problem::not_found("NotFound", message));
-        }
+    let state = || {
+        let all = registry.list();
+        all.iter().find(|status| status.name == service).map(|status| state_name(&status.breaker))
+    };
+    let before = state();
+    let changed = shared.host.histories.by_hand(|| match change.as_str() {
+        "reset" => Some((registry.reset(&service), "reset")),
+        "isolate" | "open" => Some((registry.isolate(&service), "isolated")),
+        "close" => Some((registry.close(&service), "closed")),
+        _ => None,
+    });
+    let Some((changed, cause)) = changed else {
+        let message =
+            format!("Unknown change '{change}'; expected one of 'reset', 'isolate', 'open', 'close'.");
+        return Err(Problem::not_found("NotFound", message));
     };
     changed.map_err(|error| Problem::not_found("ServiceNotFound", format!("There is {error}.")))?;
+    if let (Some(from), Some(to)) = (before, state())
+        && from != to
+    {
+        let (at, by) = (shared.host.now(), Some(grant.by));
+        let change = Change { at, from, to, cause: Some(cause.to_owned()), open_for: None, by };
+        shared.host.histories.changed(&service, change);
+    }
     shared.host.save_resilience().await?;
     if let Some(cluster) = &shared.host.cluster {
         cluster.services.circuits.publish_order(&service).await?;
@@ -167,7 +201,7 @@ pub(crate) async fn change(
 fn service(shared: &Shared, status: &ServiceStatus) -> Value {
     let mut object = Object::new();
     object.insert("name", status.name.as_str());
-    object.insert("circuit", circuit(&status.breaker));
+    object.insert("circuit", circuit(shared, status));
     object.insert("limiter", limiter(&status.limiter));
     object.insert("inFlight", i64::from(status.in_flight));
     object.insert("waitingForPlace", i64::from(status.bulkhead_waiting));
@@ -175,12 +209,25 @@ fn service(shared: &Shared, status: &ServiceStatus) -> Value {
     let observed = shared.host.hub.tally.observed_of(&status.name);
     let observed = observed.into_iter().map(|(part, count)| (part, Value::from(count as i64)));
     object.insert("observed", observed.collect::<Object>());
+    object.insert("lastHour", shared.host.histories.last_hour(&status.name));
     object.into()
 }
 
-fn circuit(status: &BreakerStatus) -> Object {
+fn circuit(shared: &Shared, service: &ServiceStatus) -> Object {
+    let status = &service.breaker;
+    let now = shared.host.now();
+    let since = match status.opened_since {
+        Some(opened) if !status.isolated => {
+            let ago = shared.host.engine.registry().clock().now().since(opened);
+            Some(moved(now, -(ago.as_nanos() as i128)))
+        }
+        _ => shared.host.histories.since(&service.name),
+    };
+    let next_probe = status.retry_after.filter(|_| !status.isolated).map(|after| moved(now, after.as_nanos() as i128));
     let mut object = Object::new();
     object.insert("state", state_name(status));
+    object.insert("since", since.map(|at| at.to_string()));
+    object.insert("nextProbe", next_probe.map(|at| at.to_string()));
     object.insert("mode", format!("{:?}", status.mode));
     object.insert("isolated", status.isolated);
     object.insert("consecutiveFailures", i64::from(status.consecutive_failures));
@@ -191,6 +238,11 @@ fn circuit(status: &BreakerStatus) -> Object {
     object.insert("retryAfterMs", status.retry_after.map(|after| after.as_millis() as i64));
     object.insert("probesOut", i64::from(status.probes_out));
     object
+}
+
+/// A time so many nanoseconds later.
+fn moved(at: Timestamp, by: i128) -> Timestamp {
+    Timestamp::from_unix_nanos(at.unix_nanos() + by)
 }
 
 fn limiter(status: &LimiterStatus) -> Object {

@@ -52,6 +52,7 @@ pub(crate) fn router(shared: Shared, api: Router) -> Router {
             "/ui/workflows/{name}/triggers/{trigger}/{change}",
             get(changes::of_trigger).post(changes::trigger),
         )
+        .route("/ui/resilience/{service}", get(views::service))
         .route("/ui/resilience/{service}/{change}", post(changes::service))
         .route("/ui/logout", post(logout))
         .route_layer(middleware::from_fn_with_state(ui.clone(), only_visitors));

@@ -2,6 +2,7 @@
 
 mod access;
 mod bulk;
+mod chart;
 mod chat;
 mod difference;
 mod form;
@@ -24,7 +25,7 @@ pub use chat::MESSAGES;
 pub use form::{Field, FieldKind, Refilled, body_of, fields_of};
 pub use login::login;
 pub use memory::{MemoryFilter, MemoryPage, memory};
-pub use resilience::resilience;
+pub use resilience::{ServicePage, resilience, service};
 pub use run::{RunPage, Tab, run};
 pub use runs::{RunFilter, runs};
 pub use secrets::secrets;

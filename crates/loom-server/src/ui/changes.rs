@@ -249,7 +249,8 @@ pub(super) async fn service(
 ) -> Response<Body> {
     let path = format!("/api/v1/resilience/{}/{}", percent::encode(&service), percent::encode(&change));
     let done = ui.documents.ask(Method::POST, &path, None).await;
-    led(&ui, &visitor, done.map(|_| format!("/ui/resilience?done={}", percent::encode(&change))))
+    let to = format!("/ui/resilience/{}?done={}", percent::encode(&service), percent::encode(&change));
+    led(&ui, &visitor, done.map(|_| to))
 }
 
 /// `POST /ui/access/{name}/{change}`: creates a token, or revokes the one of this name.

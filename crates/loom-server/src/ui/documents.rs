@@ -75,15 +75,6 @@ impl Documents {
         self.ask(Method::GET, path, None).await
     }
 
-    /// A document, also of a response that is an error; null if the route has none.
-    pub(super) async fn get_any(&self, path: &str) -> Value {
-        let Ok(mut request) = Request::builder().uri(path).body(Body::empty()) else {
-            return Value::default();
-        };
-        self.sign(&mut request);
-        self.answer(request).await.1
-    }
-
     /// Makes a request of the API.
     pub(super) async fn ask(
         &self,

@@ -7,8 +7,8 @@ use axum::{
 };
 use loom_expression::{Value, percent};
 use loom_ui::pages::{
-    self, AccessPage, BulkChange, Draft, MemoryFilter, MemoryPage, Refilled, RunFilter, RunPage, StatusPage,
-    Tab, WorkflowPage,
+    self, AccessPage, BulkChange, Draft, MemoryFilter, MemoryPage, Refilled, RunFilter, RunPage, ServicePage,
+    StatusPage, Tab, WorkflowPage,
 };
 
 use super::{
@@ -27,6 +27,9 @@ const EVENTS: usize = 200;
 
 /// The number of runs that are changed in one step.
 const BULK: usize = 200;
+
+/// The number of services whose calls are drawn on the page of all services.
+const CHARTS: usize = 24;
 
 /// The number of namespaces, or of keys, on a page.
 const MEMORY: usize = 100;
@@ -343,9 +346,35 @@ pub(super) async fn resilience(
     Extension(visitor): Extension<Visitor>,
     uri: Uri,
 ) -> Response<Body> {
-    let page = ui.documents.get("/api/v1/resilience").await;
-    let page = page.map(|services| pages::resilience(&ui.visit(&visitor), &services, &given(&uri, "done")));
-    sent(&ui, &visitor, page)
+    let page = async {
+        let services = ui.documents.get("/api/v1/resilience").await?;
+        let mut histories = Vec::new();
+        for service in services.get("services").and_then(Value::as_array).into_iter().flatten().take(CHARTS) {
+            let name = service.get("name").and_then(Value::as_str).unwrap_or_default();
+            let path = format!("/api/v1/resilience/{}/history", percent::encode(name));
+            // A service may have been removed meanwhile.
+            histories.push(ui.documents.get(&path).await.unwrap_or_default());
+        }
+        Ok(pages::resilience(&ui.visit(&visitor), &services, &histories, &given(&uri, "done")))
+    };
+    sent(&ui, &visitor, page.await)
+}
+
+/// `GET /ui/resilience/{service}`.
+pub(super) async fn service(
+    Extension(ui): Extension<Ui>,
+    Extension(visitor): Extension<Visitor>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Response<Body> {
+    let page = async {
+        let path = format!("/api/v1/resilience/{}", percent::encode(&name));
+        let policy = ui.documents.get(&path).await?;
+        let history = ui.documents.get(&format!("{path}/history")).await?;
+        let parts = ServicePage { policy: &policy, history: &history, done: &given(&uri, "done") };
+        Ok(pages::service(&ui.visit(&visitor), &parts))
+    };
+    sent(&ui, &visitor, page.await)
 }
 
 /// `GET /ui/memory?namespace=&key=&prefix=&cursor=`.
@@ -398,12 +427,15 @@ pub(super) async fn status(
     Extension(ui): Extension<Ui>,
     Extension(visitor): Extension<Visitor>,
 ) -> Response<Body> {
-    // A server that is not healthy or not ready says so with an error status; its document is what the page shows.
-    let health = ui.documents.get_any("/healthz").await;
-    let ready = ui.documents.get_any("/readyz").await;
-    let settings = ui.documents.get_any("/api/v1/settings").await;
-    let parts = StatusPage { health: &health, ready: &ready, settings: &settings };
-    html(StatusCode::OK, pages::status(&ui.visit(&visitor), &parts))
+    let page = async {
+        let status = ui.documents.get("/api/v1/status").await?;
+        // Without its store, a server still shows what it is doing.
+        let nodes = ui.documents.get("/api/v1/nodes").await.unwrap_or_default();
+        let settings = ui.documents.get("/api/v1/settings").await?;
+        let parts = StatusPage { status: &status, nodes: &nodes, settings: &settings };
+        Ok(pages::status(&ui.visit(&visitor), &parts))
+    };
+    sent(&ui, &visitor, page.await)
 }
 
 /// `GET /ui/access`.

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use hyper::Method;
 use loom_definition::policy::Policies;
+use loom_expression::{Timestamp, Value};
 use loom_server::{HostSettings, PoliciesRefused};
 use loom_store::{MemoryStore, Store};
 
-use crate::support::{Plan, World, list, requested, text};
+use crate::{
+    support::{Plan, World, list, requested, text},
+    ui::page,
+};
 
 /// A workflow whose only action takes a permit of the service `iso`.
 fn limited(limit: &str) -> String {
@@ -30,7 +34,7 @@ async fn tick(world: &World) -> String {
 /// The names of all services, and which of them are isolated.
 async fn services(world: &World) -> Vec<(String, bool)> {
     let listed = world.get("/api/v1/resilience").await.json();
-    let isolated = |service: &loom_expression::Value| {
+    let isolated = |service: &Value| {
         service.get("circuit").and_then(|circuit| circuit.get("isolated")?.as_bool()).unwrap_or_default()
     };
     list(&listed, "services")
@@ -98,6 +102,67 @@ async fn an_isolated_circuit_has_its_own_state_in_lists_and_metrics() {
 
     assert_eq!(world.post("/api/v1/resilience/iso/close", "").await.status, 200);
     assert_eq!(states(&world).await, only("Closed"));
+}
+
+/// The history of the service `iso`: the changes of its circuit, newest first, with who made them.
+async fn changes(world: &World) -> Vec<(String, String, Option<String>)> {
+    let history = world.get("/api/v1/resilience/iso/history").await.json();
+    let change = |change: &Value| {
+        let by = change.get("by").and_then(Value::as_str).map(str::to_owned);
+        (text(change, "from").to_owned(), text(change, "to").to_owned(), by)
+    };
+    list(&history, "changes").iter().map(change).collect()
+}
+
+#[tokio::test]
+async fn calls_of_the_last_hour_and_changes_of_a_circuit_are_shown() {
+    let world = World::new().await;
+    let calls = r#"{"Call": {"type": "Http", "inputs": {"method": "GET", "uri": "http://127.0.0.1:1/", "retryPolicy": {"type": "none"}},
+        "runAfter": {}, "circuitBreaker": {"name": "iso", "failureThreshold": 2, "timeout": "PT10M"}}}"#;
+    world.deploy("tick", &requested(calls)).await;
+    for _ in 0..3 {
+        assert_eq!(tick(&world).await, "Failed");
+    }
+    let listed = world.get("/api/v1/resilience").await.json();
+    let service = &list(&listed, "services")[0];
+    let hour = service.get("lastHour").unwrap();
+    let count = |document: &Value, name: &str| document.get(name).and_then(Value::as_i64).unwrap();
+    assert_eq!(["calls", "failures", "refused", "waits"].map(|name| count(hour, name)), [2, 2, 1, 0]);
+    let circuit = service.get("circuit").unwrap();
+    let time = |name: &str| text(circuit, name).parse::<Timestamp>().unwrap();
+    let open_for = time("nextProbe").unix_millis() - time("since").unix_millis();
+    assert!((590_000..=610_000).contains(&open_for), "{open_for}");
+
+    let history = world.get("/api/v1/resilience/iso/history").await.json();
+    let minutes = list(&history, "minutes");
+    assert_eq!((minutes.len(), text(&history, "name")), (60, "iso"));
+    for (name, total) in [("calls", 2), ("failures", 2), ("refused", 1)] {
+        assert_eq!(minutes.iter().map(|minute| count(minute, name)).sum::<i64>(), total, "{name}");
+    }
+    let opened = &list(&history, "changes")[0];
+    assert_eq!((text(opened, "cause"), count(opened, "openForMs")), ("2 failures in a row", 600_000));
+
+    let html = page(&world, "/ui/resilience").await;
+    assert!(html.contains("href=\"/ui/resilience/iso\"") && html.contains("2 calls, 2 failures"), "{html}");
+    let html = page(&world, "/ui/resilience/iso").await;
+    assert!(html.contains("1 refused call") && html.contains("2 failures in a row"), "{html}");
+    assert!(html.contains("Calls in each minute of the last hour: 2 calls, 2 failures"), "{html}");
+
+    // What an operator changes is recorded once, with who did it.
+    for change in ["close", "isolate", "reset", "close"] {
+        assert_eq!(world.post(&format!("/api/v1/resilience/iso/{change}"), "").await.status, 200);
+    }
+    let by = |from: &str, to: &str, by: Option<&str>| (from.to_owned(), to.to_owned(), by.map(str::to_owned));
+    let expected = [
+        by("Isolated", "Closed", Some("api")),
+        by("Closed", "Isolated", Some("api")),
+        by("Open", "Closed", Some("api")),
+        by("Closed", "Open", None),
+    ];
+    assert_eq!(changes(&world).await, expected, "closing a closed circuit changes nothing");
+    let unknown = world.get("/api/v1/resilience/none/history").await;
+    assert_eq!((unknown.status, unknown.error().as_str()), (404, "ServiceNotFound"));
+    world.stop().await;
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod api_run_filters;
 mod api_runs;
 mod api_secrets;
 mod api_signals;
+mod api_status;
 mod api_streams;
 mod api_workflows;
 mod arbitrary;

@@ -178,9 +178,9 @@ pub(super) fn confirmed(
 pub(super) fn badge(status: &str) -> Markup {
     let tone =
         match status {
-            "Succeeded" | "Closed" | "Enabled" | "Current" | "enabled" | "ok" | "running" => "ok",
-            "Failed" | "TimedOut" | "Aborted" | "Unreadable" | "Open" | "Isolated" | "failing"
-            | "expired" => "bad",
+            "Succeeded" | "Closed" | "Enabled" | "Current" | "enabled" | "ready" | "running" => "ok",
+            "Failed" | "TimedOut" | "Aborted" | "Unreadable" | "Open" | "Isolated" | "closed"
+            | "not ready" | "expired" => "bad",
             "Running" => "run",
             "Cancelled" | "Suspended" | "Held" | "Retrying" | "HalfOpen" | "Disabled" | "paused"
             | "disabled" => "warn",

@@ -161,6 +161,7 @@ try {
     workflow: "/ui/workflows/order-fulfilment",
     recurrence: "/ui/workflows/nightly",
     resilience: "/ui/resilience",
+    service: "/ui/resilience/billing",
     memory: "/ui/memory",
     secrets: "/ui/secrets",
     access: "/ui/access",

@@ -188,7 +188,7 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
             }
         }
     }
-    let done = given(uri, "done");
+    let (done, wanted) = (given(uri, "done"), given(uri, "action"));
     let parts = RunPage {
         run: &run,
         actions: &actions,
@@ -202,6 +202,7 @@ async fn run_page(ui: &Ui, visitor: &Visitor, id: &str, uri: &Uri) -> Page {
         definition: &definition,
         current: &current,
         tab,
+        wanted: &wanted,
         done: &done,
     };
     Ok(pages::run(&ui.visit(visitor), &parts))

@@ -1,5 +1,7 @@
 //! The panel of an action: one of its executions, with inputs, outputs and attempts.
 
+use std::time::Duration;
+
 use loom_expression::Value;
 use maud::{Markup, html};
 
@@ -10,7 +12,7 @@ use super::{
 use crate::{
     document::{count, error, items, present, text, time},
     graph::text::clean,
-    states::FAILURES,
+    states::{FAILURES, short},
 };
 
 /// The panel. `action` is `GET /api/v1/runs/{id}/actions/{action}?cursor=…&limit=1`, and `run` is the run.
@@ -20,7 +22,10 @@ pub(super) fn panel(visit: &Visit<'_>, action: &Value, run: &Value) -> Markup {
     let shown = items(action, "occurrences").next();
     html! {
         h2 { (clean(name)) }
-        p class="muted" { (clean(text(action, "type"))) }
+        p class="muted" {
+            (clean(text(action, "type"))) " · "
+            a href={ "/ui/runs/" (id) (query(&[("tab", "definition"), ("action", name)])) "#action" } { "Definition" }
+        }
         @if let Some(occurrence) = shown {
             @if total > 1 { (pager(action, occurrence, id, total)) }
             (changes(visit, run, action, occurrence))
@@ -171,13 +176,58 @@ fn attempt_name(attempt: &Value) -> String {
     }
 }
 
-/// What a policy did around an attempt: its type and its values.
-fn note_text(note: &Value) -> String {
-    let mut words = vec![clean(text(note, "type")).into_owned()];
-    for (name, value) in note.as_object().into_iter().flatten() {
-        if &**name != "type" && !value.is_null() {
-            words.push(format!("{} {}", clean(name), clean(&value.text())));
+/// What a policy did around an attempt.
+pub(super) fn note_text(note: &Value) -> String {
+    let service = clean(text(note, "service"));
+    let said = match text(note, "type") {
+        "attempt.held" => {
+            let waited = short(Duration::from_millis(count(note, "waitMs")));
+            format!("Waited {waited} for the {} of {service}", text(note, "by"))
+        }
+        "breaker.opened" => format!("The circuit of {service} opened: {}", text(note, "why")),
+        "breaker.halfOpened" => format!("The circuit of {service} admits probes"),
+        "breaker.closed" => format!("The circuit of {service} closed"),
+        "attempt.hedged" => match count(note, "copies") {
+            1 => format!("A further copy was sent to {service}"),
+            copies => format!("{copies} further copies were sent to {service}"),
+        },
+        "policy.observed" => {
+            format!("{} of {service} would have interfered (observed)", text(note, "part").replace('_', " "))
+        }
+        "chaos.injected" => format!("Injected into {service}: {}", text(note, "what")),
+        other => {
+            let values = note.as_object().into_iter().flatten();
+            let values = values.filter(|(name, value)| &***name != "type" && !value.is_null());
+            let words = values.map(|(name, value)| format!(" · {name} {}", value.text()));
+            format!("{other}{}", words.collect::<String>())
+        }
+    };
+    clean(&said).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_policies_did_is_said_in_words() {
+        for (note, said) in [
+            (
+                r#"{"type": "attempt.held", "service": "billing", "by": "rate limit", "waitMs": 1500}"#,
+                "Waited 1.50 s for the rate limit of billing",
+            ),
+            (
+                r#"{"type": "breaker.opened", "service": "billing", "to": "Open", "why": "5 failures in a row"}"#,
+                "The circuit of billing opened: 5 failures in a row",
+            ),
+            (r#"{"type": "attempt.hedged", "service": "billing", "copies": 1}"#, "A further copy was sent to billing"),
+            (
+                r#"{"type": "policy.observed", "service": "billing", "part": "attempt_timeout"}"#,
+                "attempt timeout of billing would have interfered (observed)",
+            ),
+            (r#"{"type": "other", "n": 1}"#, "other · n 1"),
+        ] {
+            assert_eq!(note_text(&Value::from_json_str(note).unwrap()), said);
         }
     }
-    words.join(" · ")
 }

@@ -92,6 +92,8 @@ pub struct RunPage<'a> {
     pub current: &'a Value,
     /// The part that is shown.
     pub tab: Tab,
+    /// The action whose definition is shown first; none if it is empty.
+    pub wanted: &'a str,
     /// What was done just now.
     pub done: &'a str,
 }
@@ -290,7 +292,15 @@ fn definition(parts: &RunPage<'_>) -> Markup {
     let own = super::shell::value_of(parts.definition, "definition").unwrap_or_default();
     let source = parts.current.get("definition");
     let current = source.map(|source| source.get("definition").unwrap_or(source));
+    let found = (!parts.wanted.is_empty()).then(|| action_in(&own, parts.wanted)).flatten();
     html! {
+        @if let Some((pointer, part)) = found {
+            section id="action" class="value" {
+                h2 { "Definition of " (clean(parts.wanted)) }
+                p class="mono muted" { (clean(&pointer)) }
+                (json::boxed("Action", part))
+            }
+        }
         @if let Some(current) = current {
             section {
                 h2 { "Since this run started" }
@@ -301,11 +311,66 @@ fn definition(parts: &RunPage<'_>) -> Markup {
     }
 }
 
+/// An action of a definition, at any depth, with the JSON pointer to it. The names of actions are unique in a definition.
+fn action_in<'v>(definition: &'v Value, name: &str) -> Option<(String, &'v Value)> {
+    let mut within = vec![(String::new(), definition)];
+    while let Some((pointer, part)) = within.pop() {
+        let Some(members) = part.as_object() else { continue };
+        for (member, value) in members {
+            match &**member {
+                "actions" => {
+                    for (known, action) in value.as_object().into_iter().flatten() {
+                        let pointer = format!("{pointer}/actions/{}", known.replace('~', "~0").replace('/', "~1"));
+                        if known.eq_ignore_ascii_case(name) {
+                            return Some((pointer, action));
+                        }
+                        within.push((pointer, action));
+                    }
+                }
+                "else" | "default" => within.push((format!("{pointer}/{member}"), value)),
+                "cases" | "tools" => {
+                    for (known, part) in value.as_object().into_iter().flatten() {
+                        let known = known.replace('~', "~0").replace('/', "~1");
+                        within.push((format!("{pointer}/{member}/{known}"), part));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
 fn data(run: &Value) -> Markup {
     let parts = [("trigger", "Trigger"), ("outputs", "Outputs"), ("response", "Response")];
     html! {
         @for (name, title) in parts {
             @if let Some(value) = present(run, name) { (json::boxed(title, value)) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_is_found_at_any_depth() {
+        let definition = r#"{"actions": {
+            "If": {"type": "If", "actions": {"Yes": {"n": 1}}, "else": {"actions": {"a/b": {"n": 2}}}},
+            "Switch": {"type": "Switch", "cases": {"One": {"actions": {"In case": {"n": 3}}}}, "default": {"actions": {"Else": {"n": 4}}}},
+            "Agent": {"type": "Agent", "tools": {"look~up": {"actions": {"Order": {"n": 5}}}}}}}"#;
+        let definition = Value::from_json_str(definition).unwrap();
+        for (name, pointer, number) in [
+            ("yes", "/actions/If/actions/Yes", 1),
+            ("a/b", "/actions/If/else/actions/a~1b", 2),
+            ("In case", "/actions/Switch/cases/One/actions/In case", 3),
+            ("Else", "/actions/Switch/default/actions/Else", 4),
+            ("Order", "/actions/Agent/tools/look~0up/actions/Order", 5),
+        ] {
+            let (found, action) = action_in(&definition, name).expect(name);
+            assert_eq!((found.as_str(), action.get("n").and_then(Value::as_i64)), (pointer, Some(number)));
+        }
+        assert!(action_in(&definition, "None").is_none());
     }
 }

@@ -4,7 +4,7 @@ use loom_expression::{Timestamp, Value};
 use maud::{Markup, html};
 
 use super::{
-    panel::address,
+    panel::{address, note_text},
     shell::{Visit, query},
 };
 use crate::{
@@ -100,6 +100,13 @@ fn bars(visit: &Visit<'_>, action: &Value, id: &str, y: f64, x: &impl Fn(Timesta
     let end = time(action, "endTime").unwrap_or(visit.now);
     let took = short(between(start, end));
     let (left, right) = (x(start), x(end));
+    let circuits: Vec<(f64, &str, String)> = items(action, "attempts")
+        .flat_map(|attempt| {
+            let end = time(attempt, "endTime").unwrap_or(visit.now);
+            let changes = items(attempt, "notes").filter(|note| text(note, "type").starts_with("breaker."));
+            changes.map(move |note| (x(end), text(note, "to"), note_text(note)))
+        })
+        .collect();
     let attempts: Vec<(f64, f64, &str)> = items(action, "attempts")
         .filter_map(|attempt| {
             let left = x(time(attempt, "startTime")?);
@@ -108,7 +115,7 @@ fn bars(visit: &Visit<'_>, action: &Value, id: &str, y: f64, x: &impl Fn(Timesta
         })
         .collect();
     html! {
-        a href=(address) aria-label={ (label) ", " (status) ", " (took) } {
+        a href=(address) aria-label={ (label) ", " (status) ", " (took) @for (_, _, said) in &circuits { ", " (said) } } {
             title { (label) ", " (status) ", " (took) }
             text class="label" x=(indent) y=(y + 17.0) { (fit(&label, LABEL - 16.0 - indent, 12.5)) }
             rect class=(if attempts.len() > 1 { "whole waits" } else { "whole" }) data-state=(status) x=(left) y=(y + 6.0) width=((right - left).max(3.0)) height="16" rx="4" {}
@@ -116,6 +123,9 @@ fn bars(visit: &Visit<'_>, action: &Value, id: &str, y: f64, x: &impl Fn(Timesta
                 @for (left, width, status) in &attempts {
                     rect class="attempt" data-state=(status) x=(left) y=(y + 10.0) width=(width) height="8" rx="2" {}
                 }
+            }
+            @for (at, to, said) in &circuits {
+                path class="circuit" data-state=(to) d={ "M" (at) " " (y + 1.0) "l5 6-5 6-5-6z" } { title { (said) } }
             }
             text class="axis" x=(right + 6.0) y=(y + 18.0) { (took) @for part in Calls::of(action).note() { " · " (part) } }
         }

@@ -235,6 +235,7 @@ fn kind_of(path: &str) -> &'static str {
         ("api", Some("v1")) => "api",
         ("workflows" | "api" | "callbacks" | "answers", _) => "trigger",
         ("v1", _) => "completions",
+        ("mcp", _) => "tools",
         ("healthz" | "readyz" | "metrics", _) => "monitoring",
         _ => "other",
     }

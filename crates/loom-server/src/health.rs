@@ -126,15 +126,11 @@ fn times(histogram: &Histogram) -> Object {
 fn runs(host: &Host) -> Object {
     let engine = &host.engine;
     let mut object = Object::new();
-    for (name, number) in [
-        ("inProgress", engine.runs_in_progress()),
-        ("max", host.live().runs_max),
-        ("parked", engine.runs_parked()),
-        ("held", engine.held().len()),
-        ("waiting", engine.runs_waiting()),
-    ] {
-        object.insert(name, number as i64);
-    }
+    object.insert("inProgress", engine.runs_in_progress() as i64);
+    object.insert("max", host.live().runs_max as i64);
+    object.insert("parked", engine.runs_parked() as i64);
+    object.insert("held", engine.held().len() as i64);
+    object.insert("waiting", engine.runs_waiting() as i64);
     object
 }
 

@@ -31,6 +31,15 @@ thread_local! {
     static BY_HAND: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Changes a circuit for an operator: what the circuit reports meanwhile is not recorded, because the operator's change is.
+/// Observers are called on the thread of the change.
+pub(crate) fn by_hand<T>(change: impl FnOnce() -> T) -> T {
+    BY_HAND.set(true);
+    let result = change();
+    BY_HAND.set(false);
+    result
+}
+
 /// The histories of all services.
 pub(crate) struct Histories {
     clock: Arc<dyn Clock>,
@@ -79,8 +88,7 @@ impl Minute {
         self.took += other.took;
     }
 
-    fn document(self) -> Object {
-        let mut object = Object::new();
+    fn show(self, object: &mut Object) {
         for (name, count) in [
             ("calls", self.calls),
             ("failures", self.failures),
@@ -91,7 +99,6 @@ impl Minute {
         ] {
             object.insert(name, i64::try_from(count).unwrap_or(i64::MAX));
         }
-        object
     }
 }
 
@@ -169,15 +176,6 @@ impl Histories {
         Histories { clock, services: Mutex::default() }
     }
 
-    /// Changes a circuit for an operator: what the circuit reports meanwhile is not recorded, because the operator's change is.
-    /// Observers are called on the thread of the change.
-    pub(crate) fn by_hand<T>(&self, change: impl FnOnce() -> T) -> T {
-        BY_HAND.set(true);
-        let result = change();
-        BY_HAND.set(false);
-        result
-    }
-
     /// Records a change of a circuit.
     pub(crate) fn changed(&self, service: &str, change: Change) {
         let history = lock(&self.services).of(service);
@@ -199,7 +197,9 @@ impl Histories {
 
     /// What the calls of a service did in the last hour, as the API shows it.
     pub(crate) fn last_hour(&self, service: &str) -> Object {
-        self.of(service).total().document()
+        let mut object = Object::new();
+        self.of(service).total().show(&mut object);
+        object
     }
 
     /// When the circuit of a service changed last, as far as this process has seen it.
@@ -216,10 +216,11 @@ impl Histories {
             let minute = known.next_if(|(minute, _)| *minute == number).map(|(_, minute)| *minute);
             let mut shown = Object::new();
             shown.insert("minute", Timestamp::from_unix_millis(number * MINUTE_MS).to_string());
-            shown.extend(minute.unwrap_or_default().document());
+            minute.unwrap_or_default().show(&mut shown);
             Value::from(shown)
         });
         let mut object = Object::new();
+        object.insert("name", service);
         object.insert("minutes", minutes.collect::<Vec<_>>());
         let changes = history.changes.iter().rev().map(|change| Value::from(change.document()));
         object.insert("changes", changes.collect::<Vec<_>>());
@@ -273,7 +274,13 @@ mod tests {
     }
 
     fn attempt(verdict: Verdict) -> Event<'static> {
-        Event::Attempt { service: "billing", number: 1, verdict, took: Duration::from_millis(20), timed_out: false }
+        Event::Attempt {
+            service: "billing",
+            number: 1,
+            verdict,
+            took: Duration::from_millis(20),
+            timed_out: false,
+        }
     }
 
     fn calls(histories: &Histories) -> Vec<i64> {
@@ -291,7 +298,11 @@ mod tests {
         histories.on_event(&attempt(Verdict::Cancelled));
         clock.0.fetch_add(MINUTE_MS, Ordering::Relaxed);
         histories.on_event(&attempt(Verdict::NotSent));
-        histories.on_event(&Event::Waited { service: "billing", on: WaitFor::Bulkhead, waited: Duration::from_secs(2) });
+        histories.on_event(&Event::Waited {
+            service: "billing",
+            on: WaitFor::Bulkhead,
+            waited: Duration::from_secs(2),
+        });
         let shown = calls(&histories);
         assert_eq!((shown.len(), &shown[57..]), (MINUTES, &[0, 3, 1][..]));
         let total = Value::from(histories.last_hour("billing"));
@@ -336,7 +347,10 @@ mod tests {
         let changes = document.get("changes").and_then(Value::as_array).expect("changes").clone();
         assert_eq!(changes.len(), CHANGES_MAX);
         let text = |name: &str| changes[0].get(name).and_then(Value::as_str).expect("a text").to_owned();
-        assert_eq!((text("from"), text("to"), text("cause")), ("Closed".into(), "Open".into(), "5 failures in a row".into()));
+        assert_eq!(
+            (text("from"), text("to"), text("cause")),
+            ("Closed".into(), "Open".into(), "5 failures in a row".into())
+        );
         assert_eq!(text("at"), clock.now().to_string(), "the newest comes first");
         assert_eq!(changes[0].get("openForMs").and_then(Value::as_i64), Some(30_000));
         assert_eq!(histories.since("billing"), Some(clock.now()));

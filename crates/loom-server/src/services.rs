@@ -1,7 +1,5 @@
 //! The services that actions call: the state of their circuit breakers and rate limiters, and changes by an operator.
 
-use std::sync::Arc;
-
 use axum::{
     Extension,
     extract::{Request, State},
@@ -19,7 +17,7 @@ use crate::{
     policies::NotStored,
     request::{self, read_body},
     response::{Answer, Problem, json},
-    service_history::Change,
+    service_history::{Change, by_hand},
     shared::Shared,
 };
 
@@ -35,17 +33,11 @@ pub(crate) async fn policy(State(shared): State<Shared>, Path(name): Path<String
 }
 
 /// `GET /api/v1/resilience/{service}/history`: what its calls did in each minute of the last hour, and how its circuit changed.
-pub(crate) async fn history(
-    State(shared): State<Shared>,
-    Path(name): Path<String>,
-    uri: Uri,
-) -> Answer {
+pub(crate) async fn history(State(shared): State<Shared>, Path(name): Path<String>, uri: Uri) -> Answer {
     request::only(&uri, &[])?;
     // A service without calls has a history, too, if there is one.
     shown(&shared, &name)?;
-    let mut object = Object::new();
-    object.insert("name", name.as_str());
-    object.extend(shared.host.histories.document(&name).iter().map(|(name, value)| (Arc::clone(name), value.clone())));
+    let object = shared.host.histories.document(&name);
     Ok(json(StatusCode::OK, &object.into()))
 }
 
@@ -172,7 +164,7 @@ pub(crate) async fn change(
         all.iter().find(|status| status.name == service).map(|status| state_name(&status.breaker))
     };
     let before = state();
-    let changed = shared.host.histories.by_hand(|| match change.as_str() {
+    let changed = by_hand(|| match change.as_str() {
         "reset" => Some((registry.reset(&service), "reset")),
         "isolate" | "open" => Some((registry.isolate(&service), "isolated")),
         "close" => Some((registry.close(&service), "closed")),
@@ -223,7 +215,8 @@ fn circuit(shared: &Shared, service: &ServiceStatus) -> Object {
         }
         _ => shared.host.histories.since(&service.name),
     };
-    let next_probe = status.retry_after.filter(|_| !status.isolated).map(|after| moved(now, after.as_nanos() as i128));
+    let next_probe =
+        status.retry_after.filter(|_| !status.isolated).map(|after| moved(now, after.as_nanos() as i128));
     let mut object = Object::new();
     object.insert("state", state_name(status));
     object.insert("since", since.map(|at| at.to_string()));

@@ -14,7 +14,8 @@ fn number(document: &Value, path: &str) -> i64 {
 async fn the_status_has_the_store_the_runs_and_the_threads() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::start(Plan { store: on_disk(directory.path()), ..Plan::default() }).await;
-    let actions = r#"{"Rest": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Day"}}, "runAfter": {}}}"#;
+    let actions =
+        r#"{"Rest": {"type": "Wait", "inputs": {"interval": {"count": 1, "unit": "Day"}}, "runAfter": {}}}"#;
     world.deploy("w", &requested(actions)).await;
     let run = world.invoke("w", "").await;
     let mut watcher = world.watch(&run, 0).await;

@@ -13,7 +13,13 @@ pub(super) type Series<'a> = (&'a str, &'a str);
 
 /// A chart of properties of each minute of `history`. The second series is the part of the first that is drawn in its own colour.
 /// `said` is what the chart shows, in words.
-pub(super) fn chart(name: &str, said: &str, history: &Value, whole: Series<'_>, part: Option<Series<'_>>) -> Markup {
+pub(super) fn chart(
+    name: &str,
+    said: &str,
+    history: &Value,
+    whole: Series<'_>,
+    part: Option<Series<'_>>,
+) -> Markup {
     let minutes: Vec<&Value> = items(history, "minutes").collect();
     let of = |minute: &Value, series: Series<'_>| count(minute, series.0);
     let most = minutes.iter().map(|minute| of(minute, whole)).max().unwrap_or_default();

@@ -20,7 +20,7 @@ pub(super) fn of(old: &Value, new: &Value, same: &str, title: &str) -> Markup {
         p class="muted" { (title) }
         pre class="difference" tabindex="0" {
             @for (place, group) in difference.grouped_ops(AROUND).iter().enumerate() {
-                @if place > 0 { span class="muted" { "⋯\n" } }
+                @if place > 0 { span class="muted" { "⋯" } }
                 @for operation in group {
                     @for change in difference.iter_changes(operation) { (line(change.tag(), change.value())) }
                 }
@@ -33,9 +33,9 @@ fn line(tag: ChangeTag, text: &str) -> Markup {
     let text = text.trim_end_matches('\n');
     html! {
         @match tag {
-            ChangeTag::Equal => { span { "  " (clean(text)) "\n" } },
-            ChangeTag::Delete => { del { "- " (clean(text)) "\n" } },
-            ChangeTag::Insert => { ins { "+ " (clean(text)) "\n" } },
+            ChangeTag::Equal => { span { "  " (clean(text)) } },
+            ChangeTag::Delete => { del { "- " (clean(text)) } },
+            ChangeTag::Insert => { ins { "+ " (clean(text)) } },
         }
     }
 }

@@ -220,7 +220,10 @@ mod tests {
                 r#"{"type": "breaker.opened", "service": "billing", "to": "Open", "why": "5 failures in a row"}"#,
                 "The circuit of billing opened: 5 failures in a row",
             ),
-            (r#"{"type": "attempt.hedged", "service": "billing", "copies": 1}"#, "A further copy was sent to billing"),
+            (
+                r#"{"type": "attempt.hedged", "service": "billing", "copies": 1}"#,
+                "A further copy was sent to billing",
+            ),
             (
                 r#"{"type": "policy.observed", "service": "billing", "part": "attempt_timeout"}"#,
                 "attempt timeout of billing would have interfered (observed)",

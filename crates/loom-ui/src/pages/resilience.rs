@@ -92,10 +92,7 @@ pub fn service(visit: &Visit<'_>, parts: &ServicePage<'_>) -> String {
                 dl class="summary" {
                     (term("Circuit", &badge(text(circuit, "state"))))
                     (term("Since", &instant(time(circuit, "since"))))
-                    (term("Next probe", &match time(circuit, "nextProbe") {
-                        Some(at) => instant(Some(at)),
-                        None => html! { span class="muted" { "–" } },
-                    }))
+                    (term("Next probe", &instant(time(circuit, "nextProbe"))))
                     (term("Rules", &html! { (text(circuit, "mode")) }))
                     (term("In flight", &html! { (count(status, "inFlight")) }))
                     (term("Waiting", &html! { (count(status, "waitingForPlace") + count(status.get("limiter").unwrap_or(&null), "waiting")) }))
@@ -122,24 +119,22 @@ pub fn service(visit: &Visit<'_>, parts: &ServicePage<'_>) -> String {
 /// The chart of calls and failures.
 fn calls(hour: &Value, history: &Value) -> Markup {
     let (calls, failures) = (count(hour, "calls"), count(hour, "failures"));
-    let mut said = number(calls, "call", "calls");
-    if failures > 0 {
-        said.push_str(", ");
-        said.push_str(&number(failures, "failure", "failures"));
-    }
-    if let Some(average) = count(hour, "tookMs").checked_div(calls) {
-        said.push_str(&format!(", {} on average", short(Duration::from_millis(average))));
-    }
+    let failed = (failures > 0).then(|| number(failures, "failure", "failures"));
+    let said = [Some(number(calls, "call", "calls")), failed, average(hour, "tookMs", calls)];
+    let said = said.into_iter().flatten().collect::<Vec<_>>().join(", ");
     chart("Calls", &said, history, ("calls", "calls"), Some(("failures", "failures")))
 }
 
 fn waits(hour: &Value) -> String {
     let waits = count(hour, "waits");
-    let mut said = number(waits, "wait", "waits");
-    if let Some(average) = count(hour, "waitedMs").checked_div(waits) {
-        said.push_str(&format!(", {} on average", short(Duration::from_millis(average))));
-    }
-    said
+    let said = [Some(number(waits, "wait", "waits")), average(hour, "waitedMs", waits)];
+    said.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The average of a total in milliseconds; none of nothing.
+fn average(hour: &Value, total: &str, count_of_all: u64) -> Option<String> {
+    let average = count(hour, total).checked_div(count_of_all)?;
+    Some(format!("{} on average", short(Duration::from_millis(average))))
 }
 
 fn number(number: u64, one: &str, many: &str) -> String {

@@ -320,7 +320,8 @@ fn action_in<'v>(definition: &'v Value, name: &str) -> Option<(String, &'v Value
             match &**member {
                 "actions" => {
                     for (known, action) in value.as_object().into_iter().flatten() {
-                        let pointer = format!("{pointer}/actions/{}", known.replace('~', "~0").replace('/', "~1"));
+                        let pointer =
+                            format!("{pointer}/actions/{}", known.replace('~', "~0").replace('/', "~1"));
                         if known.eq_ignore_ascii_case(name) {
                             return Some((pointer, action));
                         }

@@ -176,16 +176,16 @@ pub(super) fn confirmed(
 
 /// A status as a coloured badge with a sign.
 pub(super) fn badge(status: &str) -> Markup {
-    let tone =
-        match status {
-            "Succeeded" | "Closed" | "Enabled" | "Current" | "enabled" | "ready" | "running" => "ok",
-            "Failed" | "TimedOut" | "Aborted" | "Unreadable" | "Open" | "Isolated" | "closed"
-            | "not ready" | "expired" => "bad",
-            "Running" => "run",
-            "Cancelled" | "Suspended" | "Held" | "Retrying" | "HalfOpen" | "Disabled" | "paused"
-            | "disabled" => "warn",
-            _ => "idle",
-        };
+    let tone = match status {
+        "Succeeded" | "Closed" | "Enabled" | "Current" | "enabled" | "ready" | "running" => "ok",
+        "Failed" | "TimedOut" | "Aborted" | "Unreadable" | "Open" | "Isolated" | "closed" | "not ready"
+        | "expired" => "bad",
+        "Running" => "run",
+        "Cancelled" | "Suspended" | "Held" | "Retrying" | "HalfOpen" | "Disabled" | "paused" | "disabled" => {
+            "warn"
+        }
+        _ => "idle",
+    };
     html! { span class={ "badge " (tone) } { (clean(status)) } }
 }
 

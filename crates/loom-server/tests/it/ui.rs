@@ -518,7 +518,7 @@ async fn settings_are_listed_as_the_program_publishes_them() {
     assert_eq!(text(&list(&listed, "settings")[0], "origin"), "LOOM_RUNS_MAX");
     let html = page(&world, "/ui/status").await;
     assert!(html.contains("runs-max") && html.contains("LOOM_RUNS_MAX"), "{html}");
-    assert!(html.contains("ready") && html.contains("A sync to disk"), "{html}");
+    assert!(html.contains("ready") && html.contains("Sync to disk, on average"), "{html}");
     world.stop().await;
 }
 

@@ -23,12 +23,13 @@ pub(super) fn chart(
     let minutes: Vec<&Value> = items(history, "minutes").collect();
     let of = |minute: &Value, series: Series<'_>| count(minute, series.0);
     let most = minutes.iter().map(|minute| of(minute, whole)).max().unwrap_or_default();
+    let most_said = (most > 0).then(|| format!(", at most {most} in a minute"));
     let scale = if most == 0 { 0.0 } else { HEIGHT / most as f64 };
     html! {
         figure class="chart" {
-            figcaption { strong { (name) } " " span class="muted" { (said) } }
+            figcaption { strong { (name) } " " span class="muted" { (said) @if let Some(most) = &most_said { (most) } } }
             svg viewBox={ "0 0 " (minutes.len().max(1)) " " (HEIGHT) } preserveAspectRatio="none" role="img"
-                aria-label={ (name) " in each minute of the last hour: " (said) @if most > 0 { ", at most " (most) " in a minute" } } {
+                aria-label={ (name) " in each minute of the last hour: " (said) @if let Some(most) = &most_said { (most) } } {
                 @for (place, minute) in minutes.iter().enumerate() {
                     @let all = of(minute, whole);
                     @if all > 0 { (bar(place, all as f64 * scale, whole.1)) }
@@ -40,7 +41,6 @@ pub(super) fn chart(
             }
             div class="scale muted" aria-hidden="true" {
                 span { "an hour ago" }
-                @if most > 0 { span { "at most " (most) " in a minute" } }
                 span { "now" }
             }
         }

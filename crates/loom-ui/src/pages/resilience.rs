@@ -106,7 +106,8 @@ pub fn service(visit: &Visit<'_>, parts: &ServicePage<'_>) -> String {
             (chart("Waits", &waits(hour), history, ("waits", "waits"), None))
         }
         @if is_known {
-            div id="facts" data-swap { h2 { "Now" } section class="card" aria-label="Now" { (facts(status)) } }
+            h2 { "Now" }
+            div id="facts" class="cards" data-swap { section class="card" aria-label="Now" { (facts(status)) } }
         }
         h2 { "History of the circuit" }
         div id="history" data-swap { (changes(history)) }

@@ -59,8 +59,10 @@ pub fn status(visit: &Visit<'_>, parts: &StatusPage<'_>) -> String {
                 (fact("Pauses", &count(store, "pauses").to_string()))
             }))
             (card("Times of the store", &html! {
-                @for (name, property) in [("A commit", "commitTimes"), ("A transaction", "groupTimes"), ("A sync to disk", "syncTimes")] {
-                    (fact(name, &times(store.get(property).unwrap_or(&null))))
+                @for (name, property) in [("Commit", "commitTimes"), ("Transaction", "groupTimes"), ("Sync to disk", "syncTimes")] {
+                    @let times = store.get(property).unwrap_or(&null);
+                    (fact(&format!("{name}, on average"), &micros(times, "averageMicros")))
+                    (fact(&format!("{name}, 99 % within"), &micros(times, "p99Micros")))
                 }
             }))
             (card("Runs", &html! {
@@ -102,14 +104,9 @@ fn fact(name: &str, value: &str) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }
 
-/// The average and the 99th percentile of a histogram.
-fn times(times: &Value) -> String {
-    let micros = |name: &str| present(times, name).map(|_| brief(count(times, name)));
-    match (micros("averageMicros"), micros("p99Micros")) {
-        (Some(average), Some(most)) => format!("{average} on average, 99 % up to {most}"),
-        (Some(average), None) => format!("{average} on average"),
-        _ => "–".to_owned(),
-    }
+/// A time of a histogram, which has none before something was measured.
+fn micros(times: &Value, name: &str) -> String {
+    present(times, name).map_or_else(|| "–".to_owned(), |_| brief(count(times, name)))
 }
 
 /// `300 µs`, `12 ms`.

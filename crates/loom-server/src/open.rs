@@ -83,12 +83,12 @@ impl Host {
         let histories = Arc::new(Histories::new(Arc::clone(&clock)));
         let (tally, observed) = (Arc::clone(&hub.tally), Arc::clone(&histories));
         // Actions are guarded only by the policies in their definition.
-        let registry = ResilienceRegistry::builder()
-            .defaults(Policy::none())
-            .observer(Arc::new(move |event: &Event<'_>| {
+        let registry = ResilienceRegistry::builder().defaults(Policy::none()).observer(Arc::new(
+            move |event: &Event<'_>| {
                 tally.on_event(event);
                 observed.on_event(event);
-            }));
+            },
+        ));
         let registry = match &cluster {
             Some(cluster) => registry.shared(Arc::clone(&cluster.services) as Arc<dyn Shared>),
             None => registry,

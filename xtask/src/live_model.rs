@@ -50,6 +50,8 @@ pub(crate) fn command(root: &Path) -> Result<()> {
     let log = fs::File::create(place.join("server.txt"))?;
     let child = Command::new(&server)
         .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--jinja", "--ctx-size", "4096"])
+        // A prompt that is partly in the cache is evaluated in other batches, which rounds differently.
+        .args(["--no-cache-prompt", "--cache-ram", "0"])
         .args(["--threads", "2", "--parallel", "1", "--slots", "--no-webui", "--seed", "7", "--model"])
         .arg(&weights)
         .stdout(log.try_clone()?)
@@ -92,31 +94,43 @@ pub(crate) fn command(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An answer that matches a schema.
+/// An answer that matches a schema. Two of the three APIs of the server ignore schemas, and so small a model needs examples.
 fn schema(loom: &Path, place: &Path, connections: &Path) -> Result<String> {
+    let ask = |sentence: &str| format!("Is this happy or sad? {sentence}");
     let inputs = json!({
-        "model": "live", "temperature": 0, "seed": 7, "maxTokens": 60,
-        "prompt": "Is the sentence 'I love this sunny day' happy or sad?",
+        "model": "live", "temperature": 0, "maxTokens": 60,
+        "messages": [
+            {"role": "user", "content": ask("I lost my keys and cried.")},
+            {"role": "assistant", "content": r#"{"mood":"sad"}"#},
+            {"role": "user", "content": ask("We won the game!")},
+            {"role": "assistant", "content": r#"{"mood":"happy"}"#}],
+        "prompt": ask("I love this sunny day."),
         "schema": {"type": "object", "properties": {"mood": {"type": "string", "enum": ["happy", "sad"]}}, "required": ["mood"], "additionalProperties": false}
     });
-    let mut inputs = inputs;
-    // Not every API has a seed; at temperature 0 none is needed.
-    if let Some(members) = inputs.as_object_mut() {
-        members.remove("seed");
-    }
     let report = execute(loom, place, connections, &json!({"Ask": {"type": "AI", "inputs": inputs}}), true)?;
     let mood = at(&report, "Ask", "/outputs/body/mood")?;
     ensure!(mood == "happy" || mood == "sad", "the mood is {mood}");
     Ok(mood)
 }
 
-/// An agent with one tool, which it calls by writing JSON.
+/// An agent with one tool, which it calls by writing JSON as in the examples.
 fn agent(loom: &Path, place: &Path, connections: &Path) -> Result<String> {
+    let mut messages = Vec::new();
+    for (city, weather) in [("Rome", "rain"), ("Oslo", "snow")] {
+        // In the order in which the model has to write them.
+        let call = format!(r#"{{"tool":"weather","arguments":{{"city":"{city}"}}}}"#);
+        let answer = format!(r#"{{"answer":"There is {weather} in {city}."}}"#);
+        messages.extend([
+            json!({"role": "User", "content": format!("What is the weather in {city}?")}),
+            json!({"role": "Assistant", "content": call}),
+            json!({"role": "User", "content": format!("The tool weather returned: {weather} in {city}\n")}),
+            json!({"role": "Assistant", "content": answer}),
+        ]);
+    }
+    messages.push(json!({"role": "User", "content": "What is the weather in Paris?"}));
     let actions = json!({"Ask": {"type": "Agent",
         "inputs": {"parameters": {"modelId": "live",
-            "messages": [
-                {"role": "System", "content": "Use the tool 'weather' once, then answer in one short sentence."},
-                {"role": "User", "content": "What is the weather in Paris?"}],
+            "messages": messages,
             "agentModelSettings": {"agentChatCompletionSettings": {"temperature": 0, "maxTokens": 80}}}},
         "tools": {"weather": {"description": "The weather of a city",
             "agentParameterSchema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
@@ -125,8 +139,9 @@ fn agent(loom: &Path, place: &Path, connections: &Path) -> Result<String> {
     let report = execute(loom, place, connections, &actions, true)?;
     let calls = at(&report, "Ask", "/outputs/iterations")?;
     let last = at(&report, "Ask", "/outputs/lastAssistantMessage")?;
-    let used = action(&report, "Look").is_some_and(|look| look.to_string().contains("sunny in"));
-    Ok(format!("agent: {calls} calls, tool used: {used}, {last:?}"))
+    let looked = at(&report, "Look", "/repetitions/0/outputs")?;
+    ensure!(looked == "sunny in Paris", "the tool returned {looked}");
+    Ok(format!("agent: {calls} calls, {last:?}"))
 }
 
 /// A group chat of four rounds in which the model selects who speaks, watched while it is written. Returns what was said.

@@ -60,19 +60,22 @@ impl Role {
         }
     }
 
-    /// How long an answer is awaited before the connection is abandoned: a proxy between here and the server may hold a connection
-    /// open that leads nowhere, which TCP does not notice. What was asked may have taken effect. Those that write have no limit,
-    /// because a commit may wait for a standby.
+    /// How long an answer is awaited at most. A request about the lease is made anew rather than awaited; what it asked for may have
+    /// taken effect. The others wait for as long as the server works on it; see [`Connector::awaited`].
     const fn answers_within(self) -> Option<Duration> {
         match self {
-            Self::Writer | Self::Upkeep => None,
             // Longer than it waits for locks.
             Self::Lease | Self::Claims => Some(Duration::from_secs(3)),
-            // Longer than the server takes for a statement at most.
-            Self::Reader => Some(Duration::from_secs(65)),
+            Self::Writer | Self::Upkeep | Self::Reader => None,
         }
     }
 }
+
+/// For how long an answer is awaited before the server is asked whether there will be one.
+const LOOK_AFTER: Duration = Duration::from_secs(3);
+
+/// How long an answer of the server may be on its way.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// An open connection and its prepared statements. Clones share it.
 #[derive(Clone)]
@@ -250,11 +253,31 @@ impl Connector {
         })))
     }
 
-    /// Whether the server has nothing to do for a connection, so that an answer which has not arrived will not. False if that cannot
-    /// be found out.
-    pub(crate) async fn is_idle(&self, session: &Session) -> bool {
-        const IS_BUSY: &str = "SELECT count(*) > 0 FROM pg_stat_activity
-            WHERE pid = $1 AND application_name = $2 AND state NOT LIKE 'idle%'";
+    /// Waits for something that was asked on a connection. While there is no answer, another connection asks whether the server still
+    /// works on it, or waits for a lock or a standby: a proxy may hold a connection open that leads nowhere, which TCP does not
+    /// notice. `None` if so. What was asked may have taken effect.
+    pub(crate) async fn awaited<T>(&self, session: &Session, asked: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(asked);
+        loop {
+            if let Ok(answer) = tokio::time::timeout(LOOK_AFTER, &mut asked).await {
+                return Some(answer);
+            }
+            if self.is_idle(session).await {
+                // It may have been on its way.
+                let answer = tokio::time::timeout(ON_ITS_WAY, &mut asked).await.ok();
+                if answer.is_none() {
+                    session.0.is_abandoned.store(true, Ordering::Release);
+                }
+                return answer;
+            }
+        }
+    }
+
+    /// Whether the server has had nothing to do for a connection for some time. False if that cannot be found out.
+    async fn is_idle(&self, session: &Session) -> bool {
+        const IS_BUSY: &str =
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = $1 AND application_name = $2
+            AND (state NOT LIKE 'idle%' OR state_change > clock_timestamp() - interval '500ms')";
         let Ok(other) = self.open(Role::Claims).await else { return false };
         let name = application(session.0.role);
         let asked = other.within(other.query_one(IS_BUSY, &[&session.0.process, &name])).await;
@@ -288,6 +311,11 @@ impl Connector {
 fn application(role: Role) -> String {
     format!("loom/{}", role.name())
 }
+
+/// The server has no answer to give on a connection, and none arrives.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer arrives on the connection, although the server has none to give")]
+pub(crate) struct Silent;
 
 /// What to do about a failed statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     PostgresOptions,
     blobs::Pins,
-    connect::{Connector, Failure, Role, Session, failure},
+    connect::{Connector, Failure, Role, Session, Silent, failure},
     group::Packed,
     queue::{Job, Queue},
     read, schema,
@@ -185,15 +185,23 @@ impl PostgresStore {
             loop {
                 attempts -= 1;
                 let session = backend.session(Role::Reader).await?;
-                let error = match session.within(read(session.clone())).await {
-                    Ok(Ok(found)) => return Ok(found),
-                    Ok(Err(ReadError::Database(source)))
+                let error = match backend.connector.awaited(&session, read(session.clone())).await {
+                    Some(Ok(found)) => return Ok(found),
+                    Some(Err(ReadError::Database(source)))
                         if attempts > 0 && failure(&source) == Failure::Connection =>
                     {
                         continue;
                     }
-                    Ok(Err(ReadError::Database(source))) => crate::rows::read_error(source),
-                    Ok(Err(ReadError::Found(error))) | Err(error) => error,
+                    None if attempts > 0 => {
+                        // The others probably lead nowhere, too.
+                        for slot in &backend.readers {
+                            drop(slot.lock().await.take());
+                        }
+                        continue;
+                    }
+                    Some(Err(ReadError::Database(source))) => crate::rows::read_error(source),
+                    Some(Err(ReadError::Found(error))) => error,
+                    None => Error::io("read", Silent),
                 };
                 if let Error::Damaged { .. } = error {
                     backend.condemn(error.clone());

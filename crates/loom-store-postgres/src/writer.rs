@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
 use crate::{
-    connect::{Connector, Failure, RETRY, Role, Session, failure},
+    connect::{Connector, Failure, RETRY, Role, Session, Silent, failure},
     explain::explain,
     group::{Group, Unit},
     partitions::Partitions,
@@ -31,12 +31,6 @@ const REPEATED_MAX: u32 = 5;
 
 /// How often partitions are created ahead, and the writer reports to the database that it is alive.
 const HOUSEKEEPING: Duration = Duration::from_mins(30);
-
-/// For how long an answer is awaited before the server is asked whether there will be one.
-const LOOK_AFTER: Duration = Duration::from_secs(3);
-
-/// How long an answer of the server may be on its way.
-const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// Refused by the row that stands where a statement never took effect.
 const PLACEHOLDER: i32 = -1;
@@ -275,7 +269,10 @@ impl Writer {
         let params: Vec<&(dyn ToSql + Sync)> =
             statement.params.iter().map(|param| -> &(dyn ToSql + Sync) { &**param }).collect();
         self.is_unsettled = true;
-        let answer = self.awaited(session, session.query_one(&statement.sql, &params)).await?;
+        let asked = session.query_one(&statement.sql, &params);
+        let Some(answer) = self.connector.awaited(session, asked).await else {
+            return Err(Trouble::Lost(Error::io("wait for PostgreSQL", Silent)));
+        };
         if session.take_doubt() {
             // The server stopped waiting for a standby. What it reports as committed may be lost in a failover, so the answer does
             // not count: the next statement of a new connection waits again, for this one as well.
@@ -293,22 +290,6 @@ impl Writer {
         };
         self.is_unsettled = false;
         outcome(&row).map_err(trouble)
-    }
-
-    /// Waits for the answer of a statement. While there is none, it looks with another connection whether the server still works on
-    /// it, or waits for a lock or a standby: the answer may have been lost by a proxy that keeps the connection open.
-    async fn awaited<T>(&self, session: &Session, asked: impl Future<Output = T>) -> Result<T, Trouble> {
-        tokio::pin!(asked);
-        loop {
-            if let Ok(answer) = tokio::time::timeout(LOOK_AFTER, &mut asked).await {
-                return Ok(answer);
-            }
-            if self.connector.is_idle(session).await {
-                // It may have been on its way.
-                let answer = tokio::time::timeout(ON_ITS_WAY, &mut asked).await;
-                return answer.map_err(|elapsed| Trouble::Lost(Error::io("wait for PostgreSQL", elapsed)));
-            }
-        }
     }
 
     /// Connects again, as often as necessary, and settles the last statement. Returns its outcome if it took effect.

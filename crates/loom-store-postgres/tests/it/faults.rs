@@ -234,7 +234,7 @@ async fn a_connection_that_leads_nowhere_is_abandoned() {
     let lease = Duration::from_mins(1);
     let node = NewNode { name: "far".into(), lease, ..NewNode::default() };
     let node = store.register(node).await.unwrap();
-    for (round, what) in (1..).zip([Lose::RequestSilently, Lose::AnswerSilently]) {
+    for (round, what) in (1_u64..).zip([Lose::RequestSilently, Lose::AnswerSilently]) {
         // The statement is prepared, so that what is lost is its execution.
         store.commit(commit(run(1), Seq(2 * round - 1))).await.unwrap();
         proxy.lose(what);
@@ -245,6 +245,10 @@ async fn a_connection_that_leads_nowhere_is_abandoned() {
         // A renewal is not repeated: the next one asks for the same.
         assert!(store.renew(node).await.unwrap_err().is_retryable(), "{what:?}");
         store.renew(node).await.unwrap();
+        // The next read.
+        proxy.lose(what);
+        assert_eq!(stored(&store, run(1)).await, 2 * round, "{what:?}");
+        assert!(proxy.has_lost(), "{what:?}");
     }
     assert_eq!((stored(&store, run(1)).await, messages(&store).await), (4, 4));
     assert_eq!(store.metrics().pauses, 0);

@@ -9,6 +9,7 @@ mod anywhere;
 mod database;
 mod formats;
 mod limits;
+mod network;
 mod taken_over;
 mod triggers;
 
@@ -61,6 +62,10 @@ impl Cluster {
         let socket = server.socket();
         let host = socket.parent().unwrap().to_str().unwrap().replace('/', "%2F");
         Cluster { url: format!("postgres://postgres@{host}/{name}") }
+    }
+
+    fn name(&self) -> &str {
+        self.url.rsplit('/').next().unwrap()
     }
 
     /// Uses a connection to the database.
@@ -134,6 +139,11 @@ pub(crate) struct Seen {
 impl Seen {
     pub(crate) fn count(&self) -> usize {
         self.calls.lock().unwrap().len()
+    }
+
+    /// The number of calls, with those that were made again.
+    pub(crate) fn total(&self) -> u32 {
+        self.calls.lock().unwrap().values().sum()
     }
 
     pub(crate) fn repeated(&self) -> usize {

@@ -17,7 +17,7 @@ use crate::{change_log, response::Problem, routes, shared::Shared};
 pub(crate) enum Scope {
     /// See workflows, runs, memory, names of secrets, settings and metrics.
     Read,
-    /// Start runs, and speak to them: signals, answers and chat completions.
+    /// Start runs, and speak to them: signals, answers, chat completions and tools over MCP.
     Run,
     /// Control runs, triggers, services and nodes, and change shared memory.
     Operate,

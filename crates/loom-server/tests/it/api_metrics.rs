@@ -194,3 +194,24 @@ async fn metrics_count_attempts_retries_circuits_and_waits() {
     same(mock.requests().iter().filter(|request| request.path == "/down").count() as f64, 2.0);
     mock.stop().await;
 }
+
+#[tokio::test]
+async fn requests_are_counted_by_what_they_are_for_and_how_they_were_answered() {
+    let world = World::new().await;
+    for (path, status) in
+        [("/api/v1/runs", 200), ("/api/v1/runs/none", 404), ("/ui/runs", 200), ("/healthz", 200)]
+    {
+        assert_eq!(world.get(path).await.status, status, "{path}");
+    }
+    let page = world.get("/metrics").await.text();
+    for sample in [
+        r#"loom_http_requests_total{kind="api",status="2xx"} 1"#,
+        r#"loom_http_requests_total{kind="api",status="4xx"} 1"#,
+        r#"loom_http_requests_total{kind="page",status="2xx"} 1"#,
+        r#"loom_http_requests_total{kind="monitoring",status="2xx"} 1"#,
+        r#"loom_http_request_duration_seconds_count{kind="api"} 2"#,
+    ] {
+        assert!(page.lines().any(|line| line == sample), "{sample} is missing: {page}");
+    }
+    world.stop().await;
+}

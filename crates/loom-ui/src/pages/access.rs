@@ -12,7 +12,7 @@ use crate::{
 /// The scopes that a token can have, and what each allows.
 const SCOPES: [(&str, &str); 4] = [
     ("read", "See workflows, runs, memory, names of secrets, settings and metrics"),
-    ("run", "Start runs, send them signals and answers, call chat completions"),
+    ("run", "Start runs, send them signals and answers, call chat completions and tools over MCP"),
     ("operate", "Control runs, triggers, services and nodes, change shared memory"),
     ("deploy", "Change workflows, signed URLs, secrets and stored policies"),
 ];

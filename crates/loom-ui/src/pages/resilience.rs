@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use super::{
     chart::chart,
     json,
-    shell::{Live, Visit, badge, confirmed, done, instant, page, post, term},
+    shell::{Live, Visit, badge, confirmed, done, instant, page, term},
 };
 use crate::{
     document::{count, items, present, text, time},
@@ -232,7 +232,7 @@ fn buttons(visit: &Visit<'_>, service: &Value) -> Markup {
     let to = |what: &str| format!("{}/{what}", address(text(service, "name")));
     html! {
         div class="buttons" {
-            @if state == "Isolated" || state == "Open" || state == "HalfOpen" { (post(visit, &to("close"), &html! { button { "Close" } })) }
+            @if state == "Isolated" || state == "Open" || state == "HalfOpen" { (confirmed(visit, "Close", "Send all calls to this service again?", &to("close"), &[])) }
             @if state != "Isolated" { (confirmed(visit, "Isolate", "Refuse all calls of this service until the circuit is closed?", &to("open"), &[])) }
             (confirmed(visit, "Reset", "Forget all counts of this service and close its circuit?", &to("reset"), &[]))
         }

@@ -71,7 +71,7 @@ enum TokensCommand {
 enum Scope {
     /// See workflows, runs, memory, names of secrets, settings and metrics.
     Read,
-    /// Start runs, send them signals and answers, and call chat completions.
+    /// Start runs, send them signals and answers, and call chat completions and tools over MCP.
     Run,
     /// Control runs, triggers, services and nodes, and change shared memory.
     Operate,

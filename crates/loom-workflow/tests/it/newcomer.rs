@@ -353,6 +353,40 @@ fn a_missing_and_a_wrong_token_have_a_code_of_their_own() {
 }
 
 #[test]
+fn a_named_token_is_created_used_and_revoked_and_its_changes_are_audited() {
+    let own = file("named-tokens", "own", "a-token-of-this-test\n").display().to_string();
+    let server = Loom::serve(&["--memory".as_ref(), "--token-file".as_ref(), own.as_ref()]);
+    let address = format!("http://{}", server.address());
+    let with = |token: &str, words: &[&str]| {
+        let more = ["--server", &address, "--token-file", token];
+        loom(&words.iter().chain(&more).copied().collect::<Vec<_>>())
+    };
+    let scopes = ["tokens", "create", "ci", "--scope", "read", "--scope", "operate", "--expires-days", "30"];
+    let made = with(&own, &scopes);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let secret = made.stdout.trim().rsplit('_').next().unwrap_or_default();
+    assert_eq!(secret.len(), 64, "{}", made.stdout);
+    let ci = file("named-tokens", "ci", &made.stdout).display().to_string();
+
+    assert_eq!(with(&ci, &["runs", "list"]).code, Some(0));
+    let set = with(&ci, &["memory", "set", "global/limit", "7"]);
+    assert_eq!(set.code, Some(0), "{}", set.stderr);
+    let refused = with(&ci, &["tokens", "list"]);
+    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+    assert!(refused.stderr.contains("Only the server's own token allows this"), "{}", refused.stderr);
+
+    let listed = with(&own, &["tokens", "list"]).stdout;
+    assert!(listed.contains("ci ") && listed.contains("read, operate"), "{listed}");
+    assert!(!listed.contains(secret), "{listed}");
+    let audited = with(&own, &["tokens", "audit", "--by", "ci"]).stdout;
+    assert!(audited.lines().count() == 1 && audited.contains("/api/v1/memory/global"), "{audited}");
+
+    assert_eq!(with(&own, &["tokens", "revoke", "ci"]).code, Some(0));
+    assert_eq!(with(&ci, &["runs", "list"]).code, Some(4));
+    assert_eq!(with(&own, &["tokens", "revoke", "ci"]).code, Some(3));
+}
+
+#[test]
 fn missing_connections_are_warnings_of_validate_where_the_connections_are_known() {
     let flow = r#"{"triggers": {"manual": {"type": "Request"}},
         "actions": {"Send": {"type": "ApiConnection", "inputs": {"host": {"connection": {"referenceName": "outlook"}}, "method": "post", "path": "/v2/Mail"}}}}"#;

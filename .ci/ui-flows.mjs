@@ -30,6 +30,12 @@ const workflows = {
     [EVIL]: { type: "Compose", inputs: `</script><script>alert(1)</script>${EVIL}`, runAfter: {} },
     "javascript:alert(1)": { type: "Terminate", inputs: { runStatus: "Failed", runError: { code: EVIL, message: `"'><svg onload=alert(1)>` } }, ...after(EVIL) },
   }),
+  calls: definition({
+    Call: {
+      type: "Http", runAfter: {}, inputs: { method: "GET", uri: "http://127.0.0.1:1/", retryPolicy: { type: "none" } },
+      circuitBreaker: { name: "billing", failureThreshold: 2, timeout: "PT10M" },
+    },
+  }),
   refunds: definition({
     Ask: {
       type: "Agent", runAfter: {}, inputs: { parameters: { modelId: "m", messages: [{ role: "User", content: "Please refund 7" }] } },
@@ -140,6 +146,21 @@ const flows = {
     await browser.leads(() => browser.click(`.question button[value="true"]`));
     await browser.until(textHas("It is refunded."), "what the agent says after the approval");
     check(!await browser.evaluate(textHas("Approval needed")), "the question is still there");
+  },
+  async "an open circuit is closed after a question, and its history says by whom"() {
+    for (let count = 0; count < 3; count += 1) {
+      const run = await server.run("calls");
+      await fetch(`${server.address}/api/v1/runs/${run}/events`, { headers: { accept: "text/event-stream" } }).then((response) => response.text());
+    }
+    await browser.goto(`${server.address}/ui/resilience`);
+    await browser.leads(() => browser.click(`#services a[href="/ui/resilience/billing"]`));
+    await browser.until(textHas("2 calls, 2 failures"), "the chart of calls");
+    check(await browser.evaluate(`${textHas("1 refused call")} && document.querySelectorAll("#charts rect.failures").length > 0`), "refusals or failures are missing");
+    check(await browser.evaluate(`document.querySelector("#history tbody tr").innerText.includes("2 failures in a row")`), "the cause is missing");
+    await browser.click(".heading .confirm summary");
+    await browser.leads(() => browser.click(".heading .confirm[open] button.danger"));
+    await browser.until(textHas("The circuit is closed."), "what was done");
+    check(await browser.evaluate(`document.querySelector("#history tbody tr").innerText.includes("api")`), "the history does not say by whom");
   },
   async "hostile names, outputs and errors do nothing"() {
     const run = await server.run("evil");

@@ -21,7 +21,7 @@ pub(crate) const GROUP: &str = "chat";
 #[derive(Args, Debug)]
 pub(crate) struct ChatArgs {
     /// A definition, which runs in this process; or the name of a workflow of the server.
-    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "participants", conflicts_with = "participants")]
+    #[arg(value_hint = ValueHint::FilePath, conflicts_with = "participants")]
     workflow: Option<PathBuf>,
     /// Chat with a group instead: the name of an agent and, after a colon, its instructions. May be repeated.
     #[arg(long, visible_alias = "participant", value_name = "NAME[: TEXT]", num_args = 1.., requires = "model")]
@@ -85,6 +85,12 @@ pub(crate) struct LocalChat {
 
 /// Runs the command.
 pub(crate) fn command(args: &ChatArgs, console: Console) -> Result<Exit> {
+    if args.workflow.is_none() && args.participants.is_empty() {
+        bail!(
+            "expected somebody to chat with, found nothing: give a definition, the name of a workflow of the server, or \
+             --participants with --model (see `loom chat --help`)"
+        );
+    }
     let Some(workflow) = &args.workflow else {
         let local = LocalChat { group: Some(group(args)?.into_bytes()) };
         let serve = ServeArgs::of(Vec::new(), Vec::new(), args.flags.clone());

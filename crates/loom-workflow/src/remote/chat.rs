@@ -73,7 +73,8 @@ async fn converse(connection: &Connection, workflow: &str, console: Console) -> 
         bold: console.color,
     };
     if chat.has_prompt {
-        eprintln!("loom: chatting with {workflow}; Ctrl-C stops a turn, Ctrl-D leaves");
+        let partner = if workflow == crate::chat::GROUP { "the group" } else { workflow };
+        eprintln!("loom: chatting with {partner}; Ctrl-C stops a turn, Ctrl-D leaves");
     }
     let mut exit = Exit::Success;
     loop {

@@ -237,7 +237,8 @@ fn a_group_from_the_command_line_speaks_with_names() {
     assert_eq!((code, said), (Some(0), turn.repeat(2)), "{noted}");
     for (wrong, says) in [
         (vec!["--participants", "Ann"], "--model"),
-        (vec!["--model", "m"], "WORKFLOW"),
+        (vec!["--model", "m"], "--participants"),
+        (vec![], "--participants"),
         (vec!["--model", "m", "--participants", ": no name"], "NAME: TEXT"),
         (vec!["--model", "m", "--participants", "Ann", "Ann"], "twice"),
         (vec!["workflows/missing.json"], "missing.json"),

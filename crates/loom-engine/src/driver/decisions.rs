@@ -211,8 +211,8 @@ impl Driver {
         }
     }
 
-    /// Waits for work on another thread. The run's calls go on meanwhile.
-    async fn wait_for<T>(&mut self, work: impl Future<Output = T>) -> T {
+    /// Waits for work on another thread, or for a read. The run's calls go on meanwhile.
+    pub(super) async fn wait_for<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
             tokio::select! {

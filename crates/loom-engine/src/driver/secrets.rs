@@ -28,7 +28,8 @@ impl Driver {
         let names = self.run.missing_secrets();
         let environment = Arc::clone(self.run.environment());
         let workflow = Arc::clone(&self.run.state().workflow().name);
-        for (name, read) in reads::read_all(environment.secrets.as_deref(), &workflow, names).await {
+        let read = self.wait_for(reads::read_all(environment.secrets.as_deref(), &workflow, names)).await;
+        for (name, read) in read {
             let value = self.run.provide(name, &read);
             if let (Ok(secret), Some(value), Some(journal)) = (read, value, &mut self.journal) {
                 journal.read_secret(&secret, &value);

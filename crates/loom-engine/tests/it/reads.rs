@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use loom_definition::{RunStatus, Status, model::EffectKind};
+use loom_definition::{RunStatus, Status};
 use loom_engine::{
-    Delivered, EffectId, Engine, Environment, RunHandle, RunId, RunRequest, Secret, SecretFuture,
-    SecretSource, Signal, Started, history::History, ports::ActionHandler,
+    Engine, Environment, RunHandle, RunId, RunRequest, Secret, SecretFuture, SecretSource, Signal, Started,
+    history::History,
 };
 use loom_expression::Value;
 use loom_store::{MemoryStore, SqliteOptions, SqliteStore, Store};
@@ -167,45 +167,6 @@ async fn a_secret_that_takes_too_long_fails_its_action_alone() {
     assert_eq!(run.ended().await.unwrap().status, RunStatus::Succeeded);
     let history = history(&engine, run.id).await;
     assert!(message(&history, "A").contains("within 10 seconds"), "{}", message(&history, "A"));
-    engine.shut_down().await;
-}
-
-/// While the decision about a callback waits for a secret, what was decided before it is committed, and the callback stays a message:
-/// after a crash, it is handled again.
-#[tokio::test(start_paused = true)]
-async fn a_message_is_consumed_with_its_effect_and_not_before() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let service = quiet();
-    let environment =
-        Environment { secrets: Some(Versions::with(&[]) as Arc<dyn SecretSource>), ..Environment::default() };
-    let engine = engine(&service)
-        .handler(EffectKind::HttpWebhook, Arc::clone(&service) as Arc<dyn ActionHandler>)
-        .environment(environment)
-        .store(Arc::clone(&store))
-        .build();
-    let hook = r#""type": "HttpWebhook", "inputs": {"subscribe": {"method": "POST", "uri": "http://hook"}, "unsubscribe": {}}, "runAfter": {}"#;
-    let actions = format!(
-        r#"{{"One": {{{hook}}}, "Two": {{{hook}, "trackedProperties": {{"t": "@secret('slow')"}}}},
-            "After": {{"type": "Http", "inputs": {{"method": "GET", "uri": "http://s"}}, "runAfter": {{"One": ["Succeeded"]}}}}}}"#
-    );
-    let run = begin(&engine, &actions).await;
-    tokio::time::sleep(Duration::from_mins(1)).await;
-    let called_back = |effect| engine.deliver(run.id, EffectId(effect), json("{}"));
-    let mut both = Box::pin(async { tokio::join!(called_back(1), called_back(2)) });
-    // The callback to `One` has its effect, and that to `Two` waits for the secret.
-    let after_is_called = async {
-        while service.count() < 3 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::select! {
-        biased;
-        delivered = &mut both => panic!("{delivered:?} before the secret was read"),
-        () = after_is_called => {}
-    }
-    assert_eq!(store.pending(run.id).await.unwrap(), 1);
-    assert_eq!(both.await, (Delivered::Taken, Delivered::Taken));
-    assert_eq!(store.pending(run.id).await.unwrap(), 0);
     engine.shut_down().await;
 }
 

@@ -126,7 +126,8 @@ pub(crate) fn dry(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Records a change that has succeeded, before its caller learns of it.
+/// Records a change that has succeeded, before its caller learns of it. A caller that leaves meanwhile stops neither the change nor
+/// its record.
 pub(crate) async fn recorded(State(shared): State<Shared>, request: Request, next: Next) -> Response<Body> {
     let scope = needed(&request);
     let grant = request.extensions().get::<Grant>().cloned();
@@ -135,6 +136,15 @@ pub(crate) async fn recorded(State(shared): State<Shared>, request: Request, nex
     let Some(grant) = grant.filter(|_| is_change) else {
         return next.run(request).await;
     };
+    let tasks = shared.host.tasks.clone();
+    let changed = tasks.spawn(change(shared, grant, request, next));
+    changed.await.unwrap_or_else(|_| {
+        let message = "The change failed unexpectedly; whether it was made is unknown.";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", message).into_response()
+    })
+}
+
+async fn change(shared: Shared, grant: Grant, request: Request, next: Next) -> Response<Body> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let response = next.run(request).await;
     if !response.status().is_success() || response.extensions().get::<Unchanged>().is_some() {

@@ -19,7 +19,15 @@ pub(crate) const ADDRESS_QUERIES: [&str; 4] = ["api-version", "sp", "sv", "sig"]
 /// # Cancel safety
 /// Dropping the future drops the body.
 pub(crate) async fn read_body(body: Body, shared: &Shared) -> Result<Received, Problem> {
-    let bytes_max = shared.settings.body_bytes_max;
+    read_body_up_to(body, shared, shared.settings.body_bytes_max).await
+}
+
+/// Like [`read_body`], with a limit of its own.
+pub(crate) async fn read_body_up_to(
+    body: Body,
+    shared: &Shared,
+    bytes_max: usize,
+) -> Result<Received, Problem> {
     let reading = collect(Limited::new(body, bytes_max), shared.bodies.begin());
     let Ok(read) = tokio::time::timeout(shared.settings.body_timeout, reading).await else {
         let message = "The request body was not received in time.";

@@ -21,7 +21,7 @@ use loom_expression::percent;
 use loom_ui::pages;
 
 use crate::{
-    request::{self, read_body},
+    request::{self, read_body, read_body_up_to},
     shared::{Shared, SignIn},
 };
 use documents::Documents;
@@ -100,8 +100,9 @@ async fn only_visitors(State(ui): State<Ui>, mut request: Request, next: Next) -
             return refusal(&ui, &visitor, problem.status, problem.code, &problem.message);
         }
         let (parts, body) = request.into_parts();
-        let entered = match read_body(body, &ui.shared).await {
-            Ok(received) => Entered::read(received.bytes()),
+        let read = read_body(body, &ui.shared).await;
+        let entered = match read.and_then(|received| Entered::read(received.bytes())) {
+            Ok(entered) => entered,
             Err(problem) => return refusal(&ui, &visitor, problem.status, problem.code, &problem.message),
         };
         let is_proven = visitor.csrf.as_deref().is_none_or(|csrf| entered.get("csrf") == Some(csrf));
@@ -118,6 +119,9 @@ async fn only_visitors(State(ui): State<Ui>, mut request: Request, next: Next) -
     next.run(request).await
 }
 
+/// The largest form of the login page.
+const LOGIN_BYTES_MAX: usize = 16 << 10;
+
 async fn login_page(State(ui): State<Ui>, uri: Uri) -> Response<Body> {
     let next = request::query(&uri, "next").unwrap_or_default();
     if !ui.shared.is_guarded() {
@@ -133,8 +137,10 @@ async fn login(State(ui): State<Ui>, request: Request) -> Response<Body> {
     if let Err(problem) = ui.shared.callers.check_site(request.headers()) {
         return refusal(&ui, &visitor, problem.status, problem.code, &problem.message);
     }
-    let entered = match read_body(request.into_body(), &ui.shared).await {
-        Ok(received) => Entered::read(received.bytes()),
+    // Anybody may send this form.
+    let read = read_body_up_to(request.into_body(), &ui.shared, LOGIN_BYTES_MAX).await;
+    let entered = match read.and_then(|received| Entered::read(received.bytes())) {
+        Ok(entered) => entered,
         Err(problem) => return refusal(&ui, &visitor, problem.status, problem.code, &problem.message),
     };
     let next = local(entered.get("next").unwrap_or_default()).to_owned();

@@ -61,12 +61,13 @@ impl Engine {
             }
             // The run has ended, or has left memory before it received the command.
             let (message, durable) = (message?, self.shared.durable.as_ref()?);
-            if durable.store.run(run).await.ok()?.is_none_or(|row| row.ended.is_some()) {
-                return None;
-            }
+            let row = durable.store.run(run).await.ok()?;
             if !messages::is_pending(&*durable.store, run, message).await.ok()? {
-                // It has received the message.
+                // It has received the message, and may have ended by it.
                 return Some(true);
+            }
+            if row.is_none_or(|row| row.ended.is_some()) {
+                return None;
             }
             self.load_if_waiting(run).await;
             commands = self.shared.awake.notify(run, |reached| reached.commands.clone())?;

@@ -118,6 +118,7 @@ pub(super) fn filter_of(given: impl Fn(&str) -> String) -> RunFilter {
         waiting_for: given("waitingFor"),
         retrying: given("retrying"),
         parked: given("parked"),
+        cursor: given("cursor"),
         ..RunFilter::default()
     }
 }

@@ -11,6 +11,7 @@ use loom_ui::pages::{self, May, Visit};
 use super::{assets, documents::Documents};
 use crate::{
     access::{Scope, Scopes},
+    response::Problem,
     shared::Shared,
 };
 
@@ -47,14 +48,22 @@ impl Ui {
     }
 }
 
+/// The most fields of a form; the pages have fewer.
+const FIELDS_MAX: usize = 1_000;
+
 /// The fields of a form.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entered(Vec<(String, String)>);
 
 impl Entered {
-    pub(super) fn read(body: &[u8]) -> Entered {
-        let text = String::from_utf8_lossy(body);
-        Entered(form::decode(&text).into_iter().collect())
+    /// # Errors
+    /// When there are more than [`FIELDS_MAX`] fields, each of which takes memory.
+    pub(super) fn read(body: &[u8]) -> Result<Entered, Problem> {
+        if body.split(|byte| *byte == b'&').count() > FIELDS_MAX {
+            let message = format!("The form has more than {FIELDS_MAX} fields.");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message));
+        }
+        Ok(Entered(form::decode(&String::from_utf8_lossy(body))))
     }
 
     pub(super) fn all(&self) -> &[(String, String)] {

@@ -220,3 +220,62 @@ async fn a_server_without_a_token_lets_everyone_in_as_before() {
     assert_eq!(audited(&world, "").await, [("api".to_owned(), "POST /api/v1/tokens".to_owned())]);
     world.stop().await;
 }
+
+/// A caller that leaves before its response stops neither the change nor its entry in the audit.
+#[tokio::test]
+async fn a_change_whose_caller_has_left_is_in_the_audit() {
+    let world = guarded().await;
+    let operate = token(&world, "on-call", &["operate", "read"]).await;
+    let mut left = 0;
+    for number in 0..40_u32 {
+        let path = format!("/api/v1/memory/global/key-{number}");
+        let put = by(&world, &operate, Method::PUT, &path, r#"{"value": 1}"#);
+        let patience = std::time::Duration::from_micros(u64::from(number) * 100);
+        left += u32::from(tokio::time::timeout(patience, put).await.is_err());
+    }
+    assert!(left > 0, "nobody has left");
+    let counts = async || {
+        let keys = world.get("/api/v1/memory/global?limit=100").await.json();
+        let entries = audited(&world, "?limit=100").await;
+        let changes = entries.iter().filter(|(_, change)| change.starts_with("PUT")).count();
+        (list(&keys, "keys").len(), changes)
+    };
+    // A change may still be in progress.
+    for _ in 0..500 {
+        let (keys, changes) = counts().await;
+        if keys == changes && keys > 0 {
+            break;
+        }
+    }
+    let (keys, changes) = counts().await;
+    assert_eq!(keys, changes, "keys that were written, and entries of the audit");
+}
+
+/// Nobody can make the server keep a large form, not even without a token.
+#[tokio::test]
+async fn forms_have_a_limited_size_and_number_of_fields() {
+    let world = guarded().await;
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    for form in ["a&".repeat(1_001), format!("token={}", "x".repeat(20_000))] {
+        let reply = world.send(Method::POST, "/ui/login", &headers, form).await.whole().await;
+        assert_eq!(reply.status, 413);
+    }
+    let small = world.send(Method::POST, "/ui/login", &headers, "token=wrong").await.whole().await;
+    assert_eq!(small.status, 403);
+}
+
+/// A run that ends by its cancellation was cancelled.
+#[tokio::test]
+async fn a_cancellation_that_ends_a_run_succeeds() {
+    let world = World::start(Plan::default()).await;
+    let waits =
+        r#"{"Rest": {"type": "Wait", "runAfter": {}, "inputs": {"interval": {"count": 1, "unit": "Day"}}}}"#;
+    world.deploy("waits", &requested(waits)).await;
+    for _ in 0..30 {
+        let run = world.invoke("waits", "{}").await;
+        let reply = world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let again = world.post(&format!("/api/v1/runs/{run}/cancel"), "").await;
+        assert_eq!((again.status, again.error().as_str()), (409, "RunEnded"));
+    }
+}

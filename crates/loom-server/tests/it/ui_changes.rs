@@ -308,3 +308,29 @@ async fn a_login_link_signs_in_once_and_only_by_its_form() {
     world.stop().await;
     assert_eq!(World::new().await.login_link, None, "a server without a token needs none");
 }
+
+/// One step changes 200 runs; the next one continues after them.
+#[tokio::test]
+async fn the_next_step_of_a_change_of_many_runs_has_other_runs() {
+    let world = World::new().await;
+    world.deploy("w", &requested(r#"{"Go": {"type": "Compose", "inputs": 1, "runAfter": {}}}"#)).await;
+    let oldest = world.run("w", "").await;
+    for _ in 0..201 {
+        world.run("w", "").await;
+    }
+    let oldest = text(&oldest, "id");
+    let first =
+        send(&world, "/ui/runs/bulk/resubmit", "workflow=w&before=2999-01-01T00%3A00%3A00Z").await.text();
+    assert!(first.contains("200 runs were resubmitted") && !first.contains(oldest), "{first}");
+    let link =
+        first.split("href=\"").find(|part| part.starts_with("/ui/runs/bulk/resubmit")).expect("a link");
+    let link = link.split('"').next().unwrap().replace("&amp;", "&");
+    let second = page(&world, &link).await;
+    assert!(second.contains("2 runs will be resubmitted") && second.contains(oldest), "{second}");
+    let cursor =
+        second.split("name=\"cursor\" value=\"").nth(1).and_then(|part| part.split('"').next()).unwrap();
+    let body = format!("workflow=w&before=2999-01-01T00%3A00%3A00Z&cursor={cursor}");
+    let done = send(&world, "/ui/runs/bulk/resubmit", &body).await.text();
+    assert!(done.contains("2 runs were resubmitted") && done.contains(oldest), "{done}");
+    assert!(!done.contains("Continue with the next"), "{done}");
+}

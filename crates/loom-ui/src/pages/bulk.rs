@@ -64,12 +64,19 @@ pub fn bulk(visit: &Visit<'_>, change: BulkChange, filter: &RunFilter, result: &
     let is_dry = result.get("dryRun").and_then(Value::as_bool).unwrap_or_default();
     let number = items(result, "runs").count() as u64;
     let has_more = !text(result, "next").is_empty();
-    let back = format!("/ui/runs{}", filter.query());
+    let back = format!("/ui/runs{}", RunFilter { cursor: String::new(), ..filter.clone() }.query());
+    let next = RunFilter { cursor: text(result, "next").to_owned(), ..filter.clone() };
+    let next = format!("/ui/runs/bulk/{}{}", change.name(), next.query());
     let content = html! {
         div class="heading" { h1 { (change.verb()) " runs" } }
         @if number == 0 && items(result, "refused").next().is_none() {
             div class="empty" {
-                p { strong { "No run that fits the filter can be " (change.past()) } }
+                @if has_more {
+                    p { strong { "None of the newest runs that fit the filter can be " (change.past()) } }
+                    p { a class="button primary" href=(next) { "Look at older runs" } }
+                } @else {
+                    p { strong { "No run that fits the filter can be " (change.past()) } }
+                }
                 p { a href=(back) { "Back to the runs" } }
             }
         } @else {
@@ -82,6 +89,7 @@ pub fn bulk(visit: &Visit<'_>, change: BulkChange, filter: &RunFilter, result: &
                 div class="buttons" {
                     (post(visit, &format!("/ui/runs/bulk/{}", change.name()), &html! {
                         @for (name, value) in filter.parts().into_iter().filter(|(_, value)| !value.is_empty()) { input type="hidden" name=(name) value=(value); }
+                        @if !filter.cursor.is_empty() { input type="hidden" name="cursor" value=(filter.cursor); }
                         // Runs that are accepted from now on were not among those that are shown here.
                         @if filter.before.is_empty() { input type="hidden" name="before" value=(visit.now); }
                         button class="danger" { (change.verb()) " " (of_runs(number)) }
@@ -94,7 +102,7 @@ pub fn bulk(visit: &Visit<'_>, change: BulkChange, filter: &RunFilter, result: &
                     @if has_more { " There are more runs that fit the filter." }
                 }
                 div class="buttons" {
-                    @if has_more { a class="button primary" href={ "/ui/runs/bulk/" (change.name()) (filter.query()) } { "Continue with the next" } }
+                    @if has_more { a class="button primary" href=(next) { "Continue with the next" } }
                     a class="button" href=(back) { "Back to the runs" }
                 }
             }
